@@ -1,0 +1,519 @@
+-- Step 1: the recording, its captures and snapshots, the sockets and their samples.
+-- Every table and column is described in docs/FORMAT.md.
+
+-- What this file is.
+
+CREATE TABLE recording (
+    recording_id   INTEGER PRIMARY KEY CHECK (recording_id = 1),
+    uuid           TEXT    NOT NULL,
+    created_at_ns  INTEGER NOT NULL,
+    created_by     TEXT    NOT NULL
+) STRICT;
+
+-- Names of the kernel's numbers. A number without a row here is kept all the same.
+
+CREATE TABLE families (
+    family  INTEGER PRIMARY KEY,
+    name    TEXT NOT NULL
+) STRICT;
+INSERT INTO families (family, name) VALUES (2, 'inet'), (10, 'inet6');
+
+CREATE TABLE protocols (
+    protocol  INTEGER PRIMARY KEY,
+    name      TEXT NOT NULL
+) STRICT;
+INSERT INTO protocols (protocol, name) VALUES (6, 'tcp'), (17, 'udp'), (255, 'raw'), (262, 'mptcp');
+
+CREATE TABLE states (
+    state  INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL
+) STRICT;
+INSERT INTO states (state, name) VALUES
+    (1, 'ESTAB'), (2, 'SYN-SENT'), (3, 'SYN-RECV'), (4, 'FIN-WAIT-1'), (5, 'FIN-WAIT-2'),
+    (6, 'TIME-WAIT'), (7, 'UNCONN'), (8, 'CLOSE-WAIT'), (9, 'LAST-ACK'), (10, 'LISTEN'),
+    (11, 'CLOSING'), (12, 'NEW-SYN-RECV'), (13, 'BOUND-INACTIVE');
+
+CREATE TABLE timers (
+    timer  INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL
+) STRICT;
+INSERT INTO timers (timer, name) VALUES
+    (0, 'off'), (1, 'on'), (2, 'keepalive'), (3, 'timewait'), (4, 'persist');
+
+-- Where and when was recorded.
+
+CREATE TABLE boots (
+    boot_id  INTEGER PRIMARY KEY,
+    uuid     TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE namespaces (
+    netns_id      INTEGER PRIMARY KEY,
+    boot_id       INTEGER NOT NULL REFERENCES boots,
+    netns_cookie  INTEGER,
+    inode         INTEGER,
+    name          TEXT
+) STRICT;
+
+CREATE TABLE captures (
+    capture_id            INTEGER PRIMARY KEY,
+    uuid                  TEXT    NOT NULL UNIQUE,
+    boot_id               INTEGER NOT NULL REFERENCES boots,
+    source                TEXT    NOT NULL,
+    host_name             TEXT,
+    machine_id_hash       TEXT,
+    kernel_release        TEXT,
+    architecture          TEXT,
+    sockrec_version       TEXT    NOT NULL,
+    options               TEXT    NOT NULL,
+    interval_ns           INTEGER,
+    started_at_ns         INTEGER NOT NULL,
+    started_monotonic_ns  INTEGER,
+    started_boottime_ns   INTEGER,
+    ended_at_ns           INTEGER,
+    ended_monotonic_ns    INTEGER,
+    ended_boottime_ns     INTEGER,
+    end_reason            TEXT,
+    CHECK ((ended_at_ns IS NULL) = (end_reason IS NULL))
+) STRICT;
+
+CREATE TABLE scopes (
+    scope_id  INTEGER PRIMARY KEY,
+    netns_id  INTEGER NOT NULL REFERENCES namespaces,
+    family    INTEGER NOT NULL,
+    protocol  INTEGER NOT NULL,
+    states    INTEGER NOT NULL,
+    filter    TEXT    NOT NULL,
+    UNIQUE (netns_id, family, protocol, states, filter)
+) STRICT;
+
+CREATE TABLE capture_scopes (
+    capture_id  INTEGER NOT NULL REFERENCES captures,
+    scope_id    INTEGER NOT NULL REFERENCES scopes,
+    PRIMARY KEY (capture_id, scope_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE groups (
+    group_id           INTEGER PRIMARY KEY,
+    capture_id         INTEGER NOT NULL REFERENCES captures,
+    first_snapshot_id  INTEGER NOT NULL,
+    last_snapshot_id   INTEGER,
+    encoding           TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE snapshots (
+    snapshot_id           INTEGER PRIMARY KEY,
+    capture_id            INTEGER NOT NULL REFERENCES captures,
+    group_id              INTEGER NOT NULL REFERENCES groups,
+    is_keyframe           INTEGER NOT NULL,
+    started_at_ns         INTEGER NOT NULL,
+    ended_at_ns           INTEGER NOT NULL,
+    started_monotonic_ns  INTEGER,
+    ended_monotonic_ns    INTEGER,
+    started_boottime_ns   INTEGER,
+    ended_boottime_ns     INTEGER,
+    missed_ticks          INTEGER NOT NULL,
+    sockets_seen          INTEGER NOT NULL
+) STRICT;
+CREATE INDEX snapshots_by_end ON snapshots (ended_at_ns);
+
+CREATE TABLE exceptions (
+    exception_id  INTEGER PRIMARY KEY,
+    snapshot_id   INTEGER NOT NULL REFERENCES snapshots,
+    kind          TEXT    NOT NULL,
+    scope_id      INTEGER REFERENCES scopes,
+    socket_id     INTEGER REFERENCES sockets,
+    errno         INTEGER,
+    count         INTEGER,
+    message       TEXT
+) STRICT;
+CREATE INDEX exceptions_by_snapshot ON exceptions (snapshot_id);
+
+CREATE TABLE clock_changes (
+    snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    kind         TEXT    NOT NULL,
+    delta_ns     INTEGER NOT NULL,
+    PRIMARY KEY (snapshot_id, kind)
+) STRICT, WITHOUT ROWID;
+
+-- The sockets and what became of them.
+
+CREATE TABLE sockets (
+    socket_id                 INTEGER PRIMARY KEY,
+    netns_id                  INTEGER NOT NULL REFERENCES namespaces,
+    cookie                    INTEGER NOT NULL,
+    generation                INTEGER NOT NULL,
+    family                    INTEGER NOT NULL,
+    protocol                  INTEGER NOT NULL,
+    local_address             TEXT    NOT NULL,
+    local_port                INTEGER NOT NULL,
+    remote_address            TEXT    NOT NULL,
+    remote_port               INTEGER NOT NULL,
+    interface                 INTEGER,
+    inode                     INTEGER,
+    uid                       INTEGER,
+    cgroup_id                 INTEGER,
+    mark                      INTEGER,
+    first_snapshot_id         INTEGER NOT NULL REFERENCES snapshots,
+    opened_after_snapshot_id  INTEGER REFERENCES snapshots
+) STRICT;
+
+CREATE TABLE socket_ends (
+    socket_id                  INTEGER PRIMARY KEY REFERENCES sockets,
+    last_snapshot_id           INTEGER NOT NULL REFERENCES snapshots,
+    closed_before_snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    samples                    INTEGER NOT NULL,
+    state                      INTEGER NOT NULL,
+    rtt_us                     INTEGER,
+    rttvar_us                  INTEGER,
+    min_rtt_us                 INTEGER,
+    bytes_sent                 INTEGER,
+    bytes_retrans              INTEGER,
+    bytes_acked                INTEGER,
+    bytes_received             INTEGER,
+    segs_out                   INTEGER,
+    segs_in                    INTEGER,
+    data_segs_out              INTEGER,
+    data_segs_in               INTEGER,
+    total_retrans              INTEGER
+) STRICT;
+
+CREATE TABLE state_changes (
+    snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    socket_id    INTEGER NOT NULL REFERENCES sockets,
+    from_state   INTEGER NOT NULL,
+    to_state     INTEGER NOT NULL,
+    PRIMARY KEY (snapshot_id, socket_id)
+) STRICT, WITHOUT ROWID;
+
+-- The samples: a row only when something changed. What changes often stands in
+-- `samples`; what changes seldom is shared by value within a group.
+
+CREATE TABLE samples (
+    snapshot_id           INTEGER NOT NULL REFERENCES snapshots,
+    socket_id             INTEGER NOT NULL REFERENCES sockets,
+    previous_snapshot_id  INTEGER,
+    condition_id          INTEGER,
+    setting_id            INTEGER,
+    state                 INTEGER NOT NULL,
+    timer                 INTEGER,
+    timer_retransmits     INTEGER,
+    timer_expires_at_ms   INTEGER,
+    rqueue                INTEGER,
+    wqueue                INTEGER,
+    bytes_sent            INTEGER,
+    bytes_acked           INTEGER,
+    bytes_received        INTEGER,
+    segs_out              INTEGER,
+    segs_in               INTEGER,
+    data_segs_out         INTEGER,
+    data_segs_in          INTEGER,
+    delivered             INTEGER,
+    last_data_sent_at_ms  INTEGER,
+    last_data_recv_at_ms  INTEGER,
+    last_ack_recv_at_ms   INTEGER,
+    rtt_us                INTEGER,
+    rttvar_us             INTEGER,
+    rto_us                INTEGER,
+    ato_us                INTEGER,
+    snd_wnd_bytes         INTEGER,
+    rcv_wnd_bytes         INTEGER,
+    rcv_ssthresh_bytes    INTEGER,
+    busy_time_us          INTEGER,
+    PRIMARY KEY (snapshot_id, socket_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE held_samples (
+    snapshot_id           INTEGER NOT NULL REFERENCES snapshots,
+    socket_id             INTEGER NOT NULL REFERENCES sockets,
+    observed_snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    PRIMARY KEY (snapshot_id, socket_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE conditions (
+    group_id                       INTEGER NOT NULL REFERENCES groups,
+    condition_id                   INTEGER NOT NULL,
+    ca_state                       INTEGER,
+    retransmits                    INTEGER,
+    probes                         INTEGER,
+    backoff                        INTEGER,
+    snd_mss_bytes                  INTEGER,
+    rcv_mss_bytes                  INTEGER,
+    unacked                        INTEGER,
+    sacked                         INTEGER,
+    lost                           INTEGER,
+    retrans                        INTEGER,
+    fackets                        INTEGER,
+    snd_ssthresh                   INTEGER,
+    snd_cwnd                       INTEGER,
+    reordering                     INTEGER,
+    rcv_rtt_us                     INTEGER,
+    rcv_space_bytes                INTEGER,
+    total_retrans                  INTEGER,
+    pacing_rate_bytes_per_s        INTEGER,
+    notsent_bytes                  INTEGER,
+    min_rtt_us                     INTEGER,
+    delivery_rate_bytes_per_s      INTEGER,
+    delivery_rate_app_limited      INTEGER,
+    rwnd_limited_us                INTEGER,
+    sndbuf_limited_us              INTEGER,
+    delivered_ce                   INTEGER,
+    bytes_retrans                  INTEGER,
+    dsack_dups                     INTEGER,
+    reord_seen                     INTEGER,
+    rcv_ooopack                    INTEGER,
+    rehash                         INTEGER,
+    total_rto                      INTEGER,
+    total_rto_recoveries           INTEGER,
+    total_rto_time_ms              INTEGER,
+    received_ce                    INTEGER,
+    delivered_e1_bytes             INTEGER,
+    delivered_e0_bytes             INTEGER,
+    delivered_ce_bytes             INTEGER,
+    received_e1_bytes              INTEGER,
+    received_e0_bytes              INTEGER,
+    received_ce_bytes              INTEGER,
+    sk_rmem_alloc_bytes            INTEGER,
+    sk_wmem_alloc_bytes            INTEGER,
+    sk_fwd_alloc_bytes             INTEGER,
+    sk_wmem_queued_bytes           INTEGER,
+    sk_optmem_bytes                INTEGER,
+    sk_backlog_bytes               INTEGER,
+    sk_drops                       INTEGER,
+    vegas_enabled                  INTEGER,
+    vegas_rtt_count                INTEGER,
+    vegas_rtt_us                   INTEGER,
+    vegas_min_rtt_us               INTEGER,
+    dctcp_enabled                  INTEGER,
+    dctcp_ce_state                 INTEGER,
+    dctcp_alpha                    INTEGER,
+    dctcp_ab_ecn_bytes             INTEGER,
+    dctcp_ab_tot_bytes             INTEGER,
+    bbr_bw_bytes_per_s             INTEGER,
+    bbr_min_rtt_us                 INTEGER,
+    bbr_pacing_gain                INTEGER,
+    bbr_cwnd_gain                  INTEGER,
+    mptcp_subflows                 INTEGER,
+    mptcp_add_addr_signal          INTEGER,
+    mptcp_add_addr_accepted        INTEGER,
+    mptcp_write_seq                INTEGER,
+    mptcp_snd_una                  INTEGER,
+    mptcp_rcv_nxt                  INTEGER,
+    mptcp_local_addr_used          INTEGER,
+    mptcp_retransmits              INTEGER,
+    mptcp_subflows_total           INTEGER,
+    PRIMARY KEY (group_id, condition_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE settings (
+    group_id                    INTEGER NOT NULL REFERENCES groups,
+    setting_id                  INTEGER NOT NULL,
+    has_inode                   INTEGER,
+    options                     INTEGER,
+    snd_wscale                  INTEGER,
+    rcv_wscale                  INTEGER,
+    fastopen_client_fail        INTEGER,
+    pmtu_bytes                  INTEGER,
+    advmss_bytes                INTEGER,
+    max_pacing_rate_bytes_per_s INTEGER,
+    accecn_fail_mode            INTEGER,
+    accecn_opt_seen             INTEGER,
+    sk_rcvbuf_bytes             INTEGER,
+    sk_sndbuf_bytes             INTEGER,
+    congestion_control          TEXT,
+    tos                         INTEGER,
+    tclass                      INTEGER,
+    class_id                    INTEGER,
+    shutdown                    INTEGER,
+    v6only                      INTEGER,
+    socket_options              INTEGER,
+    mark                        INTEGER,
+    cgroup_id                   INTEGER,
+    ulp                         TEXT,
+    ulp_info                    BLOB,
+    mptcp_flags                 INTEGER,
+    mptcp_token                 INTEGER,
+    mptcp_subflows_max          INTEGER,
+    mptcp_add_addr_signal_max   INTEGER,
+    mptcp_add_addr_accepted_max INTEGER,
+    mptcp_local_addr_max        INTEGER,
+    mptcp_csum_enabled          INTEGER,
+    info_tail                   BLOB,
+    unknown_attributes          BLOB,
+    PRIMARY KEY (group_id, setting_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE group_sockets (
+    group_id           INTEGER NOT NULL REFERENCES groups,
+    socket_id          INTEGER NOT NULL REFERENCES sockets,
+    first_snapshot_id  INTEGER NOT NULL,
+    last_snapshot_id   INTEGER NOT NULL,
+    samples            INTEGER NOT NULL,
+    min_rtt_us         INTEGER,
+    max_rtt_us         INTEGER,
+    max_rqueue         INTEGER,
+    max_wqueue         INTEGER,
+    total_retrans      INTEGER,
+    PRIMARY KEY (group_id, socket_id)
+) STRICT, WITHOUT ROWID;
+
+-- One row a sample, everything by name.
+
+CREATE VIEW socket_samples AS
+SELECT
+    n.ended_at_ns AS taken_at_ns,
+    s.snapshot_id,
+    s.socket_id,
+    k.cookie,
+    k.generation,
+    k.inode,
+    k.netns_id,
+    coalesce(f.name, k.family) AS family,
+    coalesce(p.name, k.protocol) AS protocol,
+    k.local_address,
+    k.local_port,
+    k.remote_address,
+    k.remote_port,
+    k.interface,
+    k.uid,
+    coalesce(st.name, 'STATE-' || s.state) AS state,
+    n.is_keyframe,
+    coalesce(h.observed_snapshot_id, s.snapshot_id) AS observed_snapshot_id,
+    s.previous_snapshot_id,
+    coalesce(t.name, 'timer-' || s.timer) AS timer,
+    s.timer_retransmits,
+    s.timer_expires_at_ms,
+    CASE WHEN s.state <> 10 THEN s.rqueue END AS rqueue_bytes,
+    CASE WHEN s.state <> 10 THEN s.wqueue END AS wqueue_bytes,
+    CASE WHEN s.state = 10 THEN s.rqueue END AS backlog,
+    CASE WHEN s.state = 10 THEN s.wqueue END AS backlog_limit,
+    s.bytes_sent,
+    s.bytes_acked,
+    s.bytes_received,
+    s.segs_out,
+    s.segs_in,
+    s.data_segs_out,
+    s.data_segs_in,
+    s.delivered,
+    s.last_data_sent_at_ms,
+    s.last_data_recv_at_ms,
+    s.last_ack_recv_at_ms,
+    s.rtt_us,
+    s.rttvar_us,
+    s.rto_us,
+    s.ato_us,
+    s.snd_wnd_bytes,
+    s.rcv_wnd_bytes,
+    s.rcv_ssthresh_bytes,
+    s.busy_time_us,
+    c.ca_state,
+    c.retransmits,
+    c.probes,
+    c.backoff,
+    c.snd_mss_bytes,
+    c.rcv_mss_bytes,
+    c.unacked,
+    c.sacked,
+    c.lost,
+    c.retrans,
+    c.fackets,
+    c.snd_ssthresh,
+    c.snd_cwnd,
+    c.reordering,
+    c.rcv_rtt_us,
+    c.rcv_space_bytes,
+    c.total_retrans,
+    c.pacing_rate_bytes_per_s,
+    c.notsent_bytes,
+    c.min_rtt_us,
+    c.delivery_rate_bytes_per_s,
+    c.delivery_rate_app_limited,
+    c.rwnd_limited_us,
+    c.sndbuf_limited_us,
+    c.delivered_ce,
+    c.bytes_retrans,
+    c.dsack_dups,
+    c.reord_seen,
+    c.rcv_ooopack,
+    c.rehash,
+    c.total_rto,
+    c.total_rto_recoveries,
+    c.total_rto_time_ms,
+    c.received_ce,
+    c.delivered_e1_bytes,
+    c.delivered_e0_bytes,
+    c.delivered_ce_bytes,
+    c.received_e1_bytes,
+    c.received_e0_bytes,
+    c.received_ce_bytes,
+    c.sk_rmem_alloc_bytes,
+    c.sk_wmem_alloc_bytes,
+    c.sk_fwd_alloc_bytes,
+    c.sk_wmem_queued_bytes,
+    c.sk_optmem_bytes,
+    c.sk_backlog_bytes,
+    c.sk_drops,
+    c.vegas_enabled,
+    c.vegas_rtt_count,
+    c.vegas_rtt_us,
+    c.vegas_min_rtt_us,
+    c.dctcp_enabled,
+    c.dctcp_ce_state,
+    c.dctcp_alpha,
+    c.dctcp_ab_ecn_bytes,
+    c.dctcp_ab_tot_bytes,
+    c.bbr_bw_bytes_per_s,
+    c.bbr_min_rtt_us,
+    c.bbr_pacing_gain,
+    c.bbr_cwnd_gain,
+    c.mptcp_subflows,
+    c.mptcp_add_addr_signal,
+    c.mptcp_add_addr_accepted,
+    c.mptcp_write_seq,
+    c.mptcp_snd_una,
+    c.mptcp_rcv_nxt,
+    c.mptcp_local_addr_used,
+    c.mptcp_retransmits,
+    c.mptcp_subflows_total,
+    g.mark,
+    g.cgroup_id,
+    g.has_inode,
+    g.options,
+    g.snd_wscale,
+    g.rcv_wscale,
+    g.fastopen_client_fail,
+    g.pmtu_bytes,
+    g.advmss_bytes,
+    g.max_pacing_rate_bytes_per_s,
+    g.accecn_fail_mode,
+    g.accecn_opt_seen,
+    g.sk_rcvbuf_bytes,
+    g.sk_sndbuf_bytes,
+    g.congestion_control,
+    g.tos,
+    g.tclass,
+    g.class_id,
+    g.shutdown,
+    g.v6only,
+    g.socket_options,
+    g.ulp,
+    g.ulp_info,
+    g.mptcp_flags,
+    g.mptcp_token,
+    g.mptcp_subflows_max,
+    g.mptcp_add_addr_signal_max,
+    g.mptcp_add_addr_accepted_max,
+    g.mptcp_local_addr_max,
+    g.mptcp_csum_enabled,
+    g.info_tail,
+    g.unknown_attributes
+FROM samples AS s
+JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id
+JOIN sockets AS k ON k.socket_id = s.socket_id
+LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id
+LEFT JOIN settings AS g ON g.group_id = n.group_id AND g.setting_id = s.setting_id
+LEFT JOIN held_samples AS h ON h.snapshot_id = s.snapshot_id AND h.socket_id = s.socket_id
+LEFT JOIN families AS f ON f.family = k.family
+LEFT JOIN protocols AS p ON p.protocol = k.protocol
+LEFT JOIN states AS st ON st.state = s.state
+LEFT JOIN timers AS t ON t.timer = s.timer;

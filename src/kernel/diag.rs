@@ -1,0 +1,177 @@
+//! A `NETLINK_SOCK_DIAG` socket and the dumps that it makes.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use rustix::io::Errno;
+
+use crate::kernel::SystemClock;
+use crate::model::{Family, Protocol, States};
+use crate::wire::netlink::{FrameKind, frame_at};
+use crate::wire::request;
+
+/// The kernel never sends a larger datagram of a dump (measured; see docs/ARCHITECTURE.md).
+const DATAGRAM_LEN: usize = 32 * 1024;
+/// So long a dump may say nothing before it counts as failed.
+const SILENCE_S: i64 = 10;
+
+/// Why no dump can be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum DiagError {
+    /// The socket cannot be had.
+    #[error("could not open a sock_diag netlink socket")]
+    Open(#[source] io::Error),
+    /// This is no Linux.
+    #[error("sock_diag exists on Linux only")]
+    NotLinux,
+}
+
+/// How a dump ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DumpEnd {
+    /// Whole: what it did not show was not there, but for what changed while it ran.
+    Complete,
+    /// Whole, and the kernel says that the world changed meanwhile: it proves no absence.
+    Interrupted,
+    /// The kernel does not have this family or protocol.
+    Unsupported,
+    /// It broke off. Proves nothing about what it did not show.
+    Failed {
+        /// The kernel's error number, where one was given.
+        errno: Option<i32>,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// A netlink socket for dumps; it stays in the network namespace that it was made in.
+pub struct DiagSocket {
+    socket: Socket,
+    buffer: Box<[u8; DATAGRAM_LEN]>,
+    sequence: u32,
+    clock: SystemClock,
+}
+
+impl DiagSocket {
+    /// Opens one in this thread's network namespace.
+    ///
+    /// # Errors
+    /// When the kernel has no sock_diag, or forbids netlink sockets.
+    pub fn open() -> Result<Self, DiagError> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(DiagError::Open)?;
+        socket.bind_auto().map_err(DiagError::Open)?;
+        socket.connect(&SocketAddr::new(0, 0)).map_err(DiagError::Open)?;
+        rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Recv,
+            Some(std::time::Duration::from_secs(SILENCE_S.unsigned_abs())),
+        )
+        .map_err(|e| DiagError::Open(e.into()))?;
+        Ok(Self { socket, buffer: Box::new([0; DATAGRAM_LEN]), sequence: 0, clock: SystemClock })
+    }
+
+    /// Dumps the sockets of one family and protocol. `each` gets the payload of every message,
+    /// which it may write into, and `CLOCK_MONOTONIC` in milliseconds of its receipt.
+    pub fn dump(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        states: States,
+        each: &mut dyn FnMut(&mut [u8], i64),
+    ) -> DumpEnd {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request::dump(family, protocol, states, self.sequence);
+        if let Err(e) = self.socket.send(&request, 0) {
+            return failed(&e);
+        }
+        let mut interrupted = false;
+        loop {
+            let len = match self.receive() {
+                Ok(len) => len,
+                Err(e) => return failed(&e),
+            };
+            let read_at_ms = self.clock.monotonic_ns() / 1_000_000;
+            let datagram = &mut self.buffer[..len];
+            let mut offset = 0;
+            loop {
+                let frame = match frame_at(datagram, offset) {
+                    Ok(None) => break,
+                    Ok(Some(frame)) => frame,
+                    Err(e) => return DumpEnd::Failed { errno: None, message: e.to_string() },
+                };
+                offset = frame.next;
+                if frame.sequence != self.sequence {
+                    continue; // the rest of an earlier dump that was given up
+                }
+                interrupted |= frame.interrupted;
+                match frame.kind {
+                    FrameKind::Payload(SOCK_DIAG_BY_FAMILY) => {
+                        each(&mut datagram[frame.payload], read_at_ms);
+                    }
+                    FrameKind::Done(code) | FrameKind::Error(code) if code < 0 => {
+                        return refused(-code);
+                    }
+                    FrameKind::Done(_) if interrupted => return DumpEnd::Interrupted,
+                    FrameKind::Done(_) => return DumpEnd::Complete,
+                    FrameKind::Overrun => return refused(Errno::NOBUFS.raw_os_error()),
+                    FrameKind::Payload(_) | FrameKind::Noop | FrameKind::Error(_) => {}
+                }
+            }
+        }
+    }
+
+    /// `SO_NETNS_COOKIE` of the namespace that it stays in, `None` before Linux 5.14.
+    pub fn netns_cookie(&self) -> Option<u64> {
+        let mut cookie = 0u64;
+        let mut len = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the descriptor is open, and the kernel writes at most `len` bytes to `cookie`.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut len,
+            )
+        };
+        (result == 0).then_some(cookie)
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        loop {
+            let mut free = &mut self.buffer[..];
+            match self.socket.recv(&mut free, libc::MSG_TRUNC) {
+                Ok(len) if len > DATAGRAM_LEN => {
+                    return Err(io::Error::other(format!(
+                        "datagram of {len} bytes is larger than the buffer"
+                    )));
+                }
+                Ok(len) => return Ok(len),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        format!("the kernel said nothing for {SILENCE_S} s"),
+                    ));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+fn failed(error: &io::Error) -> DumpEnd {
+    DumpEnd::Failed { errno: error.raw_os_error(), message: error.to_string() }
+}
+
+fn refused(errno: i32) -> DumpEnd {
+    // ENOENT: no handler for this family or protocol; EINVAL and EOPNOTSUPP: an older kernel that
+    // does not know how to be asked for it.
+    let unsupported = [Errno::NOENT, Errno::INVAL, Errno::OPNOTSUPP, Errno::PROTONOSUPPORT];
+    if unsupported.iter().any(|e| e.raw_os_error() == errno) {
+        return DumpEnd::Unsupported;
+    }
+    failed(&io::Error::from_raw_os_error(errno))
+}

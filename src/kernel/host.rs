@@ -1,0 +1,65 @@
+//! What machine, boot and network namespace this is.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use rustix::system::uname;
+use sha2::Sha256;
+
+use super::DiagSocket;
+use crate::model::{HostFacts, NamespaceFacts};
+
+/// Names this program in the keyed hash, so that the result is of no use to find the machine id
+/// or to link this machine with what other programs derive from it.
+const MACHINE_ID_CONTEXT: &[u8] = b"sockrec machine identity";
+
+/// Reads what identifies this machine and boot; what cannot be read is `None`.
+///
+/// # Errors
+/// When there is no boot id: cookies then mean nothing beyond this run.
+pub fn host_facts() -> io::Result<HostFacts> {
+    let boot_uuid = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let names = uname();
+    let name = |s: &std::ffi::CStr| s.to_str().ok().map(str::to_owned);
+    Ok(HostFacts {
+        boot_uuid,
+        host_name: name(names.nodename()),
+        machine_id_hash: fs::read_to_string("/etc/machine-id")
+            .ok()
+            .map(|id| id.trim().to_owned())
+            .filter(|id| !id.is_empty())
+            .and_then(|id| keyed_hash(&id)),
+        kernel_release: name(names.release()),
+        architecture: name(names.machine()),
+    })
+}
+
+fn keyed_hash(machine_id: &str) -> Option<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(machine_id.as_bytes()).ok()?;
+    mac.update(MACHINE_ID_CONTEXT);
+    let digest = mac.finalize().into_bytes();
+    Some(digest.iter().take(16).map(|b| format!("{b:02x}")).collect())
+}
+
+/// How the network namespace of this thread and this diag socket is known.
+pub fn own_namespace(socket: &DiagSocket) -> NamespaceFacts {
+    NamespaceFacts {
+        cookie: socket.netns_cookie(),
+        inode: fs::metadata("/proc/thread-self/ns/net").ok().map(|m| m.ino()),
+        name: None,
+    }
+}
+
+/// Whether this process has CAP_NET_ADMIN, without which the kernel does not tell SO_MARK.
+pub fn has_net_admin() -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        })
+        .is_some_and(|effective| effective & (1 << CAP_NET_ADMIN) != 0)
+}

@@ -1,0 +1,9 @@
+//! The only place that talks to the kernel: sock_diag dumps, clocks, and what the machine is.
+
+mod clock;
+mod diag;
+mod host;
+
+pub use clock::SystemClock;
+pub use diag::{DiagError, DiagSocket, DumpEnd};
+pub use host::{has_net_admin, host_facts, own_namespace};

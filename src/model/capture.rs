@@ -1,0 +1,123 @@
+//! One run of the recorder, where it ran and what it looked at.
+
+use super::{Clocks, Family, NetnsId, Protocol, TcpState};
+
+/// A set of socket states, one bit a state number (`idiag_states`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct States(pub u32);
+
+impl States {
+    /// Every state, those of later kernels too.
+    pub const ALL: Self = Self(u32::MAX);
+    /// No state.
+    pub const NONE: Self = Self(0);
+
+    /// Just this state.
+    pub fn only(state: TcpState) -> Self {
+        Self(1u32.checked_shl(u32::from(state.0)).unwrap_or(0))
+    }
+
+    /// The states in either set.
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The states in this set and not in the other.
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether the state is in the set.
+    pub fn contains(self, state: TcpState) -> bool {
+        self.0 & Self::only(state).0 != 0
+    }
+}
+
+/// What one kind of dump asks for. Only a complete dump of a scope that would have shown a socket
+/// says anything about the socket's absence.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// The network namespace that is asked.
+    pub netns: NetnsId,
+    /// The address family.
+    pub family: Family,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The states.
+    pub states: States,
+    /// The filter expression, empty for none.
+    pub filter: String,
+}
+
+/// The machine and boot that a capture was made on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_uuid: String,
+    /// The node name (uname).
+    pub host_name: Option<String>,
+    /// A keyed hash of the machine id, so that recordings of one machine can be told to be so
+    /// without giving the id away.
+    pub machine_id_hash: Option<String>,
+    /// The kernel release (uname).
+    pub kernel_release: Option<String>,
+    /// The machine architecture (uname).
+    pub architecture: Option<String>,
+}
+
+/// How a network namespace is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// `SO_NETNS_COOKIE` (since Linux 5.14): its key within the boot.
+    pub cookie: Option<u64>,
+    /// Its inode number, which the kernel re-uses.
+    pub inode: Option<u64>,
+    /// Its name, where it has one.
+    pub name: Option<String>,
+}
+
+/// The start of one run of the recorder.
+#[derive(Clone, Debug)]
+pub struct Capture {
+    /// Where it runs.
+    pub host: HostFacts,
+    /// The namespace that it looks at.
+    pub namespace: NamespaceFacts,
+    /// The options of the run as a JSON object.
+    pub options: String,
+    /// The time between two ticks.
+    pub interval_ns: i64,
+    /// When it began.
+    pub started: Clocks,
+}
+
+/// Why a capture ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The duration that was asked for was over.
+    Duration,
+    /// The number of snapshots that was asked for was reached.
+    Count,
+    /// SIGINT, SIGTERM or SIGHUP.
+    Signal,
+    /// The command that was recorded ended.
+    Command,
+    /// The recorder could not go on.
+    Error,
+    /// The recorder was killed or the machine went down: found by whoever opened the file next.
+    Lost,
+}
+
+impl EndReason {
+    /// The text that the recording stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duration => "duration",
+            Self::Count => "count",
+            Self::Signal => "signal",
+            Self::Command => "command",
+            Self::Error => "error",
+            Self::Lost => "lost",
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a recording is about: sockets, what the kernel said of them, when, and what was looked at.
+//!
+//! Plain types without I/O, clock or SQL. Numbers keep the kernel's meaning and carry their unit in
+//! the name; `None` means that the kernel did not say, never zero.
+
+mod capture;
+mod identity;
+mod observation;
+mod state;
+mod table;
+mod tick;
+mod time;
+
+pub use capture::{Capture, EndReason, HostFacts, NamespaceFacts, Scope, States};
+pub use identity::{
+    Endpoint, Family, GroupId, NetnsId, Protocol, ScopeId, SnapshotId, SocketId, SocketKey, Tuple,
+};
+pub use observation::{
+    ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
+    TcpInfo, VegasInfo,
+};
+pub use state::{TcpState, Timer};
+pub use table::{Column, Kind, Value};
+pub use tick::{
+    ClockChange, ClockChangeKind, Exception, ExceptionKind, FinalCounters, HeldSample, NewSocket,
+    SampleRow, Snapshot, SocketEnd, SocketUpdate, StateChange,
+};
+pub use time::{Clocks, Nanos};

@@ -1,0 +1,334 @@
+//! `struct inet_diag_msg` and its attributes (`include/uapi/linux/inet_diag.h`).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use netlink_packet_sock_diag::constants::{
+    INET_DIAG_BBRINFO, INET_DIAG_CLASS_ID, INET_DIAG_CONG, INET_DIAG_DCTCPINFO, INET_DIAG_INFO,
+    INET_DIAG_MARK, INET_DIAG_MEMINFO, INET_DIAG_PAD, INET_DIAG_PROTOCOL, INET_DIAG_SHUTDOWN,
+    INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY, INET_DIAG_TCLASS, INET_DIAG_TOS, INET_DIAG_VEGASINFO,
+};
+
+use super::WireError;
+use super::attributes::{Attributes, attribute_at};
+use super::fields::u32_at;
+use super::{mptcp, sock_diag, tcp};
+use crate::model::{
+    ActivityTimes, Endpoint, Family, MptcpInfo, Observation, Protocol, SocketMemory, TcpInfo,
+    TcpState, Timer, Tuple,
+};
+
+// Newer than the constants of netlink-packet-sock-diag.
+const INET_DIAG_ULP_INFO: u16 = 19;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+const INET_DIAG_SOCKOPT: u16 = 22;
+const INET_ULP_INFO_NAME: u16 = 1;
+
+const HEADER_LEN: usize = 72;
+const EXPIRES_OFFSET: usize = 52;
+/// Above it the kernel's unsigned subtraction wrapped: the timer is overdue.
+const OVERDUE: u32 = 1 << 31;
+
+/// One message of a dump or event, in the bytes that it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    family: Family,
+    header: &'a [u8; HEADER_LEN],
+    attributes: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// Takes the payload of a `SOCK_DIAG_BY_FAMILY` message.
+    ///
+    /// # Errors
+    /// When it is shorter than its header, or of a family not known here.
+    pub fn parse(payload: &'a [u8]) -> Result<Self, WireError> {
+        let Some((header, attributes)) = payload.split_first_chunk() else {
+            return Err(WireError::TooShort { needed: HEADER_LEN, got: payload.len() });
+        };
+        let family = Family::from_number(header[0]).ok_or(WireError::UnknownFamily(header[0]))?;
+        Ok(Self { family, header, attributes })
+    }
+
+    /// `idiag_family`
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// `idiag_state`
+    pub fn state(&self) -> TcpState {
+        TcpState(self.header[1])
+    }
+
+    /// `idiag_cookie`
+    pub fn cookie(&self) -> u64 {
+        u64::from(self.u32(44)) | u64::from(self.u32(48)) << 32
+    }
+
+    /// `idiag_sport`, `idiag_src`, `idiag_dport`, `idiag_dst`, `idiag_if`
+    pub fn tuple(&self) -> Tuple {
+        Tuple {
+            local: Endpoint { address: self.address(8), port: self.port(4) },
+            remote: Endpoint { address: self.address(24), port: self.port(6) },
+            interface: self.u32(40),
+        }
+    }
+
+    /// The bytes of both ends and the device, as they came: equal if and only if the tuples are.
+    pub fn tuple_bytes(&self) -> &'a [u8; 40] {
+        match self.header[4..].first_chunk() {
+            Some(bytes) => bytes,
+            None => &[0; 40], // cannot be: the header is longer
+        }
+    }
+
+    /// Whether this is a mini-socket, of which the kernel keeps neither owner nor counters:
+    /// TIME_WAIT, a FIN_WAIT2 that was orphaned for long, or a connection request. A SYN_RECV
+    /// with `tcp_info` is a full socket (TCP Fast Open).
+    pub fn is_mini(&self) -> bool {
+        match self.state() {
+            TcpState::TIME_WAIT | TcpState::NEW_SYN_RECV => true,
+            TcpState::FIN_WAIT2 => Timer(self.header[2]) == Timer::TIMEWAIT,
+            TcpState::SYN_RECV => {
+                !Attributes::new(self.attributes).any(|(kind, ..)| kind == INET_DIAG_INFO)
+            }
+            _ => false,
+        }
+    }
+
+    /// Decodes everything but the relative times.
+    pub fn observe(&self, protocol: Protocol) -> Observation<'a> {
+        let state = self.state();
+        let is_mini = self.is_mini();
+        let full = |offset| (!is_mini).then(|| self.u32(offset));
+        let mut o = Observation {
+            family: self.family,
+            state,
+            is_mini,
+            timer: Timer(self.header[2]),
+            timer_retransmits: self.header[3],
+            tuple: self.tuple(),
+            cookie: self.cookie(),
+            rqueue: full(56),
+            wqueue: full(60),
+            uid: full(64),
+            inode: full(68).filter(|&inode| inode != 0),
+            tcp: TcpInfo::default(),
+            mptcp: MptcpInfo::default(),
+            memory: SocketMemory::default(),
+            congestion_control: None,
+            congestion: None,
+            tos: None,
+            tclass: None,
+            class_id: None,
+            shutdown: None,
+            v6only: None,
+            socket_options: None,
+            mark: None,
+            cgroup_id: None,
+            ulp: None,
+            ulp_info: &[],
+            info_tail: &[],
+            unknown_attributes: Vec::new(),
+        };
+        let mut attributes = Attributes::new(self.attributes);
+        for (kind, value, whole) in attributes.by_ref() {
+            if !o.take_attribute(kind, value, protocol) {
+                o.unknown_attributes.extend_from_slice(whole);
+            }
+        }
+        o.unknown_attributes.extend_from_slice(attributes.rest());
+        o
+    }
+
+    fn u32(&self, offset: usize) -> u32 {
+        u32_at(self.header, offset).unwrap_or_default()
+    }
+
+    fn port(&self, offset: usize) -> u16 {
+        u16::from_be_bytes([self.header[offset], self.header[offset + 1]])
+    }
+
+    fn address(&self, offset: usize) -> IpAddr {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.header[offset..offset + 16]);
+        match self.family {
+            Family::Inet => IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])),
+            Family::Inet6 => IpAddr::V6(Ipv6Addr::from(bytes)),
+        }
+    }
+}
+
+impl<'a> Observation<'a> {
+    /// Takes over one attribute; false if it is not known or not of a length that can be read.
+    fn take_attribute(&mut self, kind: u16, value: &'a [u8], protocol: Protocol) -> bool {
+        match kind {
+            INET_DIAG_INFO if protocol == Protocol::Mptcp => {
+                (self.mptcp, self.tcp, self.info_tail) = mptcp::mptcp_info(value);
+                true
+            }
+            INET_DIAG_INFO => {
+                (self.tcp, self.info_tail) = tcp::tcp_info(value, self.state);
+                true
+            }
+            INET_DIAG_SKMEMINFO => {
+                self.memory = sock_diag::sk_meminfo(value);
+                value.len() <= sock_diag::SK_MEMINFO_LEN
+            }
+            INET_DIAG_MEMINFO => {
+                if self.memory.rmem_alloc_bytes.is_none() {
+                    self.memory = sock_diag::meminfo(value);
+                }
+                true
+            }
+            INET_DIAG_CONG => set(&mut self.congestion_control, text(value)),
+            INET_DIAG_VEGASINFO => set(&mut self.congestion, tcp::vegas_info(value)),
+            INET_DIAG_DCTCPINFO => set(&mut self.congestion, tcp::dctcp_info(value)),
+            INET_DIAG_BBRINFO => set(&mut self.congestion, tcp::bbr_info(value)),
+            INET_DIAG_TOS => set(&mut self.tos, exact(value).map(u8::from_ne_bytes)),
+            INET_DIAG_TCLASS => set(&mut self.tclass, exact(value).map(u8::from_ne_bytes)),
+            INET_DIAG_CLASS_ID => set(&mut self.class_id, exact(value).map(u32::from_ne_bytes)),
+            INET_DIAG_SHUTDOWN => set(&mut self.shutdown, exact(value).map(u8::from_ne_bytes)),
+            INET_DIAG_SKV6ONLY => set(&mut self.v6only, exact(value).map(|[b]: [u8; 1]| b != 0)),
+            INET_DIAG_SOCKOPT => {
+                set(&mut self.socket_options, exact(value).map(u16::from_le_bytes))
+            }
+            INET_DIAG_MARK => set(&mut self.mark, exact(value).map(u32::from_ne_bytes)),
+            INET_DIAG_CGROUP_ID => set(&mut self.cgroup_id, exact(value).map(u64::from_ne_bytes)),
+            INET_DIAG_ULP_INFO => {
+                self.ulp_info = value;
+                self.ulp = Attributes::new(value)
+                    .find(|(kind, ..)| *kind == INET_ULP_INFO_NAME)
+                    .and_then(|(_, name, _)| text(name));
+                true
+            }
+            // The protocol was asked for by name; padding holds nothing.
+            INET_DIAG_PROTOCOL | INET_DIAG_PAD => true,
+            _ => false,
+        }
+    }
+}
+
+fn set<T>(field: &mut Option<T>, value: Option<T>) -> bool {
+    let known = value.is_some();
+    if known {
+        *field = value;
+    }
+    known
+}
+
+fn exact<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
+    value.try_into().ok()
+}
+
+/// A C string of at least one character.
+fn text(value: &[u8]) -> Option<&str> {
+    let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
+    std::str::from_utf8(&value[..end]).ok().filter(|s| !s.is_empty())
+}
+
+/// The kernel's "so many milliseconds ago" and "in so many milliseconds" of one message, `None`
+/// where the kernel does not tell or counts from something else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelativeTimes {
+    expires_ms: Option<u32>,
+    last_data_sent_ms: Option<u32>,
+    last_data_recv_ms: Option<u32>,
+    last_ack_recv_ms: Option<u32>,
+}
+
+impl RelativeTimes {
+    /// The same moments on `CLOCK_MONOTONIC`, given when the message was read.
+    pub fn absolute(self, read_at_ms: i64) -> ActivityTimes {
+        let ago = |ms: Option<u32>| ms.map(|ms| read_at_ms - i64::from(ms));
+        ActivityTimes {
+            timer_expires_at_ms: self.expires_ms.map(|ms| read_at_ms + i64::from(ms)),
+            last_data_sent_at_ms: ago(self.last_data_sent_ms),
+            last_data_recv_at_ms: ago(self.last_data_recv_ms),
+            last_ack_recv_at_ms: ago(self.last_ack_recv_ms),
+        }
+    }
+}
+
+/// Takes the relative times out of a message and zeroes them in place, so that the messages of an
+/// idle socket are the same bytes in every dump.
+///
+/// Of a listener and a mini-socket there are none but the timer; before any data or segment came
+/// or went the kernel's `last_*` count from the handshake or from boot: `None`.
+pub fn take_relative_times(payload: &mut [u8], protocol: Protocol) -> RelativeTimes {
+    let Some((header, attributes)) = payload.split_first_chunk_mut::<HEADER_LEN>() else {
+        return RelativeTimes::default();
+    };
+    let state = TcpState(header[1]);
+    let mut times = RelativeTimes {
+        expires_ms: take_u32(header, EXPIRES_OFFSET)
+            .filter(|_| Timer(header[2]) != Timer::OFF)
+            .map(|ms| if ms < OVERDUE { ms } else { 0 }),
+        ..RelativeTimes::default()
+    };
+    let mut offset = 0;
+    while let Some(a) = attribute_at(attributes, offset) {
+        if a.kind == INET_DIAG_INFO {
+            let info = &mut attributes[a.value_start..a.value_end];
+            let layout = if protocol == Protocol::Mptcp { &MPTCP_LAYOUT } else { &TCP_LAYOUT };
+            layout.take(info, state, &mut times);
+        }
+        offset = a.next;
+    }
+    times
+}
+
+/// Where a structure of `INET_DIAG_INFO` keeps its relative times, and the counters that tell
+/// whether there is such a moment at all.
+struct InfoLayout {
+    last_data_sent: usize,
+    last_data_recv: usize,
+    last_ack_recv: usize,
+    sent: Range<usize>,
+    received: Range<usize>,
+    any_received: Range<usize>,
+}
+
+const TCP_LAYOUT: InfoLayout = InfoLayout {
+    last_data_sent: 44,
+    last_data_recv: 52,
+    last_ack_recv: 56,
+    sent: 156..160,         // tcpi_data_segs_out
+    received: 152..156,     // tcpi_data_segs_in
+    any_received: 140..144, // tcpi_segs_in
+};
+
+const MPTCP_LAYOUT: InfoLayout = InfoLayout {
+    last_data_sent: 84,
+    last_data_recv: 88,
+    last_ack_recv: 92,
+    sent: 56..64,         // mptcpi_bytes_sent
+    received: 64..72,     // mptcpi_bytes_received
+    any_received: 72..80, // mptcpi_bytes_acked
+};
+
+impl InfoLayout {
+    fn take(&self, info: &mut [u8], state: TcpState, times: &mut RelativeTimes) {
+        let is_zero = |counter: &Range<usize>| {
+            info.get(counter.clone()).is_some_and(|bytes| bytes.iter().all(|&b| b == 0))
+        };
+        let nothing_sent = is_zero(&self.sent);
+        let nothing_received = is_zero(&self.received);
+        let no_segment = is_zero(&self.any_received) || state == TcpState::SYN_SENT;
+        let sent = take_u32(info, self.last_data_sent);
+        let received = take_u32(info, self.last_data_recv);
+        let acked = take_u32(info, self.last_ack_recv);
+        if state == TcpState::LISTEN {
+            return;
+        }
+        times.last_data_sent_ms = sent.filter(|_| !nothing_sent);
+        times.last_data_recv_ms = received.filter(|_| !nothing_received);
+        times.last_ack_recv_ms = acked.filter(|_| !no_segment);
+    }
+}
+
+fn take_u32(bytes: &mut [u8], offset: usize) -> Option<u32> {
+    let value = u32_at(bytes, offset)?;
+    bytes[offset..offset + 4].fill(0);
+    Some(value)
+}

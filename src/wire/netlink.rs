@@ -1,0 +1,83 @@
+//! The framing of netlink messages (`include/uapi/linux/netlink.h`).
+
+use netlink_packet_core::{
+    DoneBuffer, ErrorBuffer, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkBuffer,
+};
+use std::ops::Range;
+
+use super::WireError;
+
+const HEADER_LEN: usize = 16;
+
+/// One message of a datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: FrameKind,
+    /// `nlmsg_seq`: that of the request, 0 for an event.
+    pub sequence: u32,
+    /// Whether the dump saw the world change (`NLM_F_DUMP_INTR`).
+    pub interrupted: bool,
+    /// Whether more messages of this reply follow (`NLM_F_MULTI`).
+    pub multipart: bool,
+    /// Where the payload lies in the datagram.
+    pub payload: Range<usize>,
+    /// Where the next message begins in the datagram.
+    pub next: usize,
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// A payload of this message type.
+    Payload(u16),
+    /// End of a dump; a negative error number when it failed at its end.
+    Done(i32),
+    /// Refused with a negative error number, or 0 for an acknowledgment.
+    Error(i32),
+    /// Nothing to read (`NLMSG_NOOP`).
+    Noop,
+    /// The kernel lost data (`NLMSG_OVERRUN`).
+    Overrun,
+}
+
+/// The message that begins at `offset`, `None` behind the last one.
+///
+/// # Errors
+/// When the bytes are too few for a header or its length lies.
+pub fn frame_at(datagram: &[u8], offset: usize) -> Result<Option<Frame>, WireError> {
+    let bytes = datagram.get(offset..).unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if bytes.len() < HEADER_LEN {
+        return Err(WireError::TooShort { needed: HEADER_LEN, got: bytes.len() });
+    }
+    let header = NetlinkBuffer::new(bytes);
+    let len = header.length() as usize;
+    if len < HEADER_LEN || len > bytes.len() {
+        return Err(WireError::BadLength { claimed: len, available: bytes.len() });
+    }
+    let payload = &bytes[HEADER_LEN..len];
+    let kind = match header.message_type() {
+        NLMSG_DONE => FrameKind::Done(DoneBuffer::new_checked(payload).map_or(0, |d| d.code())),
+        NLMSG_ERROR => FrameKind::Error(
+            ErrorBuffer::new_checked(payload)
+                .map_err(|_| WireError::TooShort { needed: 4, got: payload.len() })?
+                .code()
+                .map_or(0, i32::from),
+        ),
+        NLMSG_NOOP => FrameKind::Noop,
+        NLMSG_OVERRUN => FrameKind::Overrun,
+        other => FrameKind::Payload(other),
+    };
+    Ok(Some(Frame {
+        kind,
+        sequence: header.sequence_number(),
+        interrupted: header.flags() & NLM_F_DUMP_INTR != 0,
+        multipart: header.flags() & NLM_F_MULTIPART != 0,
+        payload: offset + HEADER_LEN..offset + len,
+        next: offset + len.next_multiple_of(4).min(bytes.len()),
+    }))
+}

@@ -1,0 +1,68 @@
+//! Dump requests: `struct inet_diag_req_v2` and its attributes.
+
+use netlink_packet_core::{
+    Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
+};
+use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
+use netlink_packet_sock_diag::constants::IPPROTO_RAW;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+
+use crate::model::{Family, Protocol, States};
+
+/// `INET_DIAG_REQ_PROTOCOL`: the protocol as u32, for those that do not fit the fixed part's u8.
+const REQ_PROTOCOL: u16 = 3;
+
+/// `InetRequest` with the attributes that it cannot carry itself.
+#[derive(Debug)]
+struct DumpRequest {
+    fixed: InetRequest,
+    protocol: Option<u32>,
+}
+
+impl NetlinkSerializable for DumpRequest {
+    fn message_type(&self) -> u16 {
+        SOCK_DIAG_BY_FAMILY
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.fixed.buffer_len() + self.protocol.map_or(0, |_| 8)
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        let (fixed, attributes) = buffer.split_at_mut(self.fixed.buffer_len());
+        self.fixed.emit(fixed);
+        if let Some(protocol) = self.protocol {
+            attributes[..2].copy_from_slice(&8u16.to_ne_bytes());
+            attributes[2..4].copy_from_slice(&REQ_PROTOCOL.to_ne_bytes());
+            attributes[4..8].copy_from_slice(&protocol.to_ne_bytes());
+        }
+    }
+}
+
+/// The bytes of a dump request for one family and protocol, with every extension.
+pub fn dump(family: Family, protocol: Protocol, states: States, sequence: u32) -> Vec<u8> {
+    let number = protocol.number();
+    let fits = u8::try_from(number);
+    let request = DumpRequest {
+        fixed: InetRequest {
+            family: family.number(),
+            protocol: fits.unwrap_or(IPPROTO_RAW),
+            extensions: ExtensionFlags::all(),
+            states: StateFlags::from_bits_retain(states.0),
+            socket_id: match family {
+                Family::Inet => SocketId::new_v4(),
+                Family::Inet6 => SocketId::new_v6(),
+            },
+        },
+        protocol: fits.is_err().then_some(u32::from(number)),
+    };
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
