@@ -1,1 +1,70 @@
-//! x
+//! Rows of values, written as text: a table for people, CSV, JSON and JSON lines for programs.
+//!
+//! This floor owns how a value looks and nothing else. It knows columns and values, not what they
+//! are about, so every answer and every export keeps one contract (docs/OUTPUT.md) and a new
+//! question needs no code here. CSV and JSON are lossless and stable; the table is for eyes, may
+//! change, and is the only format that shortens numbers and escapes hostile text. Rows are written
+//! as they come: only the table holds some back, up to a bound, to learn its widths.
+
+mod csv;
+pub mod human;
+mod json;
+mod jsonl;
+mod object;
+mod options;
+mod sink;
+mod table;
+mod time;
+mod value;
+
+use std::io::{self, Write};
+
+use crate::model::{Column, Value};
+
+pub use human::Zone;
+pub use options::{Format, Options, TimeFormat, UnknownName};
+
+/// Writes one answer in one format: [`begin`](Self::begin) once, [`row`](Self::row) for each row,
+/// [`finish`](Self::finish) at the end.
+///
+/// Output is buffered; without `finish` its end is missing. Errors are those of the writer (a pipe
+/// that was closed early comes as [`io::ErrorKind::BrokenPipe`]), and after one every later write
+/// fails with the same kind, so that a hole never hides in the middle of a file.
+pub trait Exporter {
+    /// Takes the columns and writes the header, if the format has one.
+    fn begin(&mut self, columns: &[Column]) -> io::Result<()>;
+
+    /// Writes one row, one value a column in the order of the columns.
+    ///
+    /// A value that is not of its column's kind (a text in a column of numbers, say) is written as
+    /// what it is rather than lost. A row of another length than the header is refused with
+    /// [`io::ErrorKind::InvalidInput`] and leaves the output as it was.
+    fn row(&mut self, values: &[Value<'_>]) -> io::Result<()>;
+
+    /// Writes what is left and flushes the writer.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+/// The exporter for a format.
+pub fn exporter<'w>(
+    format: Format,
+    options: &Options,
+    writer: Box<dyn Write + 'w>,
+) -> Box<dyn Exporter + 'w> {
+    let sink = sink::Sink::new(writer);
+    match format {
+        Format::Table => Box::new(table::Table::new(options, sink)),
+        Format::Csv => Box::new(csv::Csv::new(options, sink)),
+        Format::Json => Box::new(json::Json::new(options, sink)),
+        Format::Jsonl => Box::new(jsonl::Jsonl::new(options, sink)),
+    }
+}
+
+/// Refuses a row that does not match its header.
+fn check_length(columns: usize, values: usize) -> io::Result<()> {
+    if columns == values {
+        return Ok(());
+    }
+    let text = format!("a row of {values} values under {columns} columns");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+}
