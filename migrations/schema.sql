@@ -122,12 +122,17 @@ CREATE TABLE exceptions (
     snapshot_id   INTEGER NOT NULL REFERENCES snapshots,
     kind          TEXT    NOT NULL,
     scope_id      INTEGER REFERENCES scopes,
-    socket_id     INTEGER REFERENCES sockets,
     errno         INTEGER,
     count         INTEGER,
     message       TEXT
 ) STRICT;
 CREATE INDEX exceptions_by_snapshot ON exceptions (snapshot_id);
+
+CREATE TABLE missing_sockets (
+    snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    socket_id    INTEGER NOT NULL REFERENCES sockets,
+    PRIMARY KEY (snapshot_id, socket_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE clock_changes (
     snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
@@ -162,6 +167,7 @@ CREATE TABLE socket_ends (
     socket_id                  INTEGER PRIMARY KEY REFERENCES sockets,
     last_snapshot_id           INTEGER NOT NULL REFERENCES snapshots,
     closed_before_snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    last_sample_snapshot_id    INTEGER NOT NULL REFERENCES snapshots,
     samples                    INTEGER NOT NULL,
     state                      INTEGER NOT NULL,
     rtt_us                     INTEGER,

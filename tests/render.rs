@@ -207,10 +207,7 @@ fn a_value_of_another_kind_is_written_as_what_it_is() {
 }
 
 #[test]
-fn csv_keeps_unknown_and_empty_apart() {
-    let columns = [column("a", Kind::Text), column("b", Kind::Text)];
-    let rows = [[Value::Null, Value::Text("")].to_vec(), [Value::Text(""), Value::Null].to_vec()];
-    assert_eq!(write_all(Format::Csv, &fixed(), &columns, &rows), "a,b\n,\"\"\n\"\",\n");
+fn a_csv_row_of_one_unknown_value_is_still_a_row() {
     // An empty line would be no row at all to most readers.
     assert_eq!(one_column(Format::Csv, Kind::Text, &[Value::Null]), "x\n\"\"\n");
 }

@@ -1,5 +1,70 @@
-//! x
-/// x
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: arguments, commands, messages, exit codes. The only place that prints.
+//!
+//! Data goes to stdout, everything else to stderr. Arguments come in raw ([`args`]) and are made
+//! valid before anything is opened.
+
+mod args;
+mod export;
+mod info;
+mod message;
+mod moment;
+mod output;
+mod query;
+mod record;
+mod sockets;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use message::report;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// All is well.
+    Fine,
+    /// It could not be done.
+    Failed,
+    /// It was asked for in a way that makes no sense.
+    Usage,
+    /// It was done, but something was not seen or is missing.
+    Gaps,
+    /// A recorded command ended with this code.
+    Command(u8),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Fine => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Gaps => 3,
+            Exit::Command(code) => code,
+        })
+    }
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to stdout and are no error. Nothing to be done if that fails.
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage } else { Exit::Fine }.into();
+        }
+    };
+    let result = match cli.command {
+        Command::Record(args) => record::run(args),
+        Command::Query(args) => query::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Info(args) => info::run(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error).into(),
+    }
 }

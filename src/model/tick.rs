@@ -60,6 +60,8 @@ pub struct SocketUpdate {
     pub cgroup_id: Option<u64>,
     /// SO_MARK.
     pub mark: Option<u32>,
+    /// Index of the device that it is bound to.
+    pub interface: Option<u32>,
 }
 
 impl SocketUpdate {
@@ -70,6 +72,7 @@ impl SocketUpdate {
             uid: observation.uid,
             cgroup_id: observation.cgroup_id,
             mark: observation.mark,
+            interface: Some(observation.tuple.interface).filter(|&index| index != 0),
         }
     }
 
@@ -80,6 +83,7 @@ impl SocketUpdate {
         self.uid = newer.uid.or(self.uid);
         self.cgroup_id = newer.cgroup_id.or(self.cgroup_id);
         self.mark = newer.mark.or(self.mark);
+        self.interface = newer.interface.or(self.interface);
         *self != before
     }
 }
@@ -172,6 +176,8 @@ pub struct SocketEnd {
     pub last_snapshot: SnapshotId,
     /// The snapshot that proved its absence.
     pub closed_before: SnapshotId,
+    /// The snapshot of its last row of samples.
+    pub last_sample: SnapshotId,
     /// Rows of samples that it has.
     pub samples: u64,
     /// The state that it was last seen in.
@@ -189,8 +195,6 @@ pub enum ExceptionKind {
     DumpInterrupted,
     /// The kernel has no such dump; the scope is not asked again in this capture.
     DumpUnsupported,
-    /// One complete dump lacked a socket that later ones or none showed again.
-    SocketMissing,
     /// New sockets were counted but not stored, more came at once than the bound allows.
     SocketsNotStored,
     /// Messages that could not be read.
@@ -204,7 +208,6 @@ impl ExceptionKind {
             Self::DumpFailed => "dump_failed",
             Self::DumpInterrupted => "dump_interrupted",
             Self::DumpUnsupported => "dump_unsupported",
-            Self::SocketMissing => "socket_missing",
             Self::SocketsNotStored => "sockets_not_stored",
             Self::MessagesUnreadable => "messages_unreadable",
         }
@@ -220,8 +223,6 @@ pub struct Exception {
     pub kind: ExceptionKind,
     /// The scope that it concerns.
     pub scope: Option<ScopeId>,
-    /// The socket that it concerns.
-    pub socket: Option<SocketId>,
     /// The kernel's error number.
     pub errno: Option<i32>,
     /// How many.

@@ -1,1 +1,12 @@
-//! x
+//! Questions to a recording, each answered by a file of `queries/`.
+//!
+//! An answer is a stream of rows with named columns; what it cannot know is NULL. What may have
+//! been missed is told beside it ([`Recording::why_empty`], [`Recording::notes_at`]).
+
+mod columns;
+mod recording;
+mod selection;
+
+pub use columns::{COLUMNS, column};
+pub use recording::{QueryError, Question, Recording, Span};
+pub use selection::{Selection, SocketFilter};

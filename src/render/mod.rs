@@ -13,6 +13,7 @@ mod jsonl;
 mod object;
 mod options;
 mod sink;
+mod sockets;
 mod table;
 mod time;
 mod value;
@@ -23,6 +24,7 @@ use crate::model::{Column, Value};
 
 pub use human::Zone;
 pub use options::{Format, Options, TimeFormat, UnknownName};
+pub use sockets::SocketTable;
 
 /// Writes one answer in one format: [`begin`](Self::begin) once, [`row`](Self::row) for each row,
 /// [`finish`](Self::finish) at the end.

@@ -1,1 +1,18 @@
-//! x
+//! Recordings: SQLite files with the tables of `migrations/`. The only place that names rusqlite.
+//!
+//! A recording is written by one [`Writer`] at a time, one transaction a snapshot, and read by any
+//! number of [`Reader`]s meanwhile.
+
+mod columns;
+mod error;
+mod file;
+mod migrate;
+mod reader;
+mod share;
+mod writer;
+
+pub use error::StoreError;
+pub use file::is_being_recorded;
+pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
+pub use reader::{Parameter, Reader};
+pub use writer::{Start, TickWriter, Writer};

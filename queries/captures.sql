@@ -1,0 +1,30 @@
+-- Each run of the recorder: where, when, what it looked at, how it ended.
+--
+-- Parameters: none.
+-- Order: as recorded. Index: primary keys.
+SELECT
+    c.capture_id,
+    c.uuid,
+    c.source,
+    c.host_name,
+    c.kernel_release,
+    c.architecture,
+    c.sockrec_version,
+    b.uuid AS boot,
+    c.interval_ns,
+    c.started_at_ns AS started_at,
+    c.ended_at_ns AS ended_at,
+    c.end_reason,
+    (SELECT count(*) FROM snapshots AS n WHERE n.capture_id = c.capture_id) AS snapshots,
+    (SELECT sum(n.missed_ticks) FROM snapshots AS n WHERE n.capture_id = c.capture_id)
+        AS missed_ticks,
+    (SELECT group_concat(p.name || '/' || f.name, ' ')
+     FROM capture_scopes AS cs
+     JOIN scopes AS sc ON sc.scope_id = cs.scope_id
+     JOIN protocols AS p ON p.protocol = sc.protocol
+     JOIN families AS f ON f.family = sc.family
+     WHERE cs.capture_id = c.capture_id) AS scopes,
+    c.options AS capture_options
+FROM captures AS c
+JOIN boots AS b ON b.boot_id = c.boot_id
+ORDER BY c.capture_id

@@ -1,0 +1,26 @@
+-- When was looked, how much was seen, and what went wrong.
+--
+-- Parameters: :first_snapshot_id, :last_snapshot_id (both included), :from_ns, :to_ns (UTC).
+-- Order: snapshot. Index: primary key of snapshots.
+SELECT
+    n.snapshot_id,
+    n.started_at_ns AS started_at,
+    n.ended_at_ns AS ended_at,
+    n.ended_monotonic_ns - n.started_monotonic_ns AS duration_ns,
+    n.started_boottime_ns AS started_boottime_ns,
+    n.capture_id,
+    n.group_id,
+    n.is_keyframe,
+    n.missed_ticks,
+    n.sockets_seen,
+    (SELECT count(*) FROM samples AS s WHERE s.snapshot_id = n.snapshot_id) AS samples,
+    (SELECT group_concat(DISTINCT x.kind) FROM exceptions AS x
+     WHERE x.snapshot_id = n.snapshot_id) AS exceptions,
+    (SELECT delta_ns FROM clock_changes AS c
+     WHERE c.snapshot_id = n.snapshot_id AND c.kind = 'step') AS clock_step_ns,
+    (SELECT delta_ns FROM clock_changes AS c
+     WHERE c.snapshot_id = n.snapshot_id AND c.kind = 'suspend') AS suspended_ns
+FROM snapshots AS n
+WHERE n.snapshot_id BETWEEN :first_snapshot_id AND :last_snapshot_id
+    AND n.ended_at_ns BETWEEN :from_ns AND :to_ns
+ORDER BY n.snapshot_id

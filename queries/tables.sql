@@ -1,0 +1,14 @@
+-- What each table of the file holds, its indexes counted in.
+--
+-- Parameters: none.
+-- Order: largest first. Index: none, every page is read.
+SELECT
+    coalesce(o.tbl_name, d.name) AS table_name,
+    sum(d.pgsize) AS file_bytes,
+    sum(d.payload) AS payload_bytes,
+    sum(d.ncell) FILTER (WHERE o.type = 'table' OR o.name IS NULL) AS cells
+FROM dbstat AS d
+LEFT JOIN sqlite_schema AS o ON o.name = d.name
+WHERE d.aggregate = 1
+GROUP BY table_name
+ORDER BY file_bytes DESC, table_name

@@ -1,0 +1,211 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use super::moment::{parse_duration, parse_interval};
+use super::sockets::SocketArgs;
+use crate::render::{Format, TimeFormat};
+
+/// A flight recorder for Linux sockets
+///
+/// Records what the kernel knows of every TCP and UDP socket, at a steady interval, into one SQLite
+/// file; answers later who was connected to whom, when and how well.
+#[derive(Debug, Parser)]
+#[command(name = "sockrec", version, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Record(RecordArgs),
+    Query(QueryArgs),
+    Export(ExportArgs),
+    Info(InfoArgs),
+}
+
+/// Record sockets into a file until Ctrl-C
+///
+/// Without options: all of TCP and UDP over IPv4 and IPv6, every state, once a second, into
+/// `sockrec.db` here. A file that is there already is gone on with as a new capture.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec record                              everything, once a second, until Ctrl-C
+  sockrec record -o night.db --interval 10s   less often, into another file
+  sockrec record -t --not-state time-wait     TCP without TIME-WAIT
+  sockrec record -o run.db -- ./test.sh       as long as a command runs
+
+Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but with gaps; that of COMMAND if one was given
+and failed.")]
+pub(super) struct RecordArgs {
+    /// File to record into
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) output: PathBuf,
+    /// Time between snapshots
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    pub(super) interval: i64,
+    /// Stop after so long
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) duration: Option<i64>,
+    /// Stop after so many snapshots
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) sockets: SocketArgs,
+    /// New sockets that one snapshot stores at most, but for the first: more are counted only
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub(super) max_new_sockets: u64,
+    /// No progress line and no summary
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Record as long as this command runs
+    #[arg(last = true, value_name = "COMMAND", num_args = 1..)]
+    pub(super) command: Vec<std::ffi::OsString>,
+}
+
+/// Ask a recording
+#[derive(Args, Debug)]
+pub(super) struct QueryArgs {
+    #[command(subcommand)]
+    pub(super) question: QuestionArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QuestionArgs {
+    /// The lifetime of each socket: ends, opening and closing, bytes, retransmits, rtt
+    #[command(after_help = "\
+Examples:
+  sockrec query connections -f night.db --from 03:00 --to 03:30
+  sockrec query connections -t --state established --format json | jq .")]
+    Connections(CommonArgs),
+    /// Every socket as it was at a time, as `ss -tuan` would have shown it
+    #[command(after_help = "\
+Examples:
+  sockrec query at '10m ago'
+  sockrec query at 03:12 -f night.db -t --state established --info
+  sockrec query at '2026-11-21 03:12:30' --format csv")]
+    At {
+        /// The moment: RFC 3339, `2026-11-21 14:03`, `14:03`, `10m ago`, `@UNIX`, `now`
+        #[arg(value_name = "TIME")]
+        time: String,
+        /// Show the details of tcp_info below each socket
+        #[arg(short = 'i', long)]
+        info: bool,
+        #[command(flatten)]
+        common: Box<CommonArgs>,
+    },
+    /// The values of one socket, or all, over time: a row a change
+    #[command(after_help = "\
+Examples:
+  sockrec query samples --socket 17
+  sockrec query samples --inode 48213 --columns taken_at,state,rtt_us,snd_cwnd --format csv")]
+    Samples(CommonArgs),
+    /// When was looked, how much was seen, what went wrong
+    Snapshots(CommonArgs),
+}
+
+/// What every question takes.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CommonArgs {
+    /// Recording to ask
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) select: SelectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Which rows.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct SelectArgs {
+    /// From this time on
+    #[arg(long, value_name = "TIME")]
+    pub(super) from: Option<String>,
+    /// Up to this time
+    #[arg(long, value_name = "TIME")]
+    pub(super) to: Option<String>,
+    /// At most so many rows
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+    #[command(flatten)]
+    pub(super) sockets: SocketArgs,
+    /// Only the socket of this number (`socket_id` of any answer)
+    #[arg(long, value_name = "ID", help_heading = "Sockets")]
+    pub(super) socket: Option<i64>,
+    /// Only sockets with this cookie
+    #[arg(long, value_name = "COOKIE", help_heading = "Sockets")]
+    pub(super) cookie: Option<u64>,
+    /// Only sockets that had this inode
+    #[arg(long, value_name = "INODE", help_heading = "Sockets")]
+    pub(super) inode: Option<u32>,
+}
+
+/// How rows are written.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArgs {
+    /// table, csv, json or jsonl
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
+    /// Columns in the order wanted; `help` lists them, `all` is every one
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(super) columns: Vec<String>,
+    /// Times as rfc3339 (UTC) or unix-ns
+    #[arg(long, value_name = "FORM", default_value = "rfc3339")]
+    pub(super) time_format: TimeFormat,
+    /// UTC in tables, not local time
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(super) utc: bool,
+    /// Exact numbers in tables, nothing shortened
+    #[arg(long)]
+    pub(super) exact: bool,
+}
+
+/// Write a recording out as a data set
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec export connections -o connections.csv
+  sockrec export samples -f night.db --from 03:00 --to 04:00 -o samples.jsonl
+  sockrec export snapshots --format csv | head")]
+pub(super) struct ExportArgs {
+    /// connections, samples, sockets or snapshots
+    #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "snapshots"])]
+    pub(super) what: String,
+    /// Recording to read
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// File to write, stdout if none; its ending chooses the format
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: Option<PathBuf>,
+    /// csv, json or jsonl
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
+    /// Columns in the order wanted; `help` lists them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(super) columns: Vec<String>,
+    /// Times as rfc3339 (UTC) or unix-ns
+    #[arg(long, value_name = "FORM", default_value = "rfc3339")]
+    pub(super) time_format: TimeFormat,
+    #[command(flatten)]
+    pub(super) select: SelectArgs,
+}
+
+/// What a recording holds: captures, span, snapshots, sockets, bytes a table, gaps
+#[derive(Args, Debug)]
+pub(super) struct InfoArgs {
+    /// Recording to describe
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// table or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
+    /// UTC, not local time
+    #[arg(long)]
+    pub(super) utc: bool,
+}

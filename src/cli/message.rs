@@ -1,0 +1,103 @@
+//! Errors, notes and hints on stderr.
+
+use std::io::{self, ErrorKind, Write};
+
+use super::Exit;
+use crate::query::QueryError;
+use crate::record::RecordError;
+use crate::render::human::visible;
+use crate::store::StoreError;
+
+/// Arguments that make no sense, with what would.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct UsageError {
+    text: String,
+    hint: Option<String>,
+}
+
+/// An error in the arguments.
+pub(super) fn usage(text: impl Into<String>, hint: Option<&str>) -> anyhow::Error {
+    UsageError { text: text.into(), hint: hint.map(str::to_owned) }.into()
+}
+
+/// Prints an error with its causes and what can be done; gives the exit code.
+pub(super) fn report(error: &anyhow::Error) -> Exit {
+    if is_broken_pipe(error) {
+        return Exit::Fine; // whoever reads has seen enough
+    }
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  caused by: {cause}"));
+    }
+    if let Some(hint) = hint_for(error) {
+        text.push_str(&format!("\n\nhint: {hint}"));
+    }
+    say(&text);
+    if error.is::<UsageError>() || is_usage(error) { Exit::Usage } else { Exit::Failed }
+}
+
+/// A line about what was done or what to mind.
+pub(super) fn note(text: &str) {
+    say(&format!("note: {text}"));
+}
+
+/// A line about something that is wrong but stops nothing.
+pub(super) fn warn(text: &str) {
+    say(&format!("warning: {text}"));
+}
+
+/// Prints to stderr. File names and error texts may hold anything: control characters are
+/// escaped, line by line. If stderr is closed there is nobody to tell.
+pub(super) fn say(text: &str) {
+    let mut out = io::stderr().lock();
+    for line in text.split('\n') {
+        let _ = writeln!(out, "{}", visible(line));
+    }
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(QueryError::UnknownColumn { .. }))
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    })
+}
+
+fn hint_for(error: &anyhow::Error) -> Option<String> {
+    if let Some(e) = error.downcast_ref::<UsageError>() {
+        return e.hint.clone();
+    }
+    if let Some(QueryError::UnknownColumn { nearest, .. }) = error.downcast_ref() {
+        return Some(match nearest {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "`--columns help` lists them".to_owned(),
+        });
+    }
+    if let Some(RecordError::NothingSupported) = error.downcast_ref() {
+        return Some(
+            "the modules inet_diag, tcp_diag, udp_diag, raw_diag and mptcp_diag answer; \
+             `modprobe` them, or ask for others with `--protocol`"
+                .to_owned(),
+        );
+    }
+    if let Some(RecordError::Diag(_) | RecordError::AllFailed(_)) = error.downcast_ref() {
+        return Some(
+            "sockrec needs a kernel with sock_diag and the permission to use netlink sockets; \
+             containers and seccomp filters may forbid them"
+                .to_owned(),
+        );
+    }
+    let store = error.chain().find_map(|cause| {
+        cause.downcast_ref::<StoreError>().or_else(|| match cause.downcast_ref() {
+            Some(QueryError::Store(e)) => Some(e),
+            _ => match cause.downcast_ref() {
+                Some(RecordError::Store(e)) => Some(e),
+                _ => None,
+            },
+        })
+    });
+    store.and_then(StoreError::hint)
+}

@@ -1,0 +1,192 @@
+//! TIME and DURATION arguments.
+
+use chrono::{DateTime, Days, Local, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+
+use super::message::usage;
+
+const FORMS: &str = "write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, \
+                     `10m ago`, `@1700000000` or `now`; local time unless an offset is given";
+
+/// What times are relative to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Anchor {
+    /// This moment, UTC nanoseconds.
+    pub(super) now_ns: i64,
+    /// The end of what was recorded: a time of day means the last such moment before it.
+    pub(super) recorded_until_ns: Option<i64>,
+}
+
+/// Reads a moment; gives UTC nanoseconds.
+pub(super) fn parse_moment(text: &str, anchor: Anchor) -> anyhow::Result<i64> {
+    let text = text.trim();
+    let ns = moment(text, anchor)?;
+    if ns > anchor.now_ns {
+        return Err(usage(
+            format!("the time `{text}` is in the future"),
+            Some("nothing can have been recorded then; check the date and the offset"),
+        ));
+    }
+    Ok(ns)
+}
+
+fn moment(text: &str, anchor: Anchor) -> anyhow::Result<i64> {
+    let unknown = || usage(format!("`{text}` is no time"), Some(FORMS));
+    let out_of_range = || usage(format!("the time `{text}` is out of range"), Some(FORMS));
+    if text == "now" {
+        return Ok(anchor.now_ns);
+    }
+    if let Some(span) = text.strip_suffix("ago") {
+        let span = humantime::parse_duration(span.trim()).map_err(|_| unknown())?;
+        let span_ns = i64::try_from(span.as_nanos()).map_err(|_| out_of_range())?;
+        return anchor.now_ns.checked_sub(span_ns).ok_or_else(out_of_range);
+    }
+    if let Some(seconds) = text.strip_prefix('@') {
+        let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+        let whole: i64 = whole.parse().map_err(|_| unknown())?;
+        let is_digits = fraction.len() <= 9 && fraction.bytes().all(|b| b.is_ascii_digit());
+        if !is_digits {
+            return Err(unknown());
+        }
+        let fraction: i64 = format!("{fraction:0<9}").parse().map_err(|_| unknown())?;
+        let ns = whole.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(fraction));
+        return ns.ok_or_else(out_of_range);
+    }
+    if let Ok(time) = DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)) {
+        return time.timestamp_nanos_opt().ok_or_else(out_of_range);
+    }
+    if let Some(time) = date_time(text) {
+        return local(text, time);
+    }
+    if let Some(time) = time_of_day(text) {
+        return last_such_time(text, time, anchor);
+    }
+    Err(unknown())
+}
+
+fn date_time(text: &str) -> Option<NaiveDateTime> {
+    let forms =
+        ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"];
+    forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()).or_else(|| {
+        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        Some(date.and_time(NaiveTime::MIN))
+    })
+}
+
+fn time_of_day(text: &str) -> Option<NaiveTime> {
+    ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok())
+}
+
+/// A time of day without a date: the last one before now that the recording can know of.
+fn last_such_time(text: &str, time: NaiveTime, anchor: Anchor) -> anyhow::Result<i64> {
+    let until_ns = anchor.recorded_until_ns.map_or(anchor.now_ns, |end| end.min(anchor.now_ns));
+    let until = Local.timestamp_nanos(until_ns);
+    let today = local(text, until.date_naive().and_time(time))?;
+    if today <= until_ns {
+        return Ok(today);
+    }
+    let day_before = until.date_naive().checked_sub_days(Days::new(1));
+    match day_before {
+        Some(day) => local(text, day.and_time(time)),
+        None => Ok(today),
+    }
+}
+
+fn local(text: &str, time: NaiveDateTime) -> anyhow::Result<i64> {
+    let time = match Local.from_local_datetime(&time) {
+        LocalResult::Single(time) => time,
+        LocalResult::Ambiguous(a, b) => {
+            return Err(usage(
+                format!("the local time `{text}` came twice when the clocks were set back"),
+                Some(&format!("write `{}` or `{}`", a.to_rfc3339(), b.to_rfc3339())),
+            ));
+        }
+        LocalResult::None => {
+            return Err(usage(
+                format!("the local time `{text}` never was: the clocks were set forward over it"),
+                Some("give an offset, as in `2026-11-21T14:03:00+01:00`"),
+            ));
+        }
+    };
+    time.timestamp_nanos_opt()
+        .ok_or_else(|| usage(format!("the time `{text}` is out of range"), Some(FORMS)))
+}
+
+/// Reads a length of time such as `1s`, `100ms` or `2h30m`; gives nanoseconds above 0.
+pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
+    let duration = humantime::parse_duration(text.trim()).map_err(|e| {
+        let with_unit = text.trim().parse::<f64>().is_ok();
+        if with_unit { format!("it has no unit, write `{}s`", text.trim()) } else { e.to_string() }
+    })?;
+    match i64::try_from(duration.as_nanos()) {
+        Ok(0) => Err("it must be above 0".to_owned()),
+        Ok(ns) => Ok(ns),
+        Err(_) => Err("it is too long".to_owned()),
+    }
+}
+
+/// The interval between ticks.
+pub(super) fn parse_interval(text: &str) -> Result<i64, String> {
+    match parse_duration(text)? {
+        ns if ns < 1_000_000 => Err("the shortest interval is 1ms".to_owned()),
+        ns => Ok(ns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-21 13:03:07.5 UTC
+    const NOW: i64 = 1_795_266_187_500_000_000;
+    const ANCHOR: Anchor = Anchor { now_ns: NOW, recorded_until_ns: None };
+
+    fn local_ns(text: &str) -> i64 {
+        let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();
+        Local.from_local_datetime(&time).unwrap().timestamp_nanos_opt().unwrap()
+    }
+
+    #[test]
+    fn every_form_of_a_moment_is_read() {
+        let read = |text| parse_moment(text, ANCHOR).unwrap();
+        assert_eq!(read("now"), NOW);
+        assert_eq!(read("10m ago"), NOW - 600_000_000_000);
+        assert_eq!(read("2h30m ago"), NOW - 9_000_000_000_000);
+        assert_eq!(read("2026-11-21T13:03:07Z"), NOW - 500_000_000);
+        assert_eq!(read("2026-11-21 14:03:07+01:00"), NOW - 500_000_000);
+        assert_eq!(read("2026-11-21T13:03:07.123456789Z"), NOW - 376_543_211);
+        assert_eq!(read("@1795266187"), NOW - 500_000_000);
+        assert_eq!(read("@1795266187.25"), NOW - 250_000_000);
+        assert_eq!(read("2026-11-20 14:03"), local_ns("2026-11-20 14:03:00"));
+        assert_eq!(read("2026-11-20T14:03:05"), local_ns("2026-11-20 14:03:05"));
+        assert_eq!(read("2026-11-20"), local_ns("2026-11-20 00:00:00"));
+    }
+
+    #[test]
+    fn a_time_of_day_is_the_last_one_that_the_recording_can_know() {
+        let noon = local_ns("2026-11-18 12:00:00");
+        let anchor = Anchor { now_ns: NOW, recorded_until_ns: Some(noon) };
+        assert_eq!(parse_moment("11:59", anchor).unwrap(), local_ns("2026-11-18 11:59:00"));
+        assert_eq!(parse_moment("12:01", anchor).unwrap(), local_ns("2026-11-17 12:01:00"));
+    }
+
+    #[test]
+    fn nonsense_and_the_future_are_refused_with_a_hint() {
+        for text in ["", "soon", "25:00", "2026-13-01", "@", "@1.2.3", "@1x", "ago", "5 ago"] {
+            assert!(parse_moment(text, ANCHOR).is_err(), "{text}");
+        }
+        let error = parse_moment("2030-01-01", ANCHOR).unwrap_err();
+        assert!(error.to_string().contains("future"));
+        assert!(parse_moment("@99999999999999", ANCHOR).is_err());
+        assert!(parse_moment("999999999y ago", ANCHOR).is_err());
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_are_above_zero() {
+        assert_eq!(parse_duration("1s"), Ok(1_000_000_000));
+        assert_eq!(parse_duration("2h30m"), Ok(9_000_000_000_000));
+        assert!(parse_duration("0s").unwrap_err().contains("above 0"));
+        assert!(parse_duration("5").unwrap_err().contains("5s"));
+        assert!(parse_duration("-1s").is_err());
+        assert!(parse_interval("10us").unwrap_err().contains("1ms"));
+    }
+}

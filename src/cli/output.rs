@@ -1,0 +1,159 @@
+//! From options to an exporter, and the words for an empty answer.
+
+use std::io::{self, IsTerminal, Write};
+
+use chrono::{SecondsFormat, TimeZone};
+
+use super::args::{CommonArgs, SelectArgs};
+use super::message::{note, usage};
+use super::moment::{Anchor, parse_moment};
+use crate::kernel::SystemClock;
+use crate::model::States;
+use crate::query::{Recording, Selection, SocketFilter};
+use crate::render::human::{Zone, time};
+use crate::render::{Format, Options};
+
+/// Where a command's data goes.
+pub(super) fn stdout() -> Box<dyn Write> {
+    Box::new(io::stdout().lock())
+}
+
+/// How tables and texts are written.
+pub(super) fn options(common: &CommonArgs) -> Options {
+    Options {
+        times: common.output.time_format,
+        zone: zone(common.output.utc),
+        width: terminal_width(),
+        exact: common.output.exact,
+    }
+}
+
+pub(super) fn zone(utc: bool) -> Zone {
+    if utc { Zone::Utc } else { Zone::Local }
+}
+
+/// Cells of a line, `None` if stdout is no terminal.
+fn terminal_width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|&width| width > 0)
+}
+
+/// What times of this recording's questions are relative to.
+pub(super) fn anchor(recording: &Recording) -> anyhow::Result<Anchor> {
+    let recorded_until_ns = recording.span()?.map(|span| span.to_ns);
+    Ok(Anchor { now_ns: SystemClock.now().utc_ns, recorded_until_ns })
+}
+
+/// Makes a selection of arguments.
+pub(super) fn selection(
+    select: &SelectArgs,
+    columns: &[String],
+    anchor: Anchor,
+) -> anyhow::Result<Selection> {
+    let moment =
+        |text: &Option<String>| text.as_deref().map(|text| parse_moment(text, anchor)).transpose();
+    let (from_ns, to_ns) = (moment(&select.from)?, moment(&select.to)?);
+    if let (Some(from), Some(to)) = (from_ns, to_ns)
+        && from > to
+    {
+        return Err(usage(
+            format!("the span ends before it starts: {} is after {}", rfc3339(from), rfc3339(to)),
+            Some("swap `--from` and `--to`"),
+        ));
+    }
+    let states = select.sockets.states();
+    if states == States::NONE {
+        return Err(no_states());
+    }
+    Ok(Selection {
+        columns: columns.to_vec(),
+        sockets: SocketFilter {
+            families: select.sockets.families(),
+            protocols: select.sockets.protocols(),
+            states: if states == States::ALL { Vec::new() } else { state_names(states) },
+            socket_id: select.socket,
+            cookie: select.cookie,
+            inode: select.inode,
+        },
+        from_ns,
+        to_ns,
+        limit: select.limit,
+    })
+}
+
+pub(super) fn no_states() -> anyhow::Error {
+    usage("no state is left to look for", Some("`--not-state` takes away all that `--state` gives"))
+}
+
+fn state_names(states: States) -> Vec<String> {
+    crate::model::TcpState::NAMED
+        .iter()
+        .filter(|(state, _)| states.contains(*state))
+        .map(|(_, name)| (*name).to_owned())
+        .collect()
+}
+
+pub(super) fn rfc3339(ns: i64) -> String {
+    chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// Says why an answer may have no rows.
+pub(super) fn explain_empty(
+    recording: &Recording,
+    selection: &Selection,
+    zone: Zone,
+) -> anyhow::Result<()> {
+    let Some(span) = recording.span()? else {
+        note("the recording holds no snapshot yet");
+        return Ok(());
+    };
+    let (from, to) = (time(span.from_ns, zone), time(span.to_ns, zone));
+    let is_before = selection.to_ns.is_some_and(|ns| ns < span.from_ns);
+    let is_after = selection.from_ns.is_some_and(|ns| ns > span.to_ns);
+    if is_before || is_after {
+        note(&format!("nothing was recorded then: the recording goes from {from} to {to}"));
+    } else if recording.socket_count()? == 0 {
+        note(&format!(
+            "no socket was seen in {} snapshots of {} from {from} to {to}",
+            span.snapshots,
+            recording.scopes()?.join(", ")
+        ));
+    } else if !selection.sockets.is_open() {
+        note(&format!(
+            "no socket matches; recorded were {} from {from} to {to}",
+            recording.scopes()?.join(", ")
+        ));
+    } else {
+        note(&format!("no row in this span; the recording goes from {from} to {to}"));
+    }
+    Ok(())
+}
+
+/// Answers `--columns help`.
+pub(super) fn print_columns(columns: &[crate::model::Column]) -> anyhow::Result<()> {
+    let width = columns.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    let mut out = stdout();
+    for column in columns {
+        writeln!(out, "{:width$}  {}", column.name, column.about)?;
+    }
+    Ok(())
+}
+
+/// Whether the columns that were asked for are a question themselves.
+pub(super) fn asks_for_help(columns: &[String]) -> bool {
+    columns.len() == 1 && columns[0] == "help"
+}
+
+/// Tables show the columns that matter most; every other format shows all.
+pub(super) fn default_columns(format: Format, chosen: &[String], of_table: &[&str]) -> Vec<String> {
+    if chosen.len() == 1 && chosen[0] == "all" {
+        Vec::new()
+    } else if chosen.is_empty() && format == Format::Table {
+        of_table.iter().map(|&name| name.to_owned()).collect()
+    } else {
+        chosen.to_vec()
+    }
+}

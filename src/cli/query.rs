@@ -1,0 +1,170 @@
+//! `sockrec query`
+
+use super::Exit;
+use super::args::{CommonArgs, QueryArgs, QuestionArgs};
+use super::message::{note, usage, warn};
+use super::moment::parse_moment;
+use super::output::{
+    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
+    stdout,
+};
+use crate::model::Column;
+use crate::query::{Question, Recording, Selection};
+use crate::render::human::{duration, time};
+use crate::render::{Exporter, Format, SocketTable, exporter};
+
+const CONNECTIONS_TABLE: &[&str] = &[
+    "socket_id",
+    "protocol",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "state",
+    "first_seen_at",
+    "last_seen_at",
+    "duration_min_ns",
+    "bytes_sent",
+    "bytes_received",
+    "total_retrans",
+    "rtt_us",
+    "samples",
+];
+
+const SAMPLES_TABLE: &[&str] = &[
+    "taken_at",
+    "socket_id",
+    "protocol",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "state",
+    "rqueue_bytes",
+    "wqueue_bytes",
+    "backlog",
+    "bytes_sent",
+    "bytes_received",
+    "total_retrans",
+    "rtt_us",
+    "snd_cwnd",
+];
+
+const SNAPSHOTS_TABLE: &[&str] = &[
+    "snapshot_id",
+    "started_at",
+    "ended_at",
+    "duration_ns",
+    "is_keyframe",
+    "missed_ticks",
+    "sockets_seen",
+    "samples",
+    "exceptions",
+];
+
+pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
+    match args.question {
+        QuestionArgs::Connections(common) => {
+            rows(Question::Connections, &common, CONNECTIONS_TABLE)
+        }
+        QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
+        QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
+        QuestionArgs::At { time, info, common } => at(&time, info, &common),
+    }
+}
+
+fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Result<Exit> {
+    let recording = Recording::open(&common.file)?;
+    if asks_for_help(&common.output.columns) {
+        print_columns(&recording.columns(question, &Selection::default())?)?;
+        return Ok(Exit::Fine);
+    }
+    let format = common.output.format.unwrap_or(Format::Table);
+    let columns = default_columns(format, &common.output.columns, table);
+    let selection = selection(&common.select, &columns, anchor(&recording)?)?;
+    let columns = recording.columns(question, &selection)?;
+    let options = options(common);
+    let mut out = exporter(format, &options, stdout());
+    let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
+    if count == 0 {
+        explain_empty(&recording, &selection, options.zone)?;
+    }
+    Ok(Exit::Fine)
+}
+
+fn stream(
+    recording: &Recording,
+    question: Question,
+    selection: &Selection,
+    columns: &[Column],
+    out: &mut dyn Exporter,
+) -> anyhow::Result<u64> {
+    out.begin(columns)?;
+    let count = recording.answer(question, selection, |row| Ok(out.row(row)?))?;
+    out.finish()?;
+    Ok(count)
+}
+
+fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
+    let recording = Recording::open(&common.file)?;
+    if asks_for_help(&common.output.columns) {
+        let question = Question::At { snapshot_id: 0 };
+        print_columns(&recording.columns(question, &Selection::default())?)?;
+        return Ok(Exit::Fine);
+    }
+    if common.select.from.is_some() || common.select.to.is_some() {
+        return Err(usage(
+            "`at` takes one moment, not `--from` and `--to`",
+            Some("`sockrec query samples --from … --to …` gives what changed in a span"),
+        ));
+    }
+    let anchor = anchor(&recording)?;
+    let asked_ns = parse_moment(text, anchor)?;
+    let format = common.output.format.unwrap_or(Format::Table);
+    let options = options(common);
+    let zone = options.zone;
+    let Some(snapshot_id) = recording.snapshot_at(asked_ns)? else {
+        match recording.span()? {
+            Some(span) => warn(&format!(
+                "nothing had been recorded by {}: the first snapshot was at {}",
+                time(asked_ns, zone),
+                time(span.from_ns, zone)
+            )),
+            None => note("the recording holds no snapshot yet"),
+        }
+        return Ok(Exit::Gaps);
+    };
+    let question = Question::At { snapshot_id };
+    let mut exit = Exit::Fine;
+    if let Some(ended_ns) = recording.ended_at(snapshot_id)? {
+        note(&format!("snapshot {snapshot_id}, ended at {}", time(ended_ns, zone)));
+        let age_ns = asked_ns - ended_ns;
+        let interval_ns = recording.interval_at(snapshot_id)?;
+        if interval_ns.is_some_and(|interval| age_ns > 2 * interval) {
+            warn(&format!(
+                "nothing was recorded from then to {}: the answer is {} old",
+                time(asked_ns, zone),
+                duration(age_ns)
+            ));
+            exit = Exit::Gaps;
+        }
+    }
+    for text in recording.notes_at(asked_ns, snapshot_id)? {
+        warn(&text);
+        exit = Exit::Gaps;
+    }
+    let as_ss = format == Format::Table && common.output.columns.is_empty();
+    let columns = default_columns(format, &common.output.columns, &[]);
+    let selection = selection(&common.select, &columns, anchor)?;
+    let columns = recording.columns(question, &selection)?;
+    let mut out: Box<dyn Exporter> = if as_ss {
+        Box::new(SocketTable::new(stdout(), info))
+    } else {
+        exporter(format, &options, stdout())
+    };
+    let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
+    if count == 0 {
+        explain_empty(&recording, &selection, zone)?;
+    }
+    Ok(exit)
+}

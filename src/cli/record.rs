@@ -1,0 +1,238 @@
+//! `sockrec record`
+
+use std::io::{self, IsTerminal};
+use std::process::{Child, Command};
+use std::thread;
+
+use anyhow::Context;
+use crossbeam_channel::{Sender, bounded};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Exit;
+use super::args::RecordArgs;
+use super::message::{note, say, usage, warn};
+use super::output::no_states;
+use crate::kernel::{DiagSocket, SystemClock, has_net_admin, host_facts, own_namespace};
+use crate::model::{Capture, EndReason, Family, Protocol, States};
+use crate::record::{Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all};
+use crate::render::human::{bytes, duration};
+use crate::store::Writer;
+
+/// What a capture was asked to do, as it stands in the recording.
+#[derive(Serialize)]
+struct Options<'a> {
+    interval_ns: i64,
+    duration_ns: Option<i64>,
+    count: Option<u64>,
+    families: Vec<&'a str>,
+    protocols: Vec<&'a str>,
+    states: u32,
+    max_new_sockets: u64,
+    has_net_admin: bool,
+}
+
+pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
+    let plan = plan(&args)?;
+    let socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
+    let host = host_facts().context("could not tell which boot of the machine this is")?;
+    let has_net_admin = has_net_admin();
+    let options = Options {
+        interval_ns: plan.interval_ns,
+        duration_ns: plan.duration_ns,
+        count: plan.count,
+        families: names(plan.dumps.iter().map(|(family, _)| family.name())),
+        protocols: names(plan.dumps.iter().map(|(_, protocol)| protocol.name())),
+        states: plan.states.0,
+        max_new_sockets: plan.max_new_sockets,
+        has_net_admin,
+    };
+    let writer = Writer::open(&args.output)?;
+    let (stop, stopped) = bounded(4);
+    // From here on a signal ends the recording, not the process.
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("could not take over signals")?;
+    let signals_handle = signals.handle();
+    let on_signal = stop.clone();
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            // Full: a stop is under way already.
+            let _ = on_signal.try_send(EndReason::Signal);
+        }
+    });
+    let command = args.command.split_first().map(|_| Recorded::start(&args, stop)).transpose()?;
+
+    let capture = Capture {
+        host,
+        namespace: own_namespace(&socket),
+        options: serde_json::to_string(&options).context("could not note the options")?,
+        interval_ns: plan.interval_ns,
+        started: SystemClock.now(),
+    };
+    if !args.quiet && !has_net_admin {
+        note("without CAP_NET_ADMIN the kernel does not tell SO_MARK: `mark` stays empty");
+    }
+    let line = Line::new(&args);
+    let summary = record_all(
+        &plan,
+        &capture,
+        writer,
+        Inputs {
+            kernel: &mut LiveKernel::new(socket),
+            pace: &mut SignalPace::new(stopped),
+            progress: &mut |progress| line.show(progress),
+        },
+    );
+    line.clear();
+    signals_handle.close();
+    let command = command.map(Recorded::wait).transpose()?;
+    let summary = summary?;
+    let elapsed_ns = SystemClock.now().boottime_ns - capture.started.boottime_ns;
+    summarise(&args, &plan, &summary, elapsed_ns);
+    Ok(match command {
+        Some(code) if code != 0 => Exit::Command(code),
+        _ if summary.progress.missed_ticks > 0 || summary.progress.failed_dumps > 0 => Exit::Gaps,
+        _ => Exit::Fine,
+    })
+}
+
+fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
+    let states = args.sockets.states();
+    if states == States::NONE {
+        return Err(no_states());
+    }
+    let or_default = |chosen: Vec<Protocol>| {
+        if chosen.is_empty() { vec![Protocol::Tcp, Protocol::Udp] } else { chosen }
+    };
+    let families = match args.sockets.families() {
+        chosen if chosen.is_empty() => Family::ALL.to_vec(),
+        chosen => chosen,
+    };
+    let protocols = or_default(args.sockets.protocols());
+    let dumps = protocols
+        .iter()
+        .flat_map(|&protocol| families.iter().map(move |&family| (family, protocol)))
+        .collect();
+    if args.duration.is_some() && args.count.is_some() {
+        return Err(usage("`--duration` and `--count` both say when to stop", Some("give one")));
+    }
+    Ok(Plan {
+        dumps,
+        states,
+        interval_ns: args.interval,
+        duration_ns: args.duration,
+        count: args.count,
+        max_new_sockets: args.max_new_sockets,
+    })
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut all: Vec<_> = names.collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64) {
+    let progress = &summary.progress;
+    for (family, protocol) in &summary.unsupported {
+        let (family, protocol) = (family.name(), protocol.name());
+        warn(&format!("this kernel cannot dump {protocol} over {family}: not recorded"));
+    }
+    if progress.failed_dumps > 0 {
+        let failed = progress.failed_dumps;
+        warn(&format!("{failed} dumps failed; `sockrec info` tells when and why"));
+    }
+    if progress.missed_ticks > 0 {
+        warn(&format!(
+            "{} of the ticks every {} were missed: dumping or the disk took too long",
+            progress.missed_ticks,
+            duration(plan.interval_ns)
+        ));
+    }
+    if !args.quiet {
+        say(&format!(
+            "recorded {} snapshots in {} with {} samples; {} sockets at the end; `{}` has {}",
+            progress.snapshots,
+            duration(elapsed_ns),
+            progress.samples,
+            progress.sockets,
+            args.output.display(),
+            bytes(progress.file_bytes.cast_signed()),
+        ));
+    }
+}
+
+/// The line on a terminal that shows how it goes.
+struct Line(Option<ProgressBar>);
+
+impl Line {
+    fn new(args: &RecordArgs) -> Self {
+        if args.quiet || !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new_spinner();
+        Self(Some(match ProgressStyle::with_template("{spinner} {msg}") {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }))
+    }
+
+    fn show(&self, p: &Progress) {
+        if let Some(bar) = &self.0 {
+            let missed = match p.missed_ticks {
+                0 => String::new(),
+                n => format!(", {n} ticks missed"),
+            };
+            bar.set_message(format!(
+                "{} snapshots, {} sockets, {} rows, {}, lag {}{missed}   Ctrl-C ends",
+                p.snapshots,
+                p.sockets,
+                p.samples,
+                bytes(p.file_bytes.cast_signed()),
+                p.lag,
+            ));
+            bar.tick();
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A command that is recorded while it runs.
+struct Recorded {
+    waiter: thread::JoinHandle<io::Result<std::process::ExitStatus>>,
+}
+
+impl Recorded {
+    fn start(args: &RecordArgs, stop: Sender<EndReason>) -> anyhow::Result<Self> {
+        let mut words = args.command.iter();
+        let program = words.next().context("no command was given")?;
+        let mut child: Child = Command::new(program)
+            .args(words)
+            .spawn()
+            .with_context(|| format!("could not run `{}`", program.display()))?;
+        let waiter = thread::spawn(move || {
+            let status = child.wait();
+            // Full: a stop is under way already.
+            let _ = stop.try_send(EndReason::Command);
+            status
+        });
+        Ok(Self { waiter })
+    }
+
+    /// Waits for the command and gives its exit code as a shell does.
+    fn wait(self) -> anyhow::Result<u8> {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.waiter.join().map_err(|_| anyhow::anyhow!("lost the command"))?;
+        let status = status.context("could not wait for the command")?;
+        let code = status.code().or_else(|| status.signal().map(|n| 128 + n)).unwrap_or(1);
+        Ok(u8::try_from(code).unwrap_or(1))
+    }
+}

@@ -1,0 +1,423 @@
+//! A recording that is asked.
+
+use std::path::Path;
+
+use super::columns::column;
+use super::selection::{OwnedValue, Selection};
+use crate::model::{Column, Value};
+use crate::store::{Reader, StoreError, is_being_recorded};
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The lifetime of each socket.
+    Connections,
+    /// Every socket as it was in this snapshot.
+    At {
+        /// The snapshot, see [`Recording::snapshot_at`].
+        snapshot_id: i64,
+    },
+    /// The series of samples.
+    Samples,
+    /// When was looked.
+    Snapshots,
+    /// Who was seen.
+    Sockets,
+    /// Runs of the recorder.
+    Captures,
+    /// What each table holds.
+    Tables,
+    /// What was not looked at, or not well.
+    Exceptions,
+}
+
+/// Why a question gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The recording cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An answer has no such column.
+    #[error("there is no column `{name}` in this answer")]
+    UnknownColumn {
+        /// What was asked for.
+        name: String,
+        /// The most similar name.
+        nearest: Option<String>,
+    },
+    /// A column that this program does not know: the query file and the list of columns disagree.
+    #[error("the column `{0}` has no description")]
+    UndescribedColumn(String),
+    /// The answer could not be written out.
+    #[error("could not write the answer")]
+    Output(#[from] std::io::Error),
+}
+
+/// From the first to the last snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Number of snapshots.
+    pub snapshots: i64,
+    /// Start of the first, UTC nanoseconds.
+    pub from_ns: i64,
+    /// End of the last, UTC nanoseconds.
+    pub to_ns: i64,
+}
+
+/// A recording opened for questions.
+pub struct Recording {
+    reader: Reader,
+}
+
+impl Recording {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// See [`Reader::open`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { reader: Reader::open(path)? })
+    }
+
+    /// Whether a recorder writes to it right now.
+    pub fn is_being_recorded(&self) -> bool {
+        is_being_recorded(self.reader.path())
+    }
+
+    /// The columns of an answer, as selected.
+    ///
+    /// # Errors
+    /// When a selected column does not exist.
+    pub fn columns(
+        &self,
+        question: Question,
+        selection: &Selection,
+    ) -> Result<Vec<Column>, QueryError> {
+        let names = self.reader.column_names(question.sql(selection))?;
+        let described = |name: &String| {
+            column(name).copied().ok_or_else(|| QueryError::UndescribedColumn(name.clone()))
+        };
+        if selection.columns.is_empty() {
+            return names.iter().map(described).collect();
+        }
+        for wanted in &selection.columns {
+            if !names.contains(wanted) {
+                let nearest = nearest(wanted, &names);
+                return Err(QueryError::UnknownColumn { name: wanted.clone(), nearest });
+            }
+        }
+        selection.columns.iter().map(described).collect()
+    }
+
+    /// Answers a question row by row; gives the number of rows.
+    ///
+    /// # Errors
+    /// When the recording cannot be read, or the first error of `each`.
+    pub fn answer(
+        &self,
+        question: Question,
+        selection: &Selection,
+        mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
+    ) -> Result<u64, QueryError> {
+        let columns = self.columns(question, selection)?;
+        let (conditions, owned) = selection.conditions(question == Question::Connections);
+        let names: Vec<_> = columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
+        let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
+        if question.is_about_sockets() && !conditions.is_empty() {
+            sql.push_str(" WHERE ");
+            sql.push_str(&conditions.join(" AND "));
+        }
+        if selection.limit.is_some() {
+            sql.push_str(" LIMIT :limit");
+        }
+        let mut parameters: Vec<_> = owned
+            .iter()
+            .map(|(name, value): &(String, OwnedValue)| value.as_parameter(name))
+            .collect();
+        let (from_ns, to_ns) =
+            (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
+        let (first, last) = self.snapshots_in(from_ns, to_ns)?;
+        parameters.extend([
+            (":from_ns", Value::Integer(from_ns)),
+            (":to_ns", Value::Integer(to_ns)),
+            (":first_snapshot_id", Value::Integer(first)),
+            (":last_snapshot_id", Value::Integer(last)),
+            (":limit", selection.limit.map_or(Value::Null, |n| Value::Integer(n.cast_signed()))),
+            (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
+        ]);
+        if let Question::At { snapshot_id } = question {
+            parameters.push((":snapshot_id", Value::Integer(snapshot_id)));
+        }
+        let mut rows = 0;
+        self.reader.run(&sql, &parameters, |row| {
+            rows += 1;
+            each(row)
+        })?;
+        Ok(rows)
+    }
+
+    /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.
+    fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
+        let mut found = (0, -1);
+        self.reader.run(
+            "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots
+             WHERE ended_at_ns BETWEEN :from_ns AND :to_ns",
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            |row| {
+                if let [Value::Integer(first), Value::Integer(last)] = row {
+                    found = (*first, *last);
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// The last snapshot that had ended by then. Where UTC went back and passed this time twice,
+    /// the later pass counts.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn snapshot_at(&self, utc_ns: i64) -> Result<Option<i64>, StoreError> {
+        // Between two steps back UTC only grows: look in the last such stretch first.
+        let mut stretches = vec![i64::MIN];
+        self.reader.run(
+            "SELECT snapshot_id FROM clock_changes WHERE kind = 'step' AND delta_ns < 0
+             ORDER BY snapshot_id",
+            &[],
+            |row| {
+                if let [Value::Integer(id)] = row {
+                    stretches.push(*id);
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        let mut end = i64::MAX;
+        for start in stretches.into_iter().rev() {
+            let found = self.reader.integer(
+                "SELECT snapshot_id FROM snapshots
+                 WHERE ended_at_ns <= :utc_ns AND snapshot_id >= :start AND snapshot_id < :end
+                 ORDER BY ended_at_ns DESC LIMIT 1",
+                &[
+                    (":utc_ns", Value::Integer(utc_ns)),
+                    (":start", Value::Integer(start)),
+                    (":end", Value::Integer(end)),
+                ],
+            )?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            end = start;
+        }
+        Ok(None)
+    }
+
+    /// When a snapshot had ended, UTC nanoseconds.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn ended_at(&self, snapshot_id: i64) -> Result<Option<i64>, StoreError> {
+        self.reader.integer(
+            "SELECT ended_at_ns FROM snapshots WHERE snapshot_id = :id",
+            &[(":id", Value::Integer(snapshot_id))],
+        )
+    }
+
+    /// What a reader of the answer about a moment has to know beside it.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn notes_at(&self, utc_ns: i64, snapshot_id: i64) -> Result<Vec<String>, StoreError> {
+        let mut notes = Vec::new();
+        let passes = self.reader.integer(
+            "SELECT 1 + count(*) FROM clock_changes AS c
+             JOIN snapshots AS n ON n.snapshot_id = c.snapshot_id
+             JOIN snapshots AS p ON p.snapshot_id = c.snapshot_id - 1
+             WHERE c.kind = 'step' AND c.delta_ns < 0
+                AND :utc_ns BETWEEN n.started_at_ns AND p.ended_at_ns",
+            &[(":utc_ns", Value::Integer(utc_ns))],
+        )?;
+        if passes.is_some_and(|n| n > 1) {
+            notes.push(
+                "the clock was set back: this time was passed more than once, and the last pass \
+                 is shown"
+                    .to_owned(),
+            );
+        }
+        self.reader.run(
+            "SELECT x.kind, p.name || '/' || f.name, x.message, x.count
+             FROM exceptions AS x
+             LEFT JOIN scopes AS sc ON sc.scope_id = x.scope_id
+             LEFT JOIN protocols AS p ON p.protocol = sc.protocol
+             LEFT JOIN families AS f ON f.family = sc.family
+             WHERE x.snapshot_id = :id AND x.kind <> 'dump_unsupported'",
+            &[(":id", Value::Integer(snapshot_id))],
+            |row| {
+                let text = |i: usize| match row.get(i) {
+                    Some(Value::Text(text)) => (*text).to_owned(),
+                    Some(Value::Integer(n)) => n.to_string(),
+                    _ => String::new(),
+                };
+                let scope = text(1);
+                notes.push(match text(0).as_str() {
+                    "dump_failed" => format!(
+                        "the dump of {scope} failed ({}): its sockets are shown as last observed",
+                        text(2)
+                    ),
+                    "dump_interrupted" => {
+                        format!("the dump of {scope} was interrupted: it may lack sockets")
+                    }
+                    "sockets_not_stored" => {
+                        format!("{} new sockets of {scope} were counted but not stored", text(3))
+                    }
+                    "messages_unreadable" => {
+                        format!("{} messages of {scope} could not be read", text(3))
+                    }
+                    other => format!("{scope}: {other}"),
+                });
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(notes)
+    }
+
+    /// From when to when was recorded, `None` without a snapshot.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn span(&self) -> Result<Option<Span>, StoreError> {
+        let mut span = None;
+        self.reader.run(
+            "SELECT count(*), min(started_at_ns), max(ended_at_ns) FROM snapshots",
+            &[],
+            |row| {
+                if let [Value::Integer(n), Value::Integer(from), Value::Integer(to)] = row {
+                    span = Some(Span { snapshots: *n, from_ns: *from, to_ns: *to });
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(span)
+    }
+
+    /// The interval of the capture that a snapshot belongs to, in nanoseconds.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn interval_at(&self, snapshot_id: i64) -> Result<Option<i64>, StoreError> {
+        self.reader.integer(
+            "SELECT c.interval_ns FROM snapshots AS n
+             JOIN captures AS c ON c.capture_id = n.capture_id WHERE n.snapshot_id = :id",
+            &[(":id", Value::Integer(snapshot_id))],
+        )
+    }
+
+    /// The protocols and families that any capture looked at, as `tcp/inet`.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn scopes(&self) -> Result<Vec<String>, StoreError> {
+        let mut scopes = Vec::new();
+        self.reader.run(
+            "SELECT DISTINCT p.name || '/' || f.name FROM scopes AS sc
+             JOIN protocols AS p ON p.protocol = sc.protocol
+             JOIN families AS f ON f.family = sc.family ORDER BY sc.scope_id",
+            &[],
+            |row| {
+                if let [Value::Text(name)] = row {
+                    scopes.push((*name).to_owned());
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(scopes)
+    }
+
+    /// Sockets that were recorded, all captures together.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn socket_count(&self) -> Result<i64, StoreError> {
+        Ok(self.reader.integer("SELECT count(*) FROM sockets", &[])?.unwrap_or(0))
+    }
+
+    /// How many rows an answer will have at most, where that is quickly known.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn expected_rows(&self, question: Question) -> Result<Option<u64>, StoreError> {
+        let sql = match question {
+            Question::Connections | Question::Sockets => "SELECT max(socket_id) FROM sockets",
+            Question::Snapshots => "SELECT max(snapshot_id) FROM snapshots",
+            Question::Samples => "SELECT sum(samples) FROM group_sockets",
+            _ => return Ok(None),
+        };
+        Ok(self.reader.integer(sql, &[])?.and_then(|n| u64::try_from(n).ok()))
+    }
+}
+
+impl Question {
+    fn sql(self, selection: &Selection) -> &'static str {
+        match self {
+            Self::Connections => include_str!("../../queries/connections.sql"),
+            Self::At { .. } => include_str!("../../queries/sockets_at.sql"),
+            Self::Samples if selection.sockets.socket_id.is_some() => {
+                include_str!("../../queries/samples_of_socket.sql")
+            }
+            Self::Samples => include_str!("../../queries/samples.sql"),
+            Self::Snapshots => include_str!("../../queries/snapshots.sql"),
+            Self::Sockets => include_str!("../../queries/sockets.sql"),
+            Self::Captures => include_str!("../../queries/captures.sql"),
+            Self::Tables => include_str!("../../queries/tables.sql"),
+            Self::Exceptions => include_str!("../../queries/exceptions.sql"),
+        }
+    }
+
+    fn is_about_sockets(self) -> bool {
+        matches!(self, Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets)
+    }
+}
+
+/// The name that a misspelt one most likely meant.
+fn nearest(wanted: &str, names: &[String]) -> Option<String> {
+    names
+        .iter()
+        .map(|name| (edit_distance(wanted, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .map(|(_, name)| name.clone())
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_finds_its_neighbour() {
+        let names = ["rtt_us", "rttvar_us", "bytes_sent"].map(str::to_owned);
+        assert_eq!(nearest("rtt", &names).as_deref(), Some("rtt_us"));
+        assert_eq!(nearest("byte_sent", &names).as_deref(), Some("bytes_sent"));
+        assert_eq!(nearest("colour", &names), None);
+    }
+
+    #[test]
+    fn no_two_columns_share_a_name() {
+        let names: std::collections::HashSet<_> =
+            super::super::COLUMNS.iter().map(|c| c.name).collect();
+        assert_eq!(names.len(), super::super::COLUMNS.len());
+    }
+}

@@ -1,0 +1,115 @@
+//! Which rows and columns of an answer are wanted.
+
+use crate::model::{Family, Protocol, Value};
+use crate::store::Parameter;
+
+/// Sockets by what is the same in every answer about sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketFilter {
+    /// Only these families, all if empty.
+    pub families: Vec<Family>,
+    /// Only these protocols, all if empty.
+    pub protocols: Vec<Protocol>,
+    /// Only these states, as `ss` spells them; all if empty.
+    pub states: Vec<String>,
+    /// Only this socket.
+    pub socket_id: Option<i64>,
+    /// Only sockets with this cookie.
+    pub cookie: Option<u64>,
+    /// Only sockets that had this inode.
+    pub inode: Option<u32>,
+}
+
+impl SocketFilter {
+    /// Whether every socket passes.
+    pub fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Rows and columns that are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Names of columns in the order wanted; all in their usual order if empty.
+    pub columns: Vec<String>,
+    /// Which sockets.
+    pub sockets: SocketFilter,
+    /// UTC nanoseconds, included.
+    pub from_ns: Option<i64>,
+    /// UTC nanoseconds, included.
+    pub to_ns: Option<i64>,
+    /// At most so many rows.
+    pub limit: Option<u64>,
+}
+
+impl Selection {
+    /// Conditions on the answer's rows, and the parameters that they name. Values are always
+    /// parameters, never text of the query.
+    pub(super) fn conditions(
+        &self,
+        has_lifetimes: bool,
+    ) -> (Vec<String>, Vec<(String, OwnedValue)>) {
+        let mut conditions = Vec::new();
+        let mut parameters = Vec::new();
+        let f = &self.sockets;
+        let one_of = |column: &str, values: Vec<&str>, parameters: &mut Vec<_>| {
+            let names: Vec<_> = (0..values.len()).map(|i| format!(":{column}_{i}")).collect();
+            let condition = format!("{column} IN ({})", names.join(", "));
+            let values = values.into_iter().map(|v| OwnedValue::Text(v.to_owned()));
+            parameters.extend(names.into_iter().zip(values));
+            condition
+        };
+        if !f.families.is_empty() {
+            let names = f.families.iter().map(|v| v.name()).collect();
+            conditions.push(one_of("family", names, &mut parameters));
+        }
+        if !f.protocols.is_empty() {
+            let names = f.protocols.iter().map(|v| v.name()).collect();
+            conditions.push(one_of("protocol", names, &mut parameters));
+        }
+        if !f.states.is_empty() {
+            let names = f.states.iter().map(String::as_str).collect();
+            conditions.push(one_of("state", names, &mut parameters));
+        }
+        let numbers = [
+            ("socket_id", f.socket_id),
+            ("cookie", f.cookie.map(u64::cast_signed)),
+            ("inode", f.inode.map(i64::from)),
+        ];
+        for (column, number) in numbers {
+            if let Some(number) = number {
+                conditions.push(format!("{column} = :wanted_{column}"));
+                parameters.push((format!(":wanted_{column}"), OwnedValue::Integer(number)));
+            }
+        }
+        if has_lifetimes {
+            // Whatever may have lived in the span is shown; who is not known to have closed counts
+            // up to when it was last seen.
+            if let Some(from_ns) = self.from_ns {
+                conditions.push("coalesce(closed_before, last_seen_at) >= :from".to_owned());
+                parameters.push((":from".to_owned(), OwnedValue::Integer(from_ns)));
+            }
+            if let Some(to_ns) = self.to_ns {
+                conditions.push("coalesce(opened_after, opened_before) <= :to".to_owned());
+                parameters.push((":to".to_owned(), OwnedValue::Integer(to_ns)));
+            }
+        }
+        (conditions, parameters)
+    }
+}
+
+/// A parameter that owns its text.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum OwnedValue {
+    Integer(i64),
+    Text(String),
+}
+
+impl OwnedValue {
+    pub(super) fn as_parameter<'a>(&'a self, name: &'a str) -> Parameter<'a> {
+        match self {
+            Self::Integer(v) => (name, Value::Integer(*v)),
+            Self::Text(v) => (name, Value::Text(v)),
+        }
+    }
+}

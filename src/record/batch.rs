@@ -1,0 +1,96 @@
+//! What goes from the collector to the writer.
+
+use std::ops::Range;
+
+use crate::model::{
+    ActivityTimes, ClockChange, Clocks, EndReason, Exception, GroupId, HeldSample, NewSocket,
+    Protocol, Snapshot, SnapshotId, SocketEnd, SocketId, SocketUpdate, StateChange,
+};
+
+/// A sample whose message still stands in bytes: decoding is the writer's work.
+#[derive(Clone, Debug)]
+pub(super) struct RawSample {
+    pub(super) socket: SocketId,
+    pub(super) previous: Option<SnapshotId>,
+    pub(super) protocol: Protocol,
+    pub(super) times: ActivityTimes,
+    /// Where the message lies in [`Batch::messages`].
+    pub(super) message: Range<usize>,
+}
+
+/// A part of what one tick adds.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) messages: Vec<u8>,
+    pub(super) samples: Vec<RawSample>,
+    pub(super) sockets: Vec<NewSocket>,
+    pub(super) updates: Vec<(SocketId, SocketUpdate)>,
+    pub(super) state_changes: Vec<StateChange>,
+    pub(super) held: Vec<HeldSample>,
+    pub(super) missing: Vec<SocketId>,
+    pub(super) ends: Vec<SocketEnd>,
+    pub(super) exceptions: Vec<Exception>,
+    pub(super) clock_changes: Vec<ClockChange>,
+}
+
+impl Batch {
+    /// Large enough to be worth sending, small enough that a full channel stays small.
+    const CHUNK_BYTES: usize = 128 * 1024;
+    const CHUNK_ROWS: usize = 1_024;
+
+    pub(super) fn is_full(&self) -> bool {
+        self.messages.len() >= Self::CHUNK_BYTES
+            || self.sockets.len() >= Self::CHUNK_ROWS
+            || self.ends.len() >= Self::CHUNK_ROWS
+            || self.missing.len() >= Self::CHUNK_ROWS
+    }
+
+    pub(super) fn add_sample(
+        &mut self,
+        message: &[u8],
+        socket: SocketId,
+        previous: Option<SnapshotId>,
+        protocol: Protocol,
+        times: ActivityTimes,
+    ) {
+        let start = self.messages.len();
+        self.messages.extend_from_slice(message);
+        let message = start..self.messages.len();
+        self.samples.push(RawSample { socket, previous, protocol, times, message });
+    }
+
+    /// Empty again, with the memory kept.
+    pub(super) fn clear(&mut self) {
+        let Self {
+            messages,
+            samples,
+            sockets,
+            updates,
+            state_changes,
+            held,
+            missing,
+            ends,
+            exceptions,
+            clock_changes,
+        } = self;
+        messages.clear();
+        samples.clear();
+        sockets.clear();
+        updates.clear();
+        state_changes.clear();
+        held.clear();
+        missing.clear();
+        ends.clear();
+        exceptions.clear();
+        clock_changes.clear();
+    }
+}
+
+/// What the channel carries, in this order for each tick: begin, any number of rows, end.
+#[derive(Debug)]
+pub(super) enum Parcel {
+    BeginTick { snapshot: SnapshotId, group: GroupId, is_keyframe: bool },
+    Rows(Box<Batch>),
+    EndTick(Snapshot),
+    EndCapture { reason: EndReason, at: Clocks },
+}

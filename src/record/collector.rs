@@ -1,0 +1,427 @@
+//! The loop: wait for the tick, dump every scope, hand over what changed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::batch::{Batch, Parcel};
+use super::schedule::Schedule;
+use super::tracker::Tracker;
+use super::writer::{Written, write_all};
+use crate::kernel::{DiagError, DiagSocket, DumpEnd, SystemClock};
+use crate::model::{
+    Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol, Scope,
+    Snapshot, SnapshotId, States,
+};
+use crate::store::{StoreError, Writer};
+
+/// Parcels on their way to the writer: about 16 MiB of rows, or some twenty idle ticks.
+const CHANNEL_PARCELS: usize = 64;
+/// UTC is slewed all the time; more than this between two ticks is a step.
+const STEP_NS: i64 = 50_000_000;
+/// Boot time and monotonic time are read one after the other; more than this is a suspend.
+const SUSPEND_NS: i64 = 10_000_000;
+
+/// What a capture looks at, how often and for how long.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The families and protocols to dump, in this order.
+    pub dumps: Vec<(Family, Protocol)>,
+    /// The states to ask for.
+    pub states: States,
+    /// Time between ticks.
+    pub interval_ns: Nanos,
+    /// Stop after so long.
+    pub duration_ns: Option<Nanos>,
+    /// Stop after so many snapshots.
+    pub count: Option<u64>,
+    /// New sockets that one tick stores at most, but for the first.
+    pub max_new_sockets: u64,
+}
+
+/// Why the wait for a tick ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The time has come.
+    Due,
+    /// Recording is to stop.
+    Stop(EndReason),
+}
+
+/// What answers dumps.
+pub trait Kernel {
+    /// Dumps one family and protocol, see [`DiagSocket::dump`].
+    fn dump(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        states: States,
+        each: &mut dyn FnMut(&mut [u8], i64),
+    ) -> DumpEnd;
+}
+
+/// What tells and waits for time.
+pub trait Pace {
+    /// This moment.
+    fn now(&self) -> Clocks;
+    /// Waits until `CLOCK_MONOTONIC` reaches `due_ns`, or recording is to stop.
+    fn wait_until(&mut self, due_ns: Nanos) -> Wake;
+}
+
+/// Everything that the loop gets from outside, so that tests give their own.
+pub struct Inputs<'a> {
+    /// Answers the dumps.
+    pub kernel: &'a mut dyn Kernel,
+    /// Tells the time.
+    pub pace: &'a mut dyn Pace,
+    /// Is told after each tick.
+    pub progress: &'a mut dyn FnMut(&Progress),
+}
+
+/// How far a capture has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Snapshots that are safely stored.
+    pub snapshots: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Sockets that are there now.
+    pub sockets: u64,
+    /// Snapshots taken and not yet stored.
+    pub lag: u64,
+    /// Ticks that were missed.
+    pub missed_ticks: u64,
+    /// Dumps that failed.
+    pub failed_dumps: u64,
+    /// Bytes of the recording.
+    pub file_bytes: u64,
+}
+
+/// What a capture came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The last progress.
+    pub progress: Progress,
+    /// Why it ended.
+    pub reason: EndReason,
+    /// Dumps that this kernel does not have.
+    pub unsupported: Vec<(Family, Protocol)>,
+}
+
+/// Why a capture broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The kernel cannot be asked at all.
+    #[error(transparent)]
+    Diag(#[from] DiagError),
+    /// The recording cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kernel has none of the dumps that were asked for.
+    #[error("this kernel can dump none of the sockets that were asked for")]
+    NothingSupported,
+    /// Every dump of the first snapshot failed.
+    #[error("the kernel refused every dump: {0}")]
+    AllFailed(String),
+    /// The writer thread died.
+    #[error("the writer thread died")]
+    WriterDied,
+}
+
+/// The kernel of this machine.
+pub struct LiveKernel {
+    socket: DiagSocket,
+}
+
+impl LiveKernel {
+    /// Takes the socket that dumps are made on.
+    pub fn new(socket: DiagSocket) -> Self {
+        Self { socket }
+    }
+}
+
+impl Kernel for LiveKernel {
+    fn dump(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        states: States,
+        each: &mut dyn FnMut(&mut [u8], i64),
+    ) -> DumpEnd {
+        self.socket.dump(family, protocol, states, each)
+    }
+}
+
+/// Signals and the machine's clock.
+pub struct SignalPace {
+    clock: SystemClock,
+    stop: Receiver<EndReason>,
+}
+
+impl SignalPace {
+    /// `stop` says when recording is to end before its time.
+    pub fn new(stop: Receiver<EndReason>) -> Self {
+        Self { clock: SystemClock, stop }
+    }
+}
+
+impl Pace for SignalPace {
+    fn now(&self) -> Clocks {
+        self.clock.now()
+    }
+
+    fn wait_until(&mut self, due_ns: Nanos) -> Wake {
+        loop {
+            let left_ns = (due_ns - self.clock.monotonic_ns()).max(0);
+            let left = std::time::Duration::from_nanos(left_ns.unsigned_abs());
+            match self.stop.recv_timeout(left) {
+                Ok(reason) => return Wake::Stop(reason),
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                    if self.clock.monotonic_ns() >= due_ns {
+                        return Wake::Due;
+                    }
+                }
+                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
+                    thread::sleep(left);
+                    return Wake::Due;
+                }
+            }
+        }
+    }
+}
+
+/// Records until the plan is fulfilled or a stop is asked for.
+///
+/// # Errors
+/// When the recording cannot be written, or nothing that was asked for can be dumped. What was
+/// stored before stays.
+pub fn run(
+    plan: &Plan,
+    capture: &Capture,
+    mut writer: Writer,
+    inputs: Inputs<'_>,
+) -> Result<Summary, RecordError> {
+    let start = writer.begin_capture(capture)?;
+    let mut scopes = Vec::with_capacity(plan.dumps.len());
+    for &(family, protocol) in &plan.dumps {
+        let (netns, states) = (start.netns, plan.states);
+        let scope = Scope { netns, family, protocol, states, filter: String::new() };
+        scopes.push((writer.add_scope(&start, &scope)?, scope));
+    }
+    let written = Arc::new(Written::default());
+    let (parcels, incoming) = bounded(CHANNEL_PARCELS);
+    let (returned, empties) = unbounded();
+    let thread = {
+        let written = Arc::clone(&written);
+        thread::Builder::new()
+            .name("sockrec-writer".to_owned())
+            .spawn(move || write_all(writer, start, &incoming, &returned, &written))
+            .map_err(|_| RecordError::WriterDied)?
+    };
+    let mut collector = Collector {
+        plan,
+        tracker: Tracker::new(&start, scopes, plan.max_new_sockets),
+        outbox: Outbox { parcels, empties, batch: Box::default() },
+        written: &written,
+        snapshot: start.next_snapshot,
+        taken: 0,
+        missed_ticks: 0,
+        failed_dumps: 0,
+        last_failure: String::new(),
+        unsupported: Vec::new(),
+        last_clocks: None,
+    };
+    let result = collector.run(inputs, capture.started);
+    let (unsupported, mut progress) = (collector.unsupported.clone(), collector.progress());
+    drop(collector); // closes the channel: the writer ends
+    // A writer that failed knows the cause; the collector only saw the channel closed.
+    thread.join().map_err(|_| RecordError::WriterDied)??;
+    let reason = result?;
+    progress.snapshots = written.snapshots.load(Ordering::Relaxed);
+    progress.samples = written.samples.load(Ordering::Relaxed);
+    progress.file_bytes = written.file_bytes.load(Ordering::Relaxed);
+    progress.lag = 0;
+    Ok(Summary { progress, reason, unsupported })
+}
+
+struct Collector<'a> {
+    plan: &'a Plan,
+    tracker: Tracker,
+    outbox: Outbox,
+    written: &'a Written,
+    snapshot: SnapshotId,
+    taken: u64,
+    missed_ticks: u64,
+    failed_dumps: u64,
+    last_failure: String,
+    unsupported: Vec<(Family, Protocol)>,
+    last_clocks: Option<Clocks>,
+}
+
+/// The way to the writer, and the batch that is being filled.
+struct Outbox {
+    parcels: Sender<Parcel>,
+    empties: Receiver<Box<Batch>>,
+    batch: Box<Batch>,
+}
+
+impl Outbox {
+    /// Sends a parcel, waiting while the channel is full.
+    fn send(&self, parcel: Parcel) -> Result<(), RecordError> {
+        self.parcels.send(parcel).map_err(|_| RecordError::WriterDied)
+    }
+
+    /// Sends what was gathered and goes on with an empty batch.
+    fn flush(&mut self) -> Result<(), RecordError> {
+        let empty = self.empties.try_recv().unwrap_or_default();
+        let full = std::mem::replace(&mut self.batch, empty);
+        self.send(Parcel::Rows(full))
+    }
+}
+
+impl Collector<'_> {
+    fn run(&mut self, inputs: Inputs<'_>, started: Clocks) -> Result<EndReason, RecordError> {
+        let Inputs { kernel, pace, progress } = inputs;
+        let mut schedule = Schedule::new(started.monotonic_ns, self.plan.interval_ns);
+        let end_ns = self.plan.duration_ns.map(|d| started.monotonic_ns + d);
+        let mut missed = 0;
+        let reason = loop {
+            let due_ns = schedule.due_ns();
+            if let Some(end_ns) = end_ns.filter(|&end_ns| end_ns <= due_ns) {
+                break match pace.wait_until(end_ns) {
+                    Wake::Stop(reason) => reason,
+                    Wake::Due => EndReason::Duration,
+                };
+            }
+            if let Wake::Stop(reason) = pace.wait_until(due_ns) {
+                break reason;
+            }
+            if self.outbox.parcels.is_full() {
+                // The disk is behind: this tick is left out rather than queued up.
+                let left_out = 1 + schedule.advance(pace.now().monotonic_ns);
+                missed += left_out;
+                self.missed_ticks += left_out;
+                continue;
+            }
+            let late = schedule.advance(pace.now().monotonic_ns);
+            self.missed_ticks += late;
+            self.tick(kernel, pace, missed + late)?;
+            missed = 0;
+            progress(&self.progress());
+            if let Some(error) = self.nothing_works() {
+                let at = pace.now();
+                self.outbox.send(Parcel::EndCapture { reason: EndReason::Error, at })?;
+                return Err(error);
+            }
+            if self.plan.count.is_some_and(|count| self.taken >= count) {
+                break EndReason::Count;
+            }
+        };
+        self.outbox.send(Parcel::EndCapture { reason, at: pace.now() })?;
+        Ok(reason)
+    }
+
+    /// A first snapshot without a single dump is no recording.
+    fn nothing_works(&self) -> Option<RecordError> {
+        if self.unsupported.len() == self.plan.dumps.len() {
+            return Some(RecordError::NothingSupported);
+        }
+        let failed = usize::try_from(self.failed_dumps).ok()?;
+        let is_all = failed + self.unsupported.len() == self.plan.dumps.len();
+        (self.taken == 1 && is_all).then(|| RecordError::AllFailed(self.last_failure.clone()))
+    }
+
+    fn tick(
+        &mut self,
+        kernel: &mut dyn Kernel,
+        pace: &dyn Pace,
+        missed_ticks: u64,
+    ) -> Result<(), RecordError> {
+        let started = pace.now();
+        let snapshot = self.snapshot;
+        let (group, is_keyframe) = self.tracker.begin_tick(snapshot, started.monotonic_ns);
+        self.outbox.send(Parcel::BeginTick { snapshot, group, is_keyframe })?;
+        self.note_clock_changes(started);
+
+        let mut outcome = Ok(());
+        let asked: Vec<_> = self
+            .tracker
+            .scopes()
+            .map(|(index, scope)| (index, scope.family, scope.protocol, scope.states))
+            .collect();
+        for (index, family, protocol, states) in asked {
+            let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
+            let end = kernel.dump(family, protocol, states, &mut |payload, read_at_ms| {
+                tracker.observe(index, payload, read_at_ms, &mut outbox.batch);
+                if outbox.batch.is_full() && outcome.is_ok() {
+                    outcome = outbox.flush();
+                }
+            });
+            match &end {
+                DumpEnd::Unsupported => self.unsupported.push((family, protocol)),
+                DumpEnd::Failed { message, .. } => {
+                    self.failed_dumps += 1;
+                    self.last_failure.clone_from(message);
+                }
+                DumpEnd::Complete | DumpEnd::Interrupted => {}
+            }
+            self.tracker.end_dump(index, end, &mut self.outbox.batch);
+        }
+        let ended = pace.now();
+        let Outbox { parcels, empties, batch } = &mut self.outbox;
+        let sockets_seen = self.tracker.end_tick(batch, |batch| {
+            let empty = empties.try_recv().unwrap_or_default();
+            let full = std::mem::replace(batch, *empty);
+            // A writer that is gone shows at the next send.
+            let _ = parcels.send(Parcel::Rows(Box::new(full)));
+        });
+        outcome?;
+        self.outbox.flush()?;
+        self.outbox.send(Parcel::EndTick(Snapshot {
+            id: snapshot,
+            group,
+            is_keyframe,
+            started,
+            ended,
+            missed_ticks,
+            sockets_seen,
+        }))?;
+        self.last_clocks = Some(ended);
+        self.snapshot = snapshot.next();
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// Holds the clocks against those of the last tick.
+    fn note_clock_changes(&mut self, now: Clocks) {
+        let Some(last) = self.last_clocks else { return };
+        let snapshot = self.snapshot;
+        let utc_ns = now.utc_ns - last.utc_ns;
+        let boottime_ns = now.boottime_ns - last.boottime_ns;
+        let monotonic_ns = now.monotonic_ns - last.monotonic_ns;
+        let mut note = |kind, delta_ns| {
+            self.outbox.batch.clock_changes.push(ClockChange { snapshot, kind, delta_ns });
+        };
+        if (utc_ns - boottime_ns).abs() > STEP_NS {
+            note(ClockChangeKind::Step, utc_ns - boottime_ns);
+        }
+        if boottime_ns - monotonic_ns > SUSPEND_NS {
+            note(ClockChangeKind::Suspend, boottime_ns - monotonic_ns);
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let snapshots = self.written.snapshots.load(Ordering::Relaxed);
+        Progress {
+            snapshots,
+            samples: self.written.samples.load(Ordering::Relaxed),
+            sockets: self.tracker.live_sockets(),
+            lag: self.taken.saturating_sub(snapshots),
+            missed_ticks: self.missed_ticks,
+            failed_dumps: self.failed_dumps,
+            file_bytes: self.written.file_bytes.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! What became of each socket from one dump to the next.
+//!
+//! Pure bookkeeping without clock, kernel or disk: it is told what the dumps show and says what
+//! is to be written. An unchanged socket costs one hash of its message and one look-up.
+
+use std::hash::BuildHasher;
+
+use hashbrown::hash_map::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap};
+
+use super::batch::Batch;
+use crate::kernel::DumpEnd;
+use crate::model::{
+    ActivityTimes, Exception, ExceptionKind, FinalCounters, GroupId, HeldSample, NewSocket,
+    Protocol, Scope, ScopeId, SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate,
+    StateChange, TcpState,
+};
+use crate::store::Start;
+use crate::wire::inet_diag::{Message, take_relative_times};
+
+/// The kernel's relative times are rounded to jiffies, and a message is stamped when its datagram
+/// is read: the same moment comes out so much differently from dump to dump (measured: 16 ms).
+const TIME_TOLERANCE_MS: i64 = 50;
+/// A group is closed when its rows come to so many times the live sockets …
+const KEYFRAME_ROWS_PER_SOCKET: u64 = 12;
+/// … but not for fewer rows than that, which any reader walks in no time …
+const KEYFRAME_ROWS_MIN: u64 = 4_096;
+/// … and after an hour in any case.
+const KEYFRAME_MAX_AGE_NS: i64 = 3_600_000_000_000;
+
+/// A socket that was there in the last dump that could have shown it.
+struct Live {
+    socket: SocketId,
+    scope: usize,
+    generation: u32,
+    state: TcpState,
+    /// Hash of the last message without its relative times.
+    hash: u64,
+    times: ActivityTimes,
+    /// The last message without its relative times.
+    message: Box<[u8]>,
+    known: SocketUpdate,
+    /// The counters of the full socket that a mini-socket once was.
+    carried: Option<Box<FinalCounters>>,
+    last_seen: SnapshotId,
+    last_row: SnapshotId,
+    row_before: Option<SnapshotId>,
+    rows: u32,
+    is_missing: bool,
+}
+
+/// A scope and how its dumps went.
+struct TrackedScope {
+    id: ScopeId,
+    scope: Scope,
+    is_supported: bool,
+    last_complete: Option<SnapshotId>,
+    is_complete: bool,
+    live: u64,
+    seen: u64,
+    unreadable: u64,
+    not_stored: u64,
+}
+
+/// The live sockets of a capture.
+pub(super) struct Tracker {
+    scopes: Vec<TrackedScope>,
+    live: HashMap<SocketKey, Live>,
+    hasher: DefaultHashBuilder,
+    next_socket: SocketId,
+    next_group: GroupId,
+    max_new_sockets: u64,
+    tick: Tick,
+    rows_in_group: u64,
+    keyframe_at_ns: Option<i64>,
+}
+
+/// The tick that is being taken.
+#[derive(Clone, Copy)]
+struct Tick {
+    snapshot: SnapshotId,
+    group: GroupId,
+    is_keyframe: bool,
+    new_sockets: u64,
+    seen: u64,
+}
+
+impl Tracker {
+    pub(super) fn new(start: &Start, scopes: Vec<(ScopeId, Scope)>, max_new_sockets: u64) -> Self {
+        Self {
+            scopes: scopes
+                .into_iter()
+                .map(|(id, scope)| TrackedScope {
+                    id,
+                    scope,
+                    is_supported: true,
+                    last_complete: None,
+                    is_complete: false,
+                    live: 0,
+                    seen: 0,
+                    unreadable: 0,
+                    not_stored: 0,
+                })
+                .collect(),
+            live: HashMap::new(),
+            hasher: DefaultHashBuilder::default(),
+            next_socket: start.next_socket,
+            next_group: start.next_group,
+            max_new_sockets,
+            tick: Tick {
+                snapshot: start.next_snapshot,
+                group: start.next_group,
+                is_keyframe: false,
+                new_sockets: 0,
+                seen: 0,
+            },
+            rows_in_group: 0,
+            keyframe_at_ns: None,
+        }
+    }
+
+    /// Sockets that are held to be there.
+    pub(super) fn live_sockets(&self) -> u64 {
+        self.live.len() as u64
+    }
+
+    /// The scopes that are still to be asked.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = (usize, &Scope)> {
+        self.scopes.iter().enumerate().filter(|(_, s)| s.is_supported).map(|(i, s)| (i, &s.scope))
+    }
+
+    /// Begins a snapshot; says its group and whether it is a keyframe.
+    pub(super) fn begin_tick(&mut self, snapshot: SnapshotId, now_ns: i64) -> (GroupId, bool) {
+        let rows_enough = (self.live_sockets() * KEYFRAME_ROWS_PER_SOCKET).max(KEYFRAME_ROWS_MIN);
+        let is_keyframe = self.rows_in_group >= rows_enough
+            || self.keyframe_at_ns.is_none_or(|at| now_ns - at >= KEYFRAME_MAX_AGE_NS);
+        if is_keyframe {
+            self.keyframe_at_ns = Some(now_ns);
+            self.rows_in_group = 0;
+            self.tick.group = self.next_group;
+            self.next_group = self.next_group.next();
+        }
+        self.tick = Tick { snapshot, group: self.tick.group, is_keyframe, new_sockets: 0, seen: 0 };
+        for scope in &mut self.scopes {
+            (scope.seen, scope.unreadable, scope.not_stored) = (0, 0, 0);
+            scope.is_complete = false;
+        }
+        (self.tick.group, is_keyframe)
+    }
+
+    /// Takes one message of a scope's dump, which it changes.
+    pub(super) fn observe(
+        &mut self,
+        scope_index: usize,
+        payload: &mut [u8],
+        read_at_ms: i64,
+        out: &mut Batch,
+    ) {
+        let scope = &mut self.scopes[scope_index];
+        let protocol = scope.scope.protocol;
+        let times = take_relative_times(payload, protocol).absolute(read_at_ms);
+        let Ok(message) = Message::parse(payload) else {
+            scope.unreadable += 1;
+            return;
+        };
+        let hash = self.hasher.hash_one(&*payload);
+        let key = SocketKey { netns: scope.scope.netns, cookie: message.cookie() };
+        let tick = &mut self.tick;
+
+        let mut slot = match self.live.entry(key) {
+            Entry::Occupied(slot) => slot,
+            Entry::Vacant(slot) => {
+                if scope.last_complete.is_some() && tick.new_sockets >= self.max_new_sockets {
+                    scope.not_stored += 1;
+                    return;
+                }
+                let live = Live::new(self.next_socket, scope_index, 0, payload, hash, times, tick);
+                self.next_socket = self.next_socket.next();
+                tick.new_sockets += 1;
+                tick.seen += 1;
+                scope.seen += 1;
+                scope.live += 1;
+                self.rows_in_group += 1;
+                let live = slot.insert(live);
+                live.announce(&message, scope, key, tick.snapshot, out);
+                return;
+            }
+        };
+        let live = slot.get_mut();
+        let is_first_sight = live.last_seen != tick.snapshot;
+        if is_first_sight {
+            tick.seen += 1;
+            scope.seen += 1;
+        }
+        live.is_missing = false;
+
+        if live.hash == hash && is_same_moment(&live.times, &times) {
+            live.last_seen = tick.snapshot;
+            if tick.is_keyframe && is_first_sight {
+                live.write_row(tick.snapshot, out, protocol);
+                self.rows_in_group += 1;
+            }
+            return;
+        }
+        if is_same_tuple(&live.message, payload) {
+            live.change(&message, payload, hash, times, tick.snapshot, protocol, out);
+        } else {
+            // The socket is another connection now: the former one is over.
+            out.ends.push(live.end(tick.snapshot, protocol));
+            let generation = live.generation + 1;
+            let next =
+                Live::new(self.next_socket, scope_index, generation, payload, hash, times, tick);
+            self.next_socket = self.next_socket.next();
+            *live = next;
+            live.announce(&message, scope, key, tick.snapshot, out);
+        }
+        self.rows_in_group += 1;
+    }
+
+    /// Takes the end of a scope's dump.
+    pub(super) fn end_dump(&mut self, scope_index: usize, end: DumpEnd, out: &mut Batch) {
+        let scope = &mut self.scopes[scope_index];
+        let exception = Exception {
+            snapshot: self.tick.snapshot,
+            kind: ExceptionKind::DumpFailed,
+            scope: Some(scope.id),
+            errno: None,
+            count: None,
+            message: None,
+        };
+        let counted = |kind, count| Exception { kind, count: Some(count), ..exception.clone() };
+        if scope.unreadable > 0 {
+            out.exceptions.push(counted(ExceptionKind::MessagesUnreadable, scope.unreadable));
+        }
+        if scope.not_stored > 0 {
+            out.exceptions.push(counted(ExceptionKind::SocketsNotStored, scope.not_stored));
+        }
+        match end {
+            // What could not be read might have been any of the sockets.
+            DumpEnd::Complete => scope.is_complete = scope.unreadable == 0,
+            DumpEnd::Interrupted => {
+                let kind = ExceptionKind::DumpInterrupted;
+                out.exceptions.push(Exception { kind, ..exception });
+            }
+            DumpEnd::Unsupported => {
+                scope.is_supported = false;
+                let kind = ExceptionKind::DumpUnsupported;
+                out.exceptions.push(Exception { kind, ..exception });
+            }
+            DumpEnd::Failed { errno, message } => {
+                out.exceptions.push(Exception { errno, message: Some(message), ..exception });
+            }
+        }
+    }
+
+    /// Ends the snapshot: finds what the complete dumps lacked, and completes a keyframe. `flush`
+    /// takes batches that have grown full. Gives the number of sockets seen.
+    pub(super) fn end_tick(&mut self, out: &mut Batch, mut flush: impl FnMut(&mut Batch)) -> u64 {
+        let Self { scopes, live, tick, rows_in_group, .. } = self;
+        let all_seen = scopes.iter().all(|s| s.seen == s.live);
+        if !all_seen {
+            live.retain(|_, live| {
+                if live.last_seen == tick.snapshot {
+                    return true;
+                }
+                if out.is_full() {
+                    flush(out);
+                }
+                let scope = &mut scopes[live.scope];
+                if scope.is_complete && live.is_missing {
+                    out.ends.push(live.end(tick.snapshot, scope.scope.protocol));
+                    scope.live -= 1;
+                    return false;
+                }
+                if scope.is_complete {
+                    live.is_missing = true;
+                    out.missing.push(live.socket);
+                }
+                if tick.is_keyframe {
+                    let (snapshot, socket) = (tick.snapshot, live.socket);
+                    out.held.push(HeldSample { snapshot, socket, observed: live.last_seen });
+                    live.write_row(tick.snapshot, out, scope.scope.protocol);
+                    *rows_in_group += 1;
+                }
+                true
+            });
+        }
+        for scope in scopes.iter_mut().filter(|s| s.is_complete) {
+            scope.last_complete = Some(tick.snapshot);
+        }
+        tick.seen
+    }
+}
+
+impl Live {
+    fn new(
+        socket: SocketId,
+        scope: usize,
+        generation: u32,
+        payload: &[u8],
+        hash: u64,
+        times: ActivityTimes,
+        tick: &Tick,
+    ) -> Self {
+        Self {
+            socket,
+            scope,
+            generation,
+            state: TcpState(0),
+            hash,
+            times,
+            message: payload.into(),
+            known: SocketUpdate::default(),
+            carried: None,
+            last_seen: tick.snapshot,
+            last_row: tick.snapshot,
+            row_before: None,
+            rows: 0,
+            is_missing: false,
+        }
+    }
+
+    /// Adds the socket and its first sample.
+    fn announce(
+        &mut self,
+        message: &Message<'_>,
+        scope: &TrackedScope,
+        key: SocketKey,
+        snapshot: SnapshotId,
+        out: &mut Batch,
+    ) {
+        let observation = message.observe(scope.scope.protocol);
+        self.state = observation.state;
+        self.known = SocketUpdate::of(&observation);
+        self.rows = 1;
+        out.sockets.push(NewSocket {
+            id: self.socket,
+            netns: key.netns,
+            cookie: key.cookie,
+            generation: self.generation,
+            family: observation.family,
+            protocol: scope.scope.protocol,
+            tuple: observation.tuple,
+            owner: self.known,
+            first_snapshot: snapshot,
+            opened_after: scope.last_complete,
+        });
+        out.add_sample(&self.message, self.socket, None, scope.scope.protocol, self.times);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call, each argument is another thing")]
+    fn change(
+        &mut self,
+        message: &Message<'_>,
+        payload: &[u8],
+        hash: u64,
+        times: ActivityTimes,
+        snapshot: SnapshotId,
+        protocol: Protocol,
+        out: &mut Batch,
+    ) {
+        let state = message.state();
+        if state != self.state {
+            let (socket, from) = (self.socket, self.state);
+            out.state_changes.push(StateChange { snapshot, socket, from, to: state });
+            self.state = state;
+        }
+        if !message.is_mini() {
+            self.carried = None;
+        } else if self.carried.is_none() {
+            self.carried = Some(Box::new(self.counters(protocol)));
+        }
+        let observation = message.observe(protocol);
+        if self.known.learn(SocketUpdate::of(&observation)) {
+            out.updates.push((self.socket, self.known));
+        }
+        self.hash = hash;
+        self.times = times;
+        self.last_seen = snapshot;
+        if self.message.len() == payload.len() {
+            self.message.copy_from_slice(payload);
+        } else {
+            self.message = payload.into();
+        }
+        self.write_row(snapshot, out, protocol);
+    }
+
+    /// Adds a row with the last message; a second one in a snapshot replaces the first.
+    fn write_row(&mut self, snapshot: SnapshotId, out: &mut Batch, protocol: Protocol) {
+        if self.last_row != snapshot {
+            self.row_before = Some(self.last_row);
+            self.last_row = snapshot;
+            self.rows += 1;
+        }
+        out.add_sample(&self.message, self.socket, self.row_before, protocol, self.times);
+    }
+
+    fn counters(&self, protocol: Protocol) -> FinalCounters {
+        Message::parse(&self.message)
+            .map(|message| FinalCounters::of(&message.observe(protocol)))
+            .unwrap_or_default()
+    }
+
+    fn end(&self, closed_before: SnapshotId, protocol: Protocol) -> SocketEnd {
+        SocketEnd {
+            socket: self.socket,
+            last_snapshot: self.last_seen,
+            closed_before,
+            last_sample: self.last_row,
+            samples: u64::from(self.rows),
+            state: self.state,
+            counters: match &self.carried {
+                Some(counters) => **counters,
+                None => self.counters(protocol),
+            },
+        }
+    }
+}
+
+/// Ports and addresses stand in the same bytes of every message.
+fn is_same_tuple(a: &[u8], b: &[u8]) -> bool {
+    const PORTS_AND_ADDRESSES: std::ops::Range<usize> = 4..40;
+    a.get(PORTS_AND_ADDRESSES) == b.get(PORTS_AND_ADDRESSES)
+}
+
+fn is_same_moment(a: &ActivityTimes, b: &ActivityTimes) -> bool {
+    let close = |a: Option<i64>, b: Option<i64>| match (a, b) {
+        (Some(a), Some(b)) => (a - b).abs() <= TIME_TOLERANCE_MS,
+        (a, b) => a == b,
+    };
+    close(a.timer_expires_at_ms, b.timer_expires_at_ms)
+        && close(a.last_data_sent_at_ms, b.last_data_sent_at_ms)
+        && close(a.last_data_recv_at_ms, b.last_data_recv_at_ms)
+        && close(a.last_ack_recv_at_ms, b.last_ack_recv_at_ms)
+}

@@ -1,0 +1,124 @@
+//! The writer thread: raw samples to observations to rows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::batch::{Batch, Parcel};
+use crate::model::{SampleRow, SnapshotId};
+use crate::store::{Start, StoreError, TickWriter, Writer};
+use crate::wire::inet_diag::Message;
+
+/// What the writer has done so far, read by the collector's progress line.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) snapshots: AtomicU64,
+    pub(super) samples: AtomicU64,
+    pub(super) file_bytes: AtomicU64,
+}
+
+/// Writes what comes until the capture ends. Batches go back empty, to be used again.
+pub(super) fn write_all(
+    mut writer: Writer,
+    start: Start,
+    parcels: &Receiver<Parcel>,
+    empties: &Sender<Box<Batch>>,
+    written: &Written,
+) -> Result<(), StoreError> {
+    while let Ok(parcel) = parcels.recv() {
+        match parcel {
+            Parcel::BeginTick { snapshot, group, is_keyframe } => {
+                let mut tick = writer.begin_tick()?;
+                if is_keyframe {
+                    tick.begin_group(group, &start, snapshot)?;
+                } else {
+                    tick.set_group(group);
+                }
+                if !write_tick(tick, snapshot, &start, parcels, empties, written)? {
+                    return Ok(());
+                }
+                written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
+            }
+            Parcel::EndCapture { reason, at } => {
+                writer.end_capture(&start, reason, at)?;
+                written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
+                return Ok(());
+            }
+            Parcel::Rows(_) | Parcel::EndTick(_) => {} // belong to a tick that never began
+        }
+    }
+    Ok(())
+}
+
+/// Writes one tick; false when the collector went away in the middle of it: then nothing of it
+/// stays.
+fn write_tick(
+    mut tick: TickWriter<'_>,
+    snapshot: SnapshotId,
+    start: &Start,
+    parcels: &Receiver<Parcel>,
+    empties: &Sender<Box<Batch>>,
+    written: &Written,
+) -> Result<bool, StoreError> {
+    while let Ok(parcel) = parcels.recv() {
+        match parcel {
+            Parcel::Rows(mut batch) => {
+                write_batch(&mut tick, snapshot, &batch)?;
+                batch.clear();
+                // A collector that is gone needs no more batches.
+                let _ = empties.send(batch);
+            }
+            Parcel::EndTick(snapshot) => {
+                let samples = tick.commit(&snapshot, start)?;
+                written.samples.fetch_add(samples, Ordering::Relaxed);
+                written.snapshots.fetch_add(1, Ordering::Relaxed);
+                return Ok(true);
+            }
+            Parcel::BeginTick { .. } | Parcel::EndCapture { .. } => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+fn write_batch(
+    tick: &mut TickWriter<'_>,
+    snapshot: SnapshotId,
+    batch: &Batch,
+) -> Result<(), StoreError> {
+    for socket in &batch.sockets {
+        tick.socket(socket)?;
+    }
+    for (socket, known) in &batch.updates {
+        tick.socket_update(*socket, known)?;
+    }
+    for raw in &batch.samples {
+        // The tracker has read its header: it parses.
+        let Ok(message) = Message::parse(&batch.messages[raw.message.clone()]) else { continue };
+        tick.sample(&SampleRow {
+            snapshot,
+            socket: raw.socket,
+            previous: raw.previous,
+            observation: message.observe(raw.protocol),
+            times: raw.times,
+        })?;
+    }
+    for change in &batch.state_changes {
+        tick.state_change(change)?;
+    }
+    for held in &batch.held {
+        tick.held(held)?;
+    }
+    for socket in &batch.missing {
+        tick.missing(snapshot, *socket)?;
+    }
+    for end in &batch.ends {
+        tick.socket_end(end)?;
+    }
+    for exception in &batch.exceptions {
+        tick.exception(exception)?;
+    }
+    for change in &batch.clock_changes {
+        tick.clock_change(change)?;
+    }
+    Ok(())
+}

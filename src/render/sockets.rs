@@ -1,0 +1,244 @@
+//! Sockets as `ss` lays them out, for people who know `ss`.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::human::visible;
+use super::sink::Sink;
+use super::{Exporter, check_length};
+use crate::model::{Column, Value};
+
+/// A table in the layout of `ss -tuan`; with details, a second line for each socket as of `ss -i`.
+pub struct SocketTable<'w> {
+    sink: Sink<'w>,
+    with_info: bool,
+    names: Vec<&'static str>,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    cells: [String; 6],
+    info: String,
+}
+
+const HEADER: [&str; 6] =
+    ["Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"];
+/// Columns of numbers, on the right.
+const NUMBERS: [bool; 6] = [false, false, true, true, false, false];
+
+impl<'w> SocketTable<'w> {
+    /// Writes to `writer` when finished.
+    pub fn new(writer: Box<dyn Write + 'w>, with_info: bool) -> Self {
+        Self { sink: Sink::new(writer), with_info, names: Vec::new(), lines: Vec::new() }
+    }
+}
+
+/// One row, by column name.
+struct Row<'r> {
+    names: &'r [&'static str],
+    values: &'r [Value<'r>],
+}
+
+impl<'r> Row<'r> {
+    fn value(&self, name: &str) -> Value<'r> {
+        let index = self.names.iter().position(|n| *n == name);
+        index.and_then(|i| self.values.get(i)).copied().unwrap_or(Value::Null)
+    }
+
+    fn integer(&self, name: &str) -> Option<i64> {
+        match self.value(name) {
+            Value::Integer(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> &'r str {
+        match self.value(name) {
+            Value::Text(v) => v,
+            _ => "-",
+        }
+    }
+
+    fn queue(&self, bytes: &str, of_listener: &str) -> String {
+        let queue = self.integer(bytes).or_else(|| self.integer(of_listener));
+        queue.map_or_else(|| "-".to_owned(), |n| n.to_string())
+    }
+
+    fn endpoint(&self, address: &str, port: &str) -> String {
+        let port = match self.integer(port) {
+            Some(0) => "*".to_owned(),
+            Some(port) => port.to_string(),
+            None => "-".to_owned(),
+        };
+        match self.text(address).parse() {
+            Ok(IpAddr::V6(v6)) if v6 == Ipv6Addr::UNSPECIFIED && self.is_dual_stack() => {
+                format!("*:{port}")
+            }
+            Ok(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
+            Ok(IpAddr::V4(v4)) => format!("{v4}:{port}"),
+            Err(_) => format!("{}:{port}", visible(self.text(address))),
+        }
+    }
+
+    /// An IPv6 socket that takes IPv4 too: `ss` writes its wildcard as a star.
+    fn is_dual_stack(&self) -> bool {
+        self.integer("v6only") == Some(0)
+    }
+
+    /// The details in the words of `ss -ie`.
+    fn info(&self) -> String {
+        let mut words = Vec::new();
+        let int = |name| self.integer(name);
+        if let (timer @ ("on" | "keepalive" | "timewait" | "persist"), Some(expires)) =
+            (self.text("timer"), int("timer_expires_at"))
+        {
+            let left_ms = int("taken_at").map_or(0, |now| (expires - now).max(0) / 1_000_000);
+            let retransmits = int("timer_retransmits").unwrap_or(0);
+            words.push(format!("timer:({timer},{},{retransmits})", seconds(left_ms)));
+        }
+        for (label, name) in [("uid", "uid"), ("ino", "inode")] {
+            words.extend(int(name).map(|v| format!("{label}:{v}")));
+        }
+        words.extend(int("cookie").map(|v| format!("cookie:{}", v.cast_unsigned())));
+        words.extend(int("mark").filter(|&v| v != 0).map(|v| format!("fwmark:{v:#x}")));
+        if let Value::Text(name) = self.value("congestion_control") {
+            words.push(visible(name).to_string());
+        }
+        if let (Some(snd), Some(rcv)) = (int("snd_wscale"), int("rcv_wscale")) {
+            words.push(format!("wscale:{snd},{rcv}"));
+        }
+        words.extend(int("rto_us").map(|v| format!("rto:{}", millis(v))));
+        if let (Some(rtt), Some(var)) = (int("rtt_us"), int("rttvar_us")) {
+            words.push(format!("rtt:{}/{}", millis(rtt), millis(var)));
+        }
+        words.extend(int("ato_us").filter(|&v| v != 0).map(|v| format!("ato:{}", millis(v))));
+        let plain = [
+            ("mss", "snd_mss_bytes"),
+            ("pmtu", "pmtu_bytes"),
+            ("rcvmss", "rcv_mss_bytes"),
+            ("advmss", "advmss_bytes"),
+            ("cwnd", "snd_cwnd"),
+            ("ssthresh", "snd_ssthresh"),
+            ("bytes_sent", "bytes_sent"),
+            ("bytes_retrans", "bytes_retrans"),
+            ("bytes_acked", "bytes_acked"),
+            ("bytes_received", "bytes_received"),
+            ("segs_out", "segs_out"),
+            ("segs_in", "segs_in"),
+            ("data_segs_out", "data_segs_out"),
+            ("data_segs_in", "data_segs_in"),
+        ];
+        for (label, name) in plain {
+            words.extend(int(name).filter(|&v| v != 0).map(|v| format!("{label}:{v}")));
+        }
+        for (label, name) in [
+            ("pacing_rate", "pacing_rate_bytes_per_s"),
+            ("delivery_rate", "delivery_rate_bytes_per_s"),
+        ] {
+            words.extend(int(name).map(|v| format!("{label} {}bps", v.saturating_mul(8))));
+        }
+        if int("delivery_rate_app_limited") == Some(1) {
+            words.push("app_limited".to_owned());
+        }
+        for (label, name) in [
+            ("busy", "busy_time_us"),
+            ("rwnd_limited", "rwnd_limited_us"),
+            ("sndbuf_limited", "sndbuf_limited_us"),
+        ] {
+            let limited = int(name).filter(|&v| v != 0);
+            words.extend(limited.map(|v| format!("{label}:{}ms", v / 1_000)));
+        }
+        for (label, name) in
+            [("unacked", "unacked"), ("sacked", "sacked"), ("lost", "lost"), ("drops", "sk_drops")]
+        {
+            words.extend(int(name).filter(|&v| v != 0).map(|v| format!("{label}:{v}")));
+        }
+        if let (Some(now), Some(total)) = (int("retrans"), int("total_retrans"))
+            && total != 0
+        {
+            words.push(format!("retrans:{now}/{total}"));
+        }
+        words.extend(int("rcv_rtt_us").map(|v| format!("rcv_rtt:{}", millis(v))));
+        for (label, name) in [
+            ("rcv_space", "rcv_space_bytes"),
+            ("rcv_ssthresh", "rcv_ssthresh_bytes"),
+            ("snd_wnd", "snd_wnd_bytes"),
+            ("rcv_wnd", "rcv_wnd_bytes"),
+            ("notsent", "notsent_bytes"),
+        ] {
+            words.extend(int(name).filter(|&v| v != 0).map(|v| format!("{label}:{v}")));
+        }
+        words.extend(int("min_rtt_us").map(|v| format!("minrtt:{}", millis(v))));
+        words.join(" ")
+    }
+}
+
+fn millis(us: i64) -> String {
+    let text = format!("{}.{:03}", us / 1_000, us % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn seconds(ms: i64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{:03}sec", ms / 1_000, ms % 1_000),
+        _ => format!("{}min{}sec", ms / 60_000, ms / 1_000 % 60),
+    }
+}
+
+impl Exporter for SocketTable<'_> {
+    fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
+        self.names = columns.iter().map(|column| column.name).collect();
+        Ok(())
+    }
+
+    fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
+        check_length(self.names.len(), values.len())?;
+        let row = Row { names: &self.names, values };
+        let cells = [
+            row.text("protocol").to_owned(),
+            row.text("state").to_owned(),
+            row.queue("rqueue_bytes", "backlog"),
+            row.queue("wqueue_bytes", "backlog_limit"),
+            row.endpoint("local_address", "local_port"),
+            row.endpoint("remote_address", "remote_port"),
+        ];
+        let info = if self.with_info { row.info() } else { String::new() };
+        self.lines.push(Line { cells, info });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let mut widths = HEADER.map(str::len);
+        for line in &self.lines {
+            for (width, cell) in widths.iter_mut().zip(&line.cells) {
+                *width = (*width).max(cell.len());
+            }
+        }
+        let write = |sink: &mut Sink<'_>, cells: [&str; 6]| {
+            let mut text = String::new();
+            for ((cell, width), is_number) in cells.iter().zip(widths).zip(NUMBERS) {
+                let padded = if is_number {
+                    format!("{cell:>width$}  ")
+                } else {
+                    format!("{cell:width$}  ")
+                };
+                text.push_str(&padded);
+            }
+            sink.buffer.extend_from_slice(text.trim_end().as_bytes());
+            sink.buffer.push(b'\n');
+            sink.line_done()
+        };
+        write(&mut self.sink, HEADER)?;
+        for line in &self.lines {
+            write(&mut self.sink, std::array::from_fn(|i| line.cells[i].as_str()))?;
+            if !line.info.is_empty() {
+                self.sink.buffer.extend_from_slice(b"         ");
+                self.sink.buffer.extend_from_slice(line.info.as_bytes());
+                self.sink.buffer.push(b'\n');
+                self.sink.line_done()?;
+            }
+        }
+        self.sink.finish()
+    }
+}

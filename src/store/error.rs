@@ -1,0 +1,159 @@
+//! What can go wrong with a recording, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ffi::ErrorCode;
+
+/// Why a recording cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such file.
+    #[error("there is no recording `{}`", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The directory for a new recording is not there.
+    #[error("could not create `{}`: the directory `{}` does not exist", path.display(), directory.display())]
+    DirectoryMissing {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The file cannot be opened or locked.
+    #[error("could not open `{}`", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("`{}` is not a sockrec recording: {why}", path.display())]
+    NotARecording {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        why: &'static str,
+    },
+    /// The file is of a later version of this program.
+    #[error("could not open `{}`: schema version {found} is newer than this sockrec supports ({supported})", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version known here.
+        supported: i64,
+    },
+    /// Another recorder writes to the file.
+    #[error("`{}` is being recorded to by another sockrec", path.display())]
+    AlreadyRecording {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A table or view that belongs to the format is not there.
+    #[error("`{}` lacks the table or view `{name}`", path.display())]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        name: String,
+    },
+    /// No room for what was to be written.
+    #[error("no space left to write to `{}`", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite found the file to be damaged.
+    #[error("`{}` is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file may only be read.
+    #[error("`{}` may not be written to", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Something else that SQLite says.
+    #[error("could not {doing} `{}`", path.display())]
+    Sqlite {
+        /// The operation, as an infinitive with its preposition.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn sqlite(path: &Path, doing: &'static str, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { path, source }
+            }
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source },
+            _ => Self::Sqlite { doing, path, source },
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Missing { path } => format!(
+                "record one with `sockrec record -o {}`, or name another with `-f FILE`",
+                path.display()
+            ),
+            Self::DirectoryMissing { directory, .. } => {
+                format!("create it with `mkdir -p {}`", directory.display())
+            }
+            Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "recordings are readable by their owner only; run as that user, or choose a \
+                 directory that you may write to"
+                    .to_owned()
+            }
+            Self::NotARecording { .. } => {
+                "it was left untouched; choose another file name".to_owned()
+            }
+            Self::Newer { .. } => {
+                "upgrade sockrec, or read the file with the version that wrote it".to_owned()
+            }
+            Self::AlreadyRecording { .. } => {
+                "record to another file with `-o FILE`; queries may read this one meanwhile"
+                    .to_owned()
+            }
+            Self::Full { .. } => {
+                "what was recorded before is kept; make room, or record to another disk with \
+                 `-o FILE`"
+                    .to_owned()
+            }
+            Self::Damaged { path, .. } => format!(
+                "copy what can still be read with `sqlite3 {} .recover | sqlite3 recovered.db`",
+                path.display()
+            ),
+            Self::Incomplete { .. } => {
+                "the file was changed by something else than sockrec".to_owned()
+            }
+            Self::ReadOnly { .. } => {
+                "check the permissions of the file, its directory and its file system".to_owned()
+            }
+            Self::Open { .. } | Self::Sqlite { .. } => return None,
+        })
+    }
+}

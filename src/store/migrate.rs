@@ -1,0 +1,84 @@
+//! The schema and the steps to it (`migrations/`).
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// `PRAGMA application_id` of every recording: "sock" in ASCII.
+pub const APPLICATION_ID: i32 = i32::from_be_bytes(*b"sock");
+
+/// The steps, frozen once released; step N makes version N.
+const STEPS: &[&str] = &[include_str!("../../migrations/0001_recording.sql")];
+
+/// `PRAGMA user_version` of recordings written here.
+pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
+
+/// Brings a recording, or an empty file, to the latest version. All steps or none.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let version = user_version(connection)?;
+    if version >= SCHEMA_VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
+pub(super) fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// The first table or view of the format that is not there.
+pub(super) fn missing_object(connection: &Connection) -> rusqlite::Result<Option<&'static str>> {
+    let mut exists = connection
+        .prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1 AND type IN ('table', 'view')")?;
+    for name in object_names() {
+        if !exists.exists([name])? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Names of the tables and views of the latest version.
+fn object_names() -> impl Iterator<Item = &'static str> {
+    include_str!("../../migrations/schema.sql").lines().filter_map(|line| {
+        let rest = line.strip_prefix("CREATE TABLE ").or(line.strip_prefix("CREATE VIEW "))?;
+        rest.split_whitespace().next()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(connection: &Connection) -> Vec<(String, String)> {
+        connection
+            .prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+            .and_then(|mut s| s.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
+            .unwrap()
+    }
+
+    #[test]
+    fn the_steps_lead_to_the_schema_that_stands_beside_them() {
+        let mut stepped = Connection::open_in_memory().unwrap();
+        migrate(&mut stepped).unwrap();
+        let whole = Connection::open_in_memory().unwrap();
+        whole.execute_batch(include_str!("../../migrations/schema.sql")).unwrap();
+        assert_eq!(shape(&stepped), shape(&whole));
+        assert_eq!(user_version(&stepped).unwrap(), SCHEMA_VERSION);
+        assert!(object_names().count() > 15);
+        assert_eq!(missing_object(&stepped).unwrap(), None);
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_nothing_behind() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE samples (clash)").unwrap();
+        migrate(&mut connection).unwrap_err();
+        assert_eq!(user_version(&connection).unwrap(), 0);
+        assert_eq!(shape(&connection).len(), 1);
+    }
+}
