@@ -3,6 +3,19 @@
 //! The layers, lowest first; each imports only from those below it (docs/ARCHITECTURE.md):
 //! [`model`], [`wire`], [`kernel`], [`store`], [`record`] and [`query`], [`render`], [`cli`].
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the recorder must not die of what it reads: errors go up as values"
+)]
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "only `cli` writes to the terminal, through io::Write, so that a closed pipe is a value"
+)]
+
 pub mod cli;
 pub mod kernel;
 pub mod model;

@@ -381,7 +381,10 @@ impl Question {
 fn nearest(wanted: &str, names: &[String]) -> Option<String> {
     names
         .iter()
-        .map(|name| (edit_distance(wanted, name), name))
+        .map(|name| {
+            let is_start = wanted.len() > 1 && name.starts_with(wanted);
+            (if is_start { 0 } else { edit_distance(wanted, name) }, name)
+        })
         .min()
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
         .map(|(_, name)| name.clone())

@@ -68,7 +68,7 @@ impl Display for Moment {
         let seconds = self.offset_s.unsigned_abs();
         write!(f, "{sign}{:02}:{:02}", seconds / 3_600, seconds / 60 % 60)?;
         // Before the zones of the railways an offset was a local mean time.
-        if seconds % 60 == 0 { Ok(()) } else { write!(f, ":{:02}", seconds % 60) }
+        if seconds.is_multiple_of(60) { Ok(()) } else { write!(f, ":{:02}", seconds % 60) }
     }
 }
 
@@ -108,13 +108,13 @@ impl Display for Span {
         }
         match ns {
             0 => f.write_str("0s"),
-            ..US => write!(f, "{ns}ns"),
-            ..MS => scaled(f, ns, US, finest, "us"),
-            ..S => scaled(f, ns, MS, finest, "ms"),
-            ..MINUTE if finest >= S => write!(f, "{}s", ns / S),
-            ..MINUTE => write!(f, "{}.{:03}s", ns / S, ns % S / MS),
-            ..HOUR => write!(f, "{}m{:02}s", ns / MINUTE, ns % MINUTE / S),
-            ..DAY => write!(f, "{}h{:02}m", ns / HOUR, ns % HOUR / MINUTE),
+            1..US => write!(f, "{ns}ns"),
+            US..MS => scaled(f, ns, US, finest, "us"),
+            MS..S => scaled(f, ns, MS, finest, "ms"),
+            S..MINUTE if finest >= S => write!(f, "{}s", ns / S),
+            S..MINUTE => write!(f, "{}.{:03}s", ns / S, ns % S / MS),
+            MINUTE..HOUR => write!(f, "{}m{:02}s", ns / MINUTE, ns % MINUTE / S),
+            HOUR..DAY => write!(f, "{}h{:02}m", ns / HOUR, ns % HOUR / MINUTE),
             _ => write!(f, "{}d{:02}h", ns / DAY, ns % DAY / HOUR),
         }
     }
@@ -159,8 +159,8 @@ fn scaled(
     write!(f, "{whole}")?;
     let (digits, power) = match whole {
         _ if finest >= unit => (0, 1),
-        ..10 => (2, 100),
-        ..100 => (1, 10),
+        0..10 => (2, 100),
+        10..100 => (1, 10),
         _ => (0, 1),
     };
     if digits > 0 {

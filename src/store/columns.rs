@@ -7,6 +7,13 @@ use crate::model::{
 /// A column and where its value comes from.
 pub(super) type Source = (&'static str, fn(&Observation<'_>) -> Option<i64>);
 
+/// A column of an absolute time and where it comes from.
+pub(super) type TimeSource = (&'static str, fn(&ActivityTimes) -> Option<i64>);
+/// A column of text and where it comes from.
+pub(super) type TextSource = (&'static str, for<'o> fn(&'o Observation<'_>) -> Option<&'o str>);
+/// A column of bytes and where they come from.
+pub(super) type BytesSource = (&'static str, for<'o> fn(&'o Observation<'_>) -> &'o [u8]);
+
 /// Columns of `samples` that an observation fills, behind the keys, references and times.
 pub(super) const SAMPLES: &[Source] = &[
     ("state", |o| int(Some(o.state.0))),
@@ -33,7 +40,7 @@ pub(super) const SAMPLES: &[Source] = &[
 ];
 
 /// Columns of `samples` that hold absolute times.
-pub(super) const SAMPLE_TIMES: &[(&str, fn(&ActivityTimes) -> Option<i64>)] = &[
+pub(super) const SAMPLE_TIMES: &[TimeSource] = &[
     ("timer_expires_at_ms", |t| t.timer_expires_at_ms),
     ("last_data_sent_at_ms", |t| t.last_data_sent_at_ms),
     ("last_data_recv_at_ms", |t| t.last_data_recv_at_ms),
@@ -145,11 +152,11 @@ pub(super) const SETTINGS: &[Source] = &[
 ];
 
 /// Text columns of `settings`.
-pub(super) const SETTING_TEXTS: &[(&str, for<'o> fn(&'o Observation<'_>) -> Option<&'o str>)] =
+pub(super) const SETTING_TEXTS: &[TextSource] =
     &[("congestion_control", |o| o.congestion_control), ("ulp", |o| o.ulp)];
 
 /// Byte columns of `settings`; empty is stored as NULL.
-pub(super) const SETTING_BYTES: &[(&str, for<'o> fn(&'o Observation<'_>) -> &'o [u8])] = &[
+pub(super) const SETTING_BYTES: &[BytesSource] = &[
     ("ulp_info", |o| o.ulp_info),
     ("info_tail", |o| o.info_tail),
     ("unknown_attributes", |o| &o.unknown_attributes),

@@ -124,7 +124,7 @@ impl Reader {
     pub fn column_names(&self, sql: &str) -> Result<Vec<String>, StoreError> {
         let statement =
             self.connection.prepare(sql).map_err(|e| StoreError::sqlite(&self.path, "read", e))?;
-        Ok(statement.column_names().into_iter().map(str::to_owned).collect())
+        Ok(statement.column_names().map(str::to_owned).collect())
     }
 }
 
