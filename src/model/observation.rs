@@ -186,7 +186,7 @@ pub struct ActivityTimes {
     pub timer_expires_at_ms: Option<i64>,
     /// When data was last sent.
     pub last_data_sent_at_ms: Option<i64>,
-    /// When data last came; before any came, the handshake.
+    /// When data last came; `None` before any came.
     pub last_data_recv_at_ms: Option<i64>,
     /// When an acknowledgment last came.
     pub last_ack_recv_at_ms: Option<i64>,
@@ -214,7 +214,8 @@ pub struct Observation<'a> {
     pub rqueue: Option<u32>,
     /// Unsent and unacknowledged bytes; of a listener the limit of its backlog.
     pub wqueue: Option<u32>,
-    /// Owner at creation or by fchown(). `None` for mini-sockets.
+    /// Owner at creation or by fchown(). `None` for mini-sockets, and for root without an inode:
+    /// so kernels before 6.17 speak of every socket without one.
     pub uid: Option<u32>,
     /// Inode of the socket's file; `None` without one: not yet accepted, orphaned, mini-socket.
     pub inode: Option<u32>,
@@ -248,8 +249,10 @@ pub struct Observation<'a> {
     pub ulp: Option<&'a str>,
     /// The rest of `INET_DIAG_ULP_INFO`, netlink attributes as they came.
     pub ulp_info: &'a [u8],
-    /// What follows the last field known here in `INET_DIAG_INFO`.
+    /// What follows the last field read in `INET_DIAG_INFO`. In TCP's the word at offset 276 is read
+    /// only when it is zero, because kernels differ in what it means.
     pub info_tail: &'a [u8],
-    /// Attributes not known here, or of an unexpected length, as they came (header, value, padding).
+    /// Attributes not known here, or of an unexpected length, as they came (header, value, padding),
+    /// but for the keys in `INET_DIAG_MD5SIG`, which are zeroed.
     pub unknown_attributes: Vec<u8>,
 }

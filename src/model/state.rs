@@ -29,7 +29,8 @@ impl TcpState {
     pub const CLOSING: Self = Self(11);
     /// `TCP_NEW_SYN_RECV`
     pub const NEW_SYN_RECV: Self = Self(12);
-    /// `TCP_BOUND_INACTIVE` (since Linux 6.8): bound, neither listening nor connected.
+    /// `TCP_BOUND_INACTIVE` (since Linux 6.8): the number that asks for TCP sockets which are bound,
+    /// neither listening nor connected. The kernel's answer calls them [`CLOSE`](Self::CLOSE).
     pub const BOUND_INACTIVE: Self = Self(13);
 
     /// The states that have a name, in the kernel's order.

@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use netlink_packet_sock_diag::constants::{
     INET_DIAG_BBRINFO, INET_DIAG_CLASS_ID, INET_DIAG_CONG, INET_DIAG_DCTCPINFO, INET_DIAG_INFO,
-    INET_DIAG_MARK, INET_DIAG_MEMINFO, INET_DIAG_PAD, INET_DIAG_PROTOCOL, INET_DIAG_SHUTDOWN,
-    INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY, INET_DIAG_TCLASS, INET_DIAG_TOS, INET_DIAG_VEGASINFO,
+    INET_DIAG_MARK, INET_DIAG_MD5SIG, INET_DIAG_MEMINFO, INET_DIAG_PAD, INET_DIAG_PROTOCOL,
+    INET_DIAG_SHUTDOWN, INET_DIAG_SKMEMINFO, INET_DIAG_SKV6ONLY, INET_DIAG_TCLASS, INET_DIAG_TOS,
+    INET_DIAG_VEGASINFO,
 };
 
 use super::WireError;
-use super::attributes::{Attributes, attribute_at};
+use super::attributes::{self, Attributes, attribute_at};
 use super::fields::u32_at;
 use super::{mptcp, sock_diag, tcp};
 use crate::model::{
@@ -23,6 +24,10 @@ const INET_DIAG_ULP_INFO: u16 = 19;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const INET_DIAG_SOCKOPT: u16 = 22;
 const INET_ULP_INFO_NAME: u16 = 1;
+
+/// Length of `struct tcp_diag_md5sig`, and where its key begins.
+const MD5SIG_LEN: usize = 100;
+const MD5SIG_KEY_OFFSET: usize = 20;
 
 const HEADER_LEN: usize = 72;
 const EXPIRES_OFFSET: usize = 52;
@@ -101,6 +106,7 @@ impl<'a> Message<'a> {
         let state = self.state();
         let is_mini = self.is_mini();
         let full = |offset| (!is_mini).then(|| self.u32(offset));
+        let inode = full(68).filter(|&inode| inode != 0);
         let mut o = Observation {
             family: self.family,
             state,
@@ -111,8 +117,9 @@ impl<'a> Message<'a> {
             cookie: self.cookie(),
             rqueue: full(56),
             wqueue: full(60),
-            uid: full(64),
-            inode: full(68).filter(|&inode| inode != 0),
+            // Before Linux 6.17 every socket without a file was said to be root's.
+            uid: full(64).filter(|&uid| uid != 0 || inode.is_some()),
+            inode,
             tcp: TcpInfo::default(),
             mptcp: MptcpInfo::default(),
             memory: SocketMemory::default(),
@@ -132,9 +139,14 @@ impl<'a> Message<'a> {
             unknown_attributes: Vec::new(),
         };
         let mut attributes = Attributes::new(self.attributes);
+        let mut taken = 0u64;
         for (kind, value, whole) in attributes.by_ref() {
-            if !o.take_attribute(kind, value, protocol) {
-                o.unknown_attributes.extend_from_slice(whole);
+            // No kernel sends two of a kind; if one did, the first holds and the others are kept.
+            let bit = 1u64.checked_shl(u32::from(kind)).unwrap_or(0);
+            if taken & bit == 0 && o.take_attribute(kind, value, protocol) {
+                taken |= bit;
+            } else {
+                o.keep_attribute(kind, whole);
             }
         }
         o.unknown_attributes.extend_from_slice(attributes.rest());
@@ -173,18 +185,27 @@ impl<'a> Observation<'a> {
             }
             INET_DIAG_SKMEMINFO => {
                 self.memory = sock_diag::sk_meminfo(value);
-                value.len() <= sock_diag::SK_MEMINFO_LEN
+                value.len() <= sock_diag::SK_MEMINFO_LEN && value.len().is_multiple_of(4)
             }
             INET_DIAG_MEMINFO => {
                 if self.memory.rmem_alloc_bytes.is_none() {
                     self.memory = sock_diag::meminfo(value);
                 }
-                true
+                value.len() == sock_diag::MEMINFO_LEN
             }
             INET_DIAG_CONG => set(&mut self.congestion_control, text(value)),
-            INET_DIAG_VEGASINFO => set(&mut self.congestion, tcp::vegas_info(value)),
-            INET_DIAG_DCTCPINFO => set(&mut self.congestion, tcp::dctcp_info(value)),
-            INET_DIAG_BBRINFO => set(&mut self.congestion, tcp::bbr_info(value)),
+            // What a longer structure begins with is read, and all of it is kept.
+            INET_DIAG_VEGASINFO => {
+                set(&mut self.congestion, tcp::vegas_info(value))
+                    && value.len() == tcp::VEGAS_INFO_LEN
+            }
+            INET_DIAG_DCTCPINFO => {
+                set(&mut self.congestion, tcp::dctcp_info(value))
+                    && value.len() == tcp::DCTCP_INFO_LEN
+            }
+            INET_DIAG_BBRINFO => {
+                set(&mut self.congestion, tcp::bbr_info(value)) && value.len() == tcp::BBR_INFO_LEN
+            }
             INET_DIAG_TOS => set(&mut self.tos, exact(value).map(u8::from_ne_bytes)),
             INET_DIAG_TCLASS => set(&mut self.tclass, exact(value).map(u8::from_ne_bytes)),
             INET_DIAG_CLASS_ID => set(&mut self.class_id, exact(value).map(u32::from_ne_bytes)),
@@ -205,6 +226,20 @@ impl<'a> Observation<'a> {
             // The protocol was asked for by name; padding holds nothing.
             INET_DIAG_PROTOCOL | INET_DIAG_PAD => true,
             _ => false,
+        }
+    }
+
+    /// Keeps an attribute as it came, but for the keys of TCP MD5 (RFC 2385), which the kernel
+    /// sends to whoever has CAP_NET_ADMIN: a recording is no place for secrets.
+    fn keep_attribute(&mut self, kind: u16, whole: &[u8]) {
+        let value_start = self.unknown_attributes.len() + attributes::HEADER_LEN;
+        self.unknown_attributes.extend_from_slice(whole);
+        if kind == INET_DIAG_MD5SIG {
+            for entry in self.unknown_attributes[value_start..].chunks_mut(MD5SIG_LEN) {
+                if let Some(key) = entry.get_mut(MD5SIG_KEY_OFFSET..) {
+                    key.fill(0);
+                }
+            }
         }
     }
 }
@@ -272,6 +307,7 @@ pub fn take_relative_times(payload: &mut [u8], protocol: Protocol) -> RelativeTi
             let info = &mut attributes[a.value_start..a.value_end];
             let layout = if protocol == Protocol::Mptcp { &MPTCP_LAYOUT } else { &TCP_LAYOUT };
             layout.take(info, state, &mut times);
+            break; // of two of a kind the first holds
         }
         offset = a.next;
     }

@@ -4,7 +4,7 @@ use super::fields::Fields;
 use crate::model::{MptcpInfo, TcpInfo};
 
 /// Decodes as many leading fields as came: what TCP has too goes into [`TcpInfo`]. Gives the
-/// bytes behind the last field known here too.
+/// bytes behind the last field read too.
 pub(super) fn mptcp_info(bytes: &[u8]) -> (MptcpInfo, TcpInfo, &[u8]) {
     let mut f = Fields::new(bytes);
     let mut mptcp = MptcpInfo {

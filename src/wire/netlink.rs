@@ -60,13 +60,12 @@ pub fn frame_at(datagram: &[u8], offset: usize) -> Result<Option<Frame>, WireErr
         return Err(WireError::BadLength { claimed: len, available: bytes.len() });
     }
     let payload = &bytes[HEADER_LEN..len];
+    let no_status = |_| WireError::TooShort { needed: 4, got: payload.len() };
     let kind = match header.message_type() {
-        NLMSG_DONE => FrameKind::Done(DoneBuffer::new_checked(payload).map_or(0, |d| d.code())),
+        // Without its status an end proves nothing.
+        NLMSG_DONE => FrameKind::Done(DoneBuffer::new_checked(payload).map_err(no_status)?.code()),
         NLMSG_ERROR => FrameKind::Error(
-            ErrorBuffer::new_checked(payload)
-                .map_err(|_| WireError::TooShort { needed: 4, got: payload.len() })?
-                .code()
-                .map_or(0, i32::from),
+            ErrorBuffer::new_checked(payload).map_err(no_status)?.code().map_or(0, i32::from),
         ),
         NLMSG_NOOP => FrameKind::Noop,
         NLMSG_OVERRUN => FrameKind::Overrun,

@@ -22,6 +22,9 @@ pub(super) fn sk_meminfo(bytes: &[u8]) -> SocketMemory {
     }
 }
 
+/// Length of `struct inet_diag_meminfo`.
+pub(super) const MEMINFO_LEN: usize = 4 * 4;
+
 /// `struct inet_diag_meminfo`: four of the words above, under older names.
 pub(super) fn meminfo(bytes: &[u8]) -> SocketMemory {
     let mut f = Fields::new(bytes);

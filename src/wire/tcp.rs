@@ -10,7 +10,7 @@ const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
 const UNSET_U32: u32 = u32::MAX;
 const UNSET_U64: u64 = u64::MAX;
 
-/// Decodes as many leading fields as came. Gives the bytes behind the last field known here too.
+/// Decodes as many leading fields as came. Gives the bytes behind the last field read too.
 ///
 /// Zeros that stand for "not measured" are `None`: `rtt` (with `rttvar`), `rcv_rtt` and
 /// `delivery_rate` have no other way to say it, and the kernel never measures zero.
@@ -93,17 +93,23 @@ pub(super) fn tcp_info(bytes: &[u8], state: TcpState) -> (TcpInfo, &[u8]) {
         received_e1_bytes: f.u32(),
         received_e0_bytes: f.u32(),
         received_ce_bytes: f.u32(),
-        accecn_fail_mode: f.u16(),
-        accecn_opt_seen: f.u16(),
         ..info
     };
+    // Two u16 in Linux 6.18, bit fields of one u32 in another order since 7.0, and nothing in the
+    // message tells which: only zero means the same in both. Else the word stays in the tail.
+    let mut tail = f.rest();
+    if f.u32() == Some(0) {
+        info.accecn_fail_mode = Some(0);
+        info.accecn_opt_seen = Some(0);
+        tail = f.rest();
+    }
     if info.rtt_us.is_none() {
         info.rttvar_us = None; // its initial value, no measurement
     }
     if state == TcpState::LISTEN {
         info = listener_part(info);
     }
-    (info, f.rest())
+    (info, tail)
 }
 
 /// `tcp_get_info()` returns early for a listener: all else is zero because nobody looked.
@@ -122,6 +128,13 @@ fn low_bits(byte: u8, first: u32, count: u32) -> u8 {
     let shift = if cfg!(target_endian = "little") { first } else { 8 - first - count };
     (byte >> shift) & ((1 << count) - 1)
 }
+
+/// Length of `struct tcpvegas_info`.
+pub(super) const VEGAS_INFO_LEN: usize = 16;
+/// Length of `struct tcp_dctcp_info`.
+pub(super) const DCTCP_INFO_LEN: usize = 16;
+/// Length of `struct tcp_bbr_info` in Linux; BBR version 3 sends more.
+pub(super) const BBR_INFO_LEN: usize = 20;
 
 /// `struct tcpvegas_info`
 pub(super) fn vegas_info(bytes: &[u8]) -> Option<CongestionInfo> {
