@@ -5,15 +5,18 @@
 //! cargo bench --bench cost -- bytes [SECONDS]      bytes a sample in a mixed load
 //! ```
 //!
+//! Run it in a network namespace of its own where that is allowed, so that only its own sockets are
+//! in the dumps: `unshare --net sh -c 'ip link set lo up && cargo bench --bench cost'`.
+//!
 //! The floor is the same four dumps at the same cadence, drained and thrown away by a process of
 //! its own. CPU is user and system time of all threads, from `/proc/PID/task/*/schedstat`. Both run
 //! in turn on the same sockets, all on loopback.
 
 use std::error::Error;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -33,6 +36,7 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |text: &&str| text.parse::<u32>().ok();
     match words.split_first() {
+        Some((&"herd", rest)) => keep_herd(rest.first().and_then(number).unwrap_or(2)),
         Some((&"floor", rest)) => floor(rest.first().and_then(number).unwrap_or(1_000)),
         Some((&"tick", [])) | None => tick(&[1_000, 20_000]),
         Some((&"tick", counts)) => tick(&counts.iter().filter_map(number).collect::<Vec<_>>()),
@@ -61,27 +65,29 @@ fn tick(counts: &[u32]) -> Result<()> {
     println!("CPU a tick in ms, recorder / floor; median of {ROUNDS} rounds of {TICKS} ticks");
     println!("{:>8}  {:>12}  {:>9}  {:>9}  {:>6}", "sockets", "load", "recorder", "floor", "ratio");
     for &count in counts {
-        let herd = Herd::open(count)?;
         // Long enough that no tick is missed: a dump of 100,000 sockets takes some 200 ms.
         let interval_ms = 250.max(count / 20);
-        for is_busy in [false, true] {
-            let traffic = is_busy.then(|| Traffic::start(&herd, interval_ms));
-            let (mut recorder, mut floor) = (Vec::new(), Vec::new());
-            for _ in 0..ROUNDS {
-                floor.push(cpu_a_tick(&mut floor_command(interval_ms)?, interval_ms)?);
-                let directory = tempfile::tempdir()?;
-                let file = directory.path().join("cost.db");
-                recorder.push(cpu_a_tick(&mut record_command(&file, interval_ms), interval_ms)?);
-            }
-            drop(traffic);
-            let (recorder, floor) = (median(recorder), median(floor));
-            println!(
-                "{count:>8}  {:>12}  {recorder:>9.3}  {floor:>9.3}  {:>6.2}",
-                if is_busy { "all changed" } else { "idle" },
-                recorder / floor
-            );
-        }
+        let herds = Herds::open(count)?;
+        print_tick(count, "idle", interval_ms)?;
+        let mut herds = herds;
+        let traffic = Traffic::start(interval_ms, move || herds.exchange());
+        print_tick(count, "all changed", interval_ms)?;
+        drop(traffic);
     }
+    Ok(())
+}
+
+fn print_tick(count: u32, load: &str, interval_ms: u32) -> Result<()> {
+    let (mut recorder, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        floor.push(cpu_a_tick(&mut floor_command(interval_ms)?, interval_ms)?);
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("cost.db");
+        recorder.push(cpu_a_tick(&mut record_command(&file, interval_ms), interval_ms)?);
+    }
+    let (recorder, floor) = (median(recorder), median(floor));
+    let ratio = recorder / floor;
+    println!("{count:>8}  {load:>12}  {recorder:>9.3}  {floor:>9.3}  {ratio:>6.2}");
     Ok(())
 }
 
@@ -149,15 +155,6 @@ struct Herd {
 
 impl Herd {
     fn open(sockets: u32) -> Result<Self> {
-        let wanted = u64::from(sockets) + 1_000;
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        if limit.current.is_some_and(|current| current < wanted) {
-            let limit = rustix::process::Rlimit {
-                current: Some(wanted),
-                maximum: limit.maximum.map(|maximum| maximum.max(wanted)),
-            };
-            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
-        }
         let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("[::1]:0")?];
         let mut pairs = Vec::new();
         for i in 0..sockets as usize / 2 {
@@ -172,32 +169,85 @@ impl Herd {
     }
 }
 
-/// A byte each way over every connection, once a tick.
+/// Herds in processes of their own, each small enough for a usual limit of descriptors.
+struct Herds(Vec<(Running, ChildStdin, BufReader<ChildStdout>)>);
+
+const SOCKETS_A_PROCESS: u32 = 800;
+
+impl Herds {
+    fn open(sockets: u32) -> Result<Self> {
+        let mut herds = Self(Vec::new());
+        let mut left = sockets;
+        while left > 0 {
+            let count = left.min(SOCKETS_A_PROCESS);
+            left -= count;
+            let mut child = Command::new(std::env::current_exe()?)
+                .arg("herd")
+                .arg(count.to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let pipes = (child.stdin.take(), child.stdout.take());
+            let (Some(stdin), Some(stdout)) = pipes else { return Err("no pipes".into()) };
+            herds.0.push((Running(child), stdin, BufReader::new(stdout)));
+        }
+        herds.wait()?;
+        Ok(herds)
+    }
+
+    /// Waits until every herd has said that it is done.
+    fn wait(&mut self) -> Result<()> {
+        for (_, _, stdout) in &mut self.0 {
+            let mut line = String::new();
+            stdout.read_line(&mut line)?;
+            if line != "done\n" {
+                return Err("a herd died".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A byte each way over every connection.
+    fn exchange(&mut self) -> Result<()> {
+        for (_, stdin, _) in &mut self.0 {
+            stdin.write_all(b"\n")?;
+        }
+        self.wait()
+    }
+}
+
+/// Opens a herd, and lets it exchange at every line of stdin.
+fn keep_herd(sockets: u32) -> Result<()> {
+    let herd = Herd::open(sockets)?;
+    println!("done");
+    for line in std::io::stdin().lines() {
+        line?;
+        for (client, server) in &herd.pairs {
+            exchange(client, server, 1)?;
+            exchange(server, client, 1)?;
+        }
+        println!("done");
+    }
+    Ok(())
+}
+
+/// Something that happens once an interval on a thread of its own.
 struct Traffic {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn start(herd: &Herd, interval_ms: u32) -> Self {
+    fn start(interval_ms: u32, mut round: impl FnMut() -> Result<()> + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let pairs: Vec<_> = herd
-            .pairs
-            .iter()
-            .filter_map(|(a, b)| Some((a.try_clone().ok()?, b.try_clone().ok()?)))
-            .collect();
         let is_over = Arc::clone(&stop);
         let interval = Duration::from_millis(interval_ms.into());
         let thread = thread::spawn(move || {
             let mut due = Instant::now();
             while !is_over.load(Ordering::Relaxed) {
-                for (client, server) in &pairs {
-                    if exchange(client, server, 1)
-                        .and_then(|()| exchange(server, client, 1))
-                        .is_err()
-                    {
-                        return;
-                    }
+                if let Err(e) = round() {
+                    eprintln!("the traffic stopped: {e}");
+                    return;
                 }
                 due += interval;
                 thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -229,7 +279,13 @@ fn bytes(seconds: u32) -> Result<()> {
     let file = directory.path().join("bytes.db");
     let idle = Herd::open(300)?;
     let asking = Herd::open(200)?;
-    let traffic = Traffic::start(&asking, 1_000);
+    let traffic = Traffic::start(1_000, move || {
+        for (client, server) in &asking.pairs {
+            exchange(client, server, 200)?;
+            exchange(server, client, 2_000)?;
+        }
+        Ok(())
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let bulk = Herd::open(20)?;
     let mut threads = Vec::new();
@@ -266,7 +322,7 @@ fn bytes(seconds: u32) -> Result<()> {
     let status =
         record_command(&file, 1_000).arg("--duration").arg(format!("{seconds}s")).status()?;
     stop.store(true, Ordering::Relaxed);
-    drop((idle, traffic, asking));
+    drop((idle, traffic));
     for thread in threads {
         let _ = thread.join();
     }

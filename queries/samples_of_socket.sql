@@ -158,8 +158,6 @@ SELECT
     v.pmtu_bytes,
     v.advmss_bytes,
     v.max_pacing_rate_bytes_per_s,
-    v.accecn_fail_mode,
-    v.accecn_opt_seen,
     v.sk_rcvbuf_bytes,
     v.sk_sndbuf_bytes,
     v.congestion_control,

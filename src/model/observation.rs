@@ -77,8 +77,6 @@ pub struct TcpInfo {
     pub received_e1_bytes: Option<u32>,
     pub received_e0_bytes: Option<u32>,
     pub received_ce_bytes: Option<u32>,
-    pub accecn_fail_mode: Option<u16>,
-    pub accecn_opt_seen: Option<u16>,
 }
 
 /// `struct mptcp_info` (`include/uapi/linux/mptcp.h`), without the counters that TCP has too:

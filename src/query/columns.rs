@@ -140,8 +140,6 @@ pub const COLUMNS: &[Column] = &[
     c("pmtu_bytes", Kind::Integer, "Path MTU (tcpi_pmtu)"),
     c("advmss_bytes", Kind::Integer, "Segment size that we announced (tcpi_advmss)"),
     c("max_pacing_rate_bytes_per_s", Kind::Integer, "Limit set by SO_MAX_PACING_RATE; NULL for none (tcpi_max_pacing_rate)"),
-    c("accecn_fail_mode", Kind::Integer, "AccECN: why it was not used (tcpi_accecn_fail_mode)"),
-    c("accecn_opt_seen", Kind::Integer, "AccECN: whether its option was seen (tcpi_accecn_opt_seen)"),
     c("sk_rcvbuf_bytes", Kind::Integer, "Limit of the receive buffer (SK_MEMINFO_RCVBUF)"),
     c("sk_sndbuf_bytes", Kind::Integer, "Limit of the send buffer (SK_MEMINFO_SNDBUF)"),
     c("congestion_control", Kind::Text, "Name of the congestion control (INET_DIAG_CONG)"),

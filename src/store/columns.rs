@@ -130,8 +130,6 @@ pub(super) const SETTINGS: &[Source] = &[
     ("pmtu_bytes", |o| int(o.tcp.pmtu_bytes)),
     ("advmss_bytes", |o| int(o.tcp.advmss_bytes)),
     ("max_pacing_rate_bytes_per_s", |o| int(o.tcp.max_pacing_rate_bytes_per_s)),
-    ("accecn_fail_mode", |o| int(o.tcp.accecn_fail_mode)),
-    ("accecn_opt_seen", |o| int(o.tcp.accecn_opt_seen)),
     ("sk_rcvbuf_bytes", |o| int(o.memory.rcvbuf_bytes)),
     ("sk_sndbuf_bytes", |o| int(o.memory.sndbuf_bytes)),
     ("tos", |o| int(o.tos)),

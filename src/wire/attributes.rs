@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(attributes.next(), Some((1, &[7][..], &bytes[..8])));
         assert_eq!(attributes.next(), Some((2, &[8, 9][..], &bytes[8..])), "without padding");
         assert_eq!(attributes.next(), None);
-        assert_eq!(attributes.rest(), []);
+        assert_eq!(attributes.rest(), [] as [u8; 0]);
     }
 
     #[test]

@@ -95,12 +95,10 @@ pub(super) fn tcp_info(bytes: &[u8], state: TcpState) -> (TcpInfo, &[u8]) {
         received_ce_bytes: f.u32(),
         ..info
     };
-    // Two u16 in Linux 6.18, bit fields of one u32 in another order since 7.0, and nothing in the
-    // message tells which: only zero means the same in both. Else the word stays in the tail.
+    // AccECN's failures: two u16 in Linux 6.18, bit fields of one u32 in another order since 7.0, and
+    // nothing in the message tells which. Zero says nothing; else the word stays in the tail.
     let mut tail = f.rest();
     if f.u32() == Some(0) {
-        info.accecn_fail_mode = Some(0);
-        info.accecn_opt_seen = Some(0);
         tail = f.rest();
     }
     if info.rtt_us.is_none() {

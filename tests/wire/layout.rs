@@ -125,9 +125,6 @@ fields!(TCP_FIELDS of TcpInfo, complete: {
     received_e1_bytes 264 4;
     received_e0_bytes 268 4;
     received_ce_bytes 272 4;
-    // Both from the whole word, which is read only when it is zero.
-    accecn_fail_mode 276 4;
-    accecn_opt_seen 276 4;
 });
 
 fields!(MPTCP_FIELDS of MptcpInfo, complete: {

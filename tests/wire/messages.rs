@@ -34,7 +34,6 @@ fn an_established_connection_is_told_in_full() {
     assert_eq!((o.tcp.bytes_sent, o.tcp.bytes_acked), (Some(5000), Some(5001)));
     assert_eq!((o.tcp.bytes_received, o.tcp.bytes_retrans), (Some(1000), Some(0)));
     assert_eq!((o.tcp.data_segs_out, o.tcp.data_segs_in), (Some(5), Some(5)));
-    assert_eq!((o.tcp.accecn_fail_mode, o.tcp.accecn_opt_seen), (Some(0), Some(0)));
     assert!(o.tcp.rtt_us.is_some() && o.tcp.min_rtt_us.is_some() && o.tcp.rttvar_us.is_some());
     assert_eq!(o.congestion_control, Some("bbr"));
     let Some(CongestionInfo::Bbr(bbr)) = o.congestion else { panic!("{:?}", o.congestion) };
