@@ -166,7 +166,7 @@ CREATE TABLE sockets (
 CREATE TABLE socket_ends (
     socket_id                  INTEGER PRIMARY KEY REFERENCES sockets,
     last_snapshot_id           INTEGER NOT NULL REFERENCES snapshots,
-    closed_before_snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    closed_before_snapshot_id  INTEGER REFERENCES snapshots,
     last_sample_snapshot_id    INTEGER NOT NULL REFERENCES snapshots,
     samples                    INTEGER NOT NULL,
     state                      INTEGER NOT NULL,

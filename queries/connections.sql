@@ -116,12 +116,19 @@ SELECT
     last.ended_at_ns AS last_seen_at,
     before.started_at_ns AS opened_after,
     first.ended_at_ns AS opened_before,
-    CASE WHEN k.opened_after_snapshot_id IS NULL THEN 'recording_start' ELSE 'snapshot' END
-        AS opened_evidence,
+    CASE
+        WHEN k.opened_after_snapshot_id IS NOT NULL THEN 'snapshot'
+        WHEN k.first_snapshot_id = (
+            SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = first.capture_id
+        ) THEN 'recording_start'
+    END AS opened_evidence,
     last.started_at_ns AS closed_after,
     gone.ended_at_ns AS closed_before,
-    CASE WHEN e.socket_id IS NOT NULL THEN 'absence' WHEN o.is_capture_over THEN 'recording_end' END
-        AS closed_evidence,
+    CASE
+        WHEN e.closed_before_snapshot_id IS NOT NULL THEN 'absence'
+        WHEN e.socket_id IS NOT NULL THEN 'left_scope'
+        WHEN o.is_capture_over THEN 'recording_end'
+    END AS closed_evidence,
     max(0, last.started_boottime_ns - first.ended_boottime_ns) AS duration_min_ns,
     gone.ended_boottime_ns - before.started_boottime_ns AS duration_max_ns,
     CASE WHEN e.socket_id IS NULL THEN q.rtt_us ELSE e.rtt_us END AS rtt_us,

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use anyhow::Context;
@@ -17,7 +19,9 @@ use super::message::{note, say, usage, warn};
 use super::output::no_states;
 use crate::kernel::{DiagSocket, SystemClock, has_net_admin, host_facts, own_namespace};
 use crate::model::{Capture, EndReason, Family, Protocol, States};
-use crate::record::{Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all};
+use crate::record::{
+    Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
+};
 use crate::render::human::{bytes, duration};
 use crate::store::Writer;
 
@@ -51,7 +55,14 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     };
     let writer = Writer::open(&args.output)?;
     let (stop, stopped) = bounded(4);
-    // From here on a signal ends the recording, not the process.
+    // From here on a signal ends the recording, and a second one the process: should the disk hang,
+    // the file holds every snapshot that was committed.
+    let is_ending = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&is_ending))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&is_ending)))
+            .context("could not take over signals")?;
+    }
     let mut signals =
         Signals::new([SIGINT, SIGTERM, SIGHUP]).context("could not take over signals")?;
     let signals_handle = signals.handle();
@@ -75,6 +86,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         note("without CAP_NET_ADMIN the kernel does not tell SO_MARK: `mark` stays empty");
     }
     let line = Line::new(&args);
+    let mut has_failed = false; // said once; the recording has every one
     let summary = record_all(
         &plan,
         &capture,
@@ -82,7 +94,25 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         Inputs {
             kernel: &mut LiveKernel::new(socket),
             pace: &mut SignalPace::new(stopped),
-            progress: &mut |progress| line.show(progress),
+            listener: &mut |event| match event {
+                Event::Tick(progress) => line.show(progress),
+                Event::Unsupported(family, protocol) => line.aside(&format!(
+                    "this kernel cannot dump {} over {}: not recorded",
+                    protocol.name(),
+                    family.name()
+                )),
+                Event::DumpFailed(family, protocol, message) => {
+                    if !has_failed {
+                        line.aside(&format!(
+                            "the dump of {} over {} failed: {message}; what it would have shown \
+                             is held as last observed",
+                            protocol.name(),
+                            family.name()
+                        ));
+                    }
+                    has_failed = true;
+                }
+            },
         },
     );
     line.clear();
@@ -137,10 +167,6 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64) {
     let progress = &summary.progress;
-    for (family, protocol) in &summary.unsupported {
-        let (family, protocol) = (family.name(), protocol.name());
-        warn(&format!("this kernel cannot dump {protocol} over {family}: not recorded"));
-    }
     if progress.failed_dumps > 0 {
         let failed = progress.failed_dumps;
         warn(&format!("{failed} dumps failed; `sockrec info` tells when and why"));
@@ -195,6 +221,14 @@ impl Line {
                 p.lag,
             ));
             bar.tick();
+        }
+    }
+
+    /// Says something without tearing the line.
+    fn aside(&self, text: &str) {
+        match &self.0 {
+            Some(bar) => bar.suspend(|| warn(text)),
+            None => warn(text),
         }
     }
 

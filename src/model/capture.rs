@@ -27,6 +27,12 @@ impl States {
         Self(self.0 & !other.0)
     }
 
+    /// Whether a connection that no state of the set shows is not there, or over: every state is
+    /// in it but perhaps TIME_WAIT.
+    pub fn proves_absence(self) -> bool {
+        self.union(Self::only(TcpState::TIME_WAIT)) == Self::ALL
+    }
+
     /// Whether the state is in the set.
     pub fn contains(self, state: TcpState) -> bool {
         self.0 & Self::only(state).0 != 0

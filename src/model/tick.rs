@@ -45,7 +45,8 @@ pub struct NewSocket {
     pub owner: SocketUpdate,
     /// The snapshot that first showed it.
     pub first_snapshot: SnapshotId,
-    /// The last complete dump of its scope that lacked it, `None` for the first dump of a capture.
+    /// The last complete dump that would have shown it and did not. `None` if there is none: in the
+    /// first dump of a capture, or where not all states are asked for.
     pub opened_after: Option<SnapshotId>,
 }
 
@@ -167,15 +168,16 @@ impl FinalCounters {
     }
 }
 
-/// A socket is gone: complete dumps of its scope no longer show it.
+/// A socket is gone from what is looked at: complete dumps of its scope no longer show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketEnd {
     /// The socket.
     pub socket: SocketId,
     /// The last snapshot that showed it.
     pub last_snapshot: SnapshotId,
-    /// The snapshot that proved its absence.
-    pub closed_before: SnapshotId,
+    /// The snapshot that proved its absence. `None` if it may live on in a state that is not asked
+    /// for.
+    pub closed_before: Option<SnapshotId>,
     /// The snapshot of its last row of samples.
     pub last_sample: SnapshotId,
     /// Rows of samples that it has.

@@ -76,8 +76,19 @@ pub struct Inputs<'a> {
     pub kernel: &'a mut dyn Kernel,
     /// Tells the time.
     pub pace: &'a mut dyn Pace,
-    /// Is told after each tick.
-    pub progress: &'a mut dyn FnMut(&Progress),
+    /// Is told after each tick, and of what the user should know at once.
+    pub listener: &'a mut dyn FnMut(&Event),
+}
+
+/// What a capture says while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A tick was taken.
+    Tick(Progress),
+    /// The kernel does not have this dump; it is not asked again.
+    Unsupported(Family, Protocol),
+    /// A dump failed.
+    DumpFailed(Family, Protocol, String),
 }
 
 /// How far a capture has come.
@@ -106,8 +117,6 @@ pub struct Summary {
     pub progress: Progress,
     /// Why it ended.
     pub reason: EndReason,
-    /// Dumps that this kernel does not have.
-    pub unsupported: Vec<(Family, Protocol)>,
 }
 
 /// Why a capture broke off.
@@ -234,7 +243,7 @@ pub fn run(
         last_clocks: None,
     };
     let result = collector.run(inputs, capture.started);
-    let (unsupported, mut progress) = (collector.unsupported.clone(), collector.progress());
+    let mut progress = collector.progress();
     drop(collector); // closes the channel: the writer ends
     // A writer that failed knows the cause; the collector only saw the channel closed.
     thread.join().map_err(|_| RecordError::WriterDied)??;
@@ -243,7 +252,7 @@ pub fn run(
     progress.samples = written.samples.load(Ordering::Relaxed);
     progress.file_bytes = written.file_bytes.load(Ordering::Relaxed);
     progress.lag = 0;
-    Ok(Summary { progress, reason, unsupported })
+    Ok(Summary { progress, reason })
 }
 
 struct Collector<'a> {
@@ -283,7 +292,7 @@ impl Outbox {
 
 impl Collector<'_> {
     fn run(&mut self, inputs: Inputs<'_>, started: Clocks) -> Result<EndReason, RecordError> {
-        let Inputs { kernel, pace, progress } = inputs;
+        let Inputs { kernel, pace, listener } = inputs;
         let mut schedule = Schedule::new(started.monotonic_ns, self.plan.interval_ns);
         let end_ns = self.plan.duration_ns.map(|d| started.monotonic_ns + d);
         let mut missed = 0;
@@ -307,9 +316,9 @@ impl Collector<'_> {
             }
             let late = schedule.advance(pace.now().monotonic_ns);
             self.missed_ticks += late;
-            self.tick(kernel, pace, missed + late)?;
+            self.tick(kernel, pace, listener, missed + late)?;
             missed = 0;
-            progress(&self.progress());
+            listener(&Event::Tick(self.progress()));
             if let Some(error) = self.nothing_works() {
                 let at = pace.now();
                 self.outbox.send(Parcel::EndCapture { reason: EndReason::Error, at })?;
@@ -337,6 +346,7 @@ impl Collector<'_> {
         &mut self,
         kernel: &mut dyn Kernel,
         pace: &dyn Pace,
+        listener: &mut dyn FnMut(&Event),
         missed_ticks: u64,
     ) -> Result<(), RecordError> {
         let started = pace.now();
@@ -360,10 +370,14 @@ impl Collector<'_> {
                 }
             });
             match &end {
-                DumpEnd::Unsupported => self.unsupported.push((family, protocol)),
+                DumpEnd::Unsupported => {
+                    self.unsupported.push((family, protocol));
+                    listener(&Event::Unsupported(family, protocol));
+                }
                 DumpEnd::Failed { message, .. } => {
                     self.failed_dumps += 1;
                     self.last_failure.clone_from(message);
+                    listener(&Event::DumpFailed(family, protocol, message.clone()));
                 }
                 DumpEnd::Complete | DumpEnd::Interrupted => {}
             }

@@ -12,6 +12,7 @@ mod tracker;
 mod writer;
 
 pub use collector::{
-    Inputs, Kernel, LiveKernel, Pace, Plan, Progress, RecordError, SignalPace, Summary, Wake, run,
+    Event, Inputs, Kernel, LiveKernel, Pace, Plan, Progress, RecordError, SignalPace, Summary,
+    Wake, run,
 };
 pub use schedule::Schedule;

@@ -54,7 +54,10 @@ struct TrackedScope {
     id: ScopeId,
     scope: Scope,
     is_supported: bool,
-    last_complete: Option<SnapshotId>,
+    /// The last dump that would have shown every socket of the scope's family and protocol, and of
+    /// which every socket is stored.
+    last_without_others: Option<SnapshotId>,
+    has_been_seen: bool,
     is_complete: bool,
     live: u64,
     seen: u64,
@@ -94,7 +97,8 @@ impl Tracker {
                     id,
                     scope,
                     is_supported: true,
-                    last_complete: None,
+                    last_without_others: None,
+                    has_been_seen: false,
                     is_complete: false,
                     live: 0,
                     seen: 0,
@@ -170,7 +174,7 @@ impl Tracker {
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                if scope.last_complete.is_some() && tick.new_sockets >= self.max_new_sockets {
+                if scope.has_been_seen && tick.new_sockets >= self.max_new_sockets {
                     scope.not_stored += 1;
                     return;
                 }
@@ -206,7 +210,7 @@ impl Tracker {
             live.change(&message, payload, hash, times, tick.snapshot, protocol, out);
         } else {
             // The socket is another connection now: the former one is over.
-            out.ends.push(live.end(tick.snapshot, protocol));
+            out.ends.push(live.end(Some(tick.snapshot), protocol));
             let generation = live.generation + 1;
             let next =
                 Live::new(self.next_socket, scope_index, generation, payload, hash, times, tick);
@@ -268,7 +272,9 @@ impl Tracker {
                 }
                 let scope = &mut scopes[live.scope];
                 if scope.is_complete && live.is_missing {
-                    out.ends.push(live.end(tick.snapshot, scope.scope.protocol));
+                    let is_proof = scope.scope.states.proves_absence();
+                    let closed_before = is_proof.then_some(tick.snapshot);
+                    out.ends.push(live.end(closed_before, scope.scope.protocol));
                     scope.live -= 1;
                     return false;
                 }
@@ -286,7 +292,10 @@ impl Tracker {
             });
         }
         for scope in scopes.iter_mut().filter(|s| s.is_complete) {
-            scope.last_complete = Some(tick.snapshot);
+            scope.has_been_seen = true;
+            if scope.not_stored == 0 && scope.scope.states.proves_absence() {
+                scope.last_without_others = Some(tick.snapshot);
+            }
         }
         tick.seen
     }
@@ -343,7 +352,7 @@ impl Live {
             tuple: observation.tuple,
             owner: self.known,
             first_snapshot: snapshot,
-            opened_after: scope.last_complete,
+            opened_after: scope.last_without_others,
         });
         out.add_sample(&self.message, self.socket, None, scope.scope.protocol, self.times);
     }
@@ -401,7 +410,7 @@ impl Live {
             .unwrap_or_default()
     }
 
-    fn end(&self, closed_before: SnapshotId, protocol: Protocol) -> SocketEnd {
+    fn end(&self, closed_before: Option<SnapshotId>, protocol: Protocol) -> SocketEnd {
         SocketEnd {
             socket: self.socket,
             last_snapshot: self.last_seen,

@@ -31,7 +31,7 @@ impl<'w> Csv<'w> {
 impl Exporter for Csv<'_> {
     fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
         self.kinds = columns.iter().map(|column| column.kind).collect();
-        Ok(self.writer.write_record(columns.iter().map(|column| column.name))?)
+        self.writer.write_record(columns.iter().map(|column| column.name)).map_err(cause)
     }
 
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
@@ -54,12 +54,20 @@ impl Exporter for Csv<'_> {
                 Value::Text(content) => out.extend_from_slice(content.as_bytes()),
                 Value::Bytes(bytes) => value::hex(out, bytes),
             }
-            self.writer.write_field(&self.field)?;
+            self.writer.write_field(&self.field).map_err(cause)?;
         }
-        Ok(self.writer.write_record(None::<&[u8]>)?)
+        self.writer.write_record(None::<&[u8]>).map_err(cause)
     }
 
     fn finish(&mut self) -> io::Result<()> {
         self.writer.flush()
+    }
+}
+
+/// The error of the file or pipe itself: who closed it must still be told by its kind.
+fn cause(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }

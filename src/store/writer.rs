@@ -625,7 +625,7 @@ impl TickWriter<'_> {
             params![
                 end.socket.0,
                 end.last_snapshot.0,
-                end.closed_before.0,
+                end.closed_before.map(|s| s.0),
                 end.last_sample.0,
                 end.samples.sql(),
                 end.state.0,
