@@ -10,7 +10,11 @@ WITH
         SELECT n.snapshot_id, n.ended_at_ns, n.ended_monotonic_ns, n.capture_id,
             g.first_snapshot_id AS keyframe_id,
             (SELECT min(first_snapshot_id) FROM groups WHERE capture_id = n.capture_id)
-                AS capture_first_id
+                AS capture_first_id,
+            (SELECT max(l.snapshot_id) FROM snapshots AS l
+             WHERE l.snapshot_id >= (SELECT max(first_snapshot_id) FROM groups
+                WHERE capture_id = n.capture_id) AND l.capture_id = n.capture_id)
+                AS capture_last_id
         FROM snapshots AS n
         JOIN groups AS g ON g.group_id = n.group_id
         WHERE n.snapshot_id = :snapshot_id
@@ -21,7 +25,7 @@ WITH
         JOIN samples AS s ON s.snapshot_id BETWEEN a.keyframe_id AND a.snapshot_id
         GROUP BY s.socket_id
     ),
-    -- The last complete dump of each scope, and the one before it.
+    -- The last complete dump of each scope, the one before it and the next one.
     complete AS MATERIALIZED (
         SELECT sc.netns_id, sc.family, sc.protocol, sc.scope_id,
             (SELECT n.snapshot_id FROM snapshots AS n
@@ -35,7 +39,13 @@ WITH
                 AND NOT EXISTS (SELECT 1 FROM exceptions AS x
                     WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = sc.scope_id
                         AND x.kind <> 'sockets_not_stored')
-             ORDER BY n.snapshot_id DESC LIMIT 1 OFFSET 1) AS before_id
+             ORDER BY n.snapshot_id DESC LIMIT 1 OFFSET 1) AS before_id,
+            (SELECT n.snapshot_id FROM snapshots AS n
+             WHERE n.snapshot_id BETWEEN a.snapshot_id + 1 AND a.capture_last_id
+                AND NOT EXISTS (SELECT 1 FROM exceptions AS x
+                    WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = sc.scope_id
+                        AND x.kind <> 'sockets_not_stored')
+             ORDER BY n.snapshot_id LIMIT 1) AS next_id
         FROM asked AS a
         JOIN capture_scopes AS cs ON cs.capture_id = a.capture_id
         JOIN scopes AS sc ON sc.scope_id = cs.scope_id
@@ -199,6 +209,11 @@ LEFT JOIN snapshots AS o
         coalesce(CASE WHEN m.socket_id IS NULL THEN c.last_id ELSE c.before_id END, 0)
     )
 LEFT JOIN namespaces AS ns ON ns.netns_id = v.netns_id
-WHERE e.socket_id IS NULL OR e.last_snapshot_id >= coalesce(c.last_id, 0)
+WHERE
+    CASE
+        WHEN e.socket_id IS NOT NULL THEN e.last_snapshot_id >= coalesce(c.last_id, 0)
+        -- Lacked by that dump alone: had the next one lacked it too, it would have ended.
+        ELSE m.socket_id IS NULL OR c.next_id IS NOT NULL
+    END
 ORDER BY v.protocol, v.family, v.local_address, v.local_port, v.remote_address, v.remote_port,
     v.socket_id

@@ -3,6 +3,7 @@
 //! The layers, lowest first; each imports only from those below it (docs/ARCHITECTURE.md):
 //! [`model`], [`wire`], [`kernel`], [`store`], [`record`] and [`query`], [`render`], [`cli`].
 
+#![warn(unreachable_pub)]
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
