@@ -66,17 +66,6 @@ pub struct SocketUpdate {
 }
 
 impl SocketUpdate {
-    /// What this observation knows.
-    pub fn of(observation: &Observation<'_>) -> Self {
-        Self {
-            inode: observation.inode,
-            uid: observation.uid,
-            cgroup_id: observation.cgroup_id,
-            mark: observation.mark,
-            interface: Some(observation.tuple.interface).filter(|&index| index != 0),
-        }
-    }
-
     /// Takes over what `newer` knows; true if that changed anything.
     pub fn learn(&mut self, newer: Self) -> bool {
         let before = *self;

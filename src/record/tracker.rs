@@ -338,18 +338,17 @@ impl Live {
         snapshot: SnapshotId,
         out: &mut Batch,
     ) {
-        let observation = message.observe(scope.scope.protocol);
-        self.state = observation.state;
-        self.known = SocketUpdate::of(&observation);
+        self.state = message.state();
+        self.known = message.owner();
         self.rows = 1;
         out.sockets.push(NewSocket {
             id: self.socket,
             netns: key.netns,
             cookie: key.cookie,
             generation: self.generation,
-            family: observation.family,
+            family: message.family(),
             protocol: scope.scope.protocol,
-            tuple: observation.tuple,
+            tuple: message.tuple(),
             owner: self.known,
             first_snapshot: snapshot,
             opened_after: scope.last_without_others,
@@ -379,8 +378,7 @@ impl Live {
         } else if self.carried.is_none() {
             self.carried = Some(Box::new(self.counters(protocol)));
         }
-        let observation = message.observe(protocol);
-        if self.known.learn(SocketUpdate::of(&observation)) {
+        if self.known.learn(message.owner()) {
             out.updates.push((self.socket, self.known));
         }
         self.hash = hash;

@@ -514,11 +514,8 @@ impl TickWriter<'_> {
     }
 
     fn condition(&mut self, observation: &Observation<'_>) -> Result<Option<i64>, StoreError> {
-        let mut values = [None; CONDITIONS.len()];
-        for (value, (_, source)) in values.iter_mut().zip(CONDITIONS) {
-            *value = source(observation);
-        }
-        if values.iter().all(Option::is_none) {
+        let values = Integers::<{ CONDITIONS.len() }>::of(observation, CONDITIONS);
+        if values.is_empty() {
             return Ok(None);
         }
         let (id, is_new) = self.conditions.id_of(&values);
@@ -526,7 +523,7 @@ impl TickWriter<'_> {
             let mut insert = self.bind(&self.sql.condition)?;
             insert.integer(self.group.0);
             insert.integer(id);
-            for value in values {
+            for value in values.iter() {
                 insert.maybe(value);
             }
             insert.execute().map_err(|e| self.error(e))?;
@@ -535,27 +532,24 @@ impl TickWriter<'_> {
     }
 
     fn setting(&mut self, observation: &Observation<'_>) -> Result<Option<i64>, StoreError> {
-        let mut integers = [None; SETTINGS.len()];
-        for (value, (_, source)) in integers.iter_mut().zip(SETTINGS) {
-            *value = source(observation);
-        }
+        let integers = Integers::<{ SETTINGS.len() }>::of(observation, SETTINGS);
         let texts: [_; SETTING_TEXTS.len()] =
             std::array::from_fn(|i| SETTING_TEXTS[i].1(observation));
         let bytes: [_; SETTING_BYTES.len()] = std::array::from_fn(|i| {
             Some(SETTING_BYTES[i].1(observation)).filter(|b| !b.is_empty())
         });
-        if integers.iter().all(Option::is_none)
+        if integers.is_empty()
             && texts.iter().all(Option::is_none)
             && bytes.iter().all(Option::is_none)
         {
             return Ok(None);
         }
-        let (id, is_new) = self.settings.id_of(&(integers, texts, bytes));
+        let (id, is_new) = self.settings.id_of(&(&integers, texts, bytes));
         if is_new {
             let mut insert = self.bind(&self.sql.setting)?;
             insert.integer(self.group.0);
             insert.integer(id);
-            for value in integers {
+            for value in integers.iter() {
                 insert.maybe(value);
             }
             for value in texts {
@@ -732,5 +726,36 @@ impl Binding<'_> {
             Some(e) => Err(e),
             None => self.statement.raw_execute().map(|_| ()),
         }
+    }
+}
+
+/// Values of a row that may be unknown, in a form that is hashed in one go.
+#[derive(Hash)]
+struct Integers<const N: usize> {
+    known: u128,
+    values: [i64; N],
+}
+
+impl<const N: usize> Integers<N> {
+    const FITS: () = assert!(N <= 128, "one bit of `known` a value");
+
+    fn of(observation: &Observation<'_>, sources: &[Source]) -> Self {
+        let () = Self::FITS;
+        let mut integers = Self { known: 0, values: [0; N] };
+        for (i, (slot, (_, source))) in integers.values.iter_mut().zip(sources).enumerate() {
+            if let Some(value) = source(observation) {
+                *slot = value;
+                integers.known |= 1 << i;
+            }
+        }
+        integers
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known == 0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Option<i64>> {
+        self.values.iter().enumerate().map(|(i, v)| (self.known & (1 << i) != 0).then_some(*v))
     }
 }

@@ -15,8 +15,8 @@ use super::attributes::{self, Attributes, attribute_at};
 use super::fields::u32_at;
 use super::{mptcp, sock_diag, tcp};
 use crate::model::{
-    ActivityTimes, Endpoint, Family, MptcpInfo, Observation, Protocol, SocketMemory, TcpInfo,
-    TcpState, Timer, Tuple,
+    ActivityTimes, Endpoint, Family, MptcpInfo, Observation, Protocol, SocketMemory, SocketUpdate,
+    TcpInfo, TcpState, Timer, Tuple,
 };
 
 // Newer than the constants of netlink-packet-sock-diag.
@@ -101,12 +101,44 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Inode of the socket's file and its owner, as far as the kernel tells.
+    fn file(&self) -> (Option<u32>, Option<u32>) {
+        if self.is_mini() {
+            return (None, None);
+        }
+        let inode = Some(self.u32(68)).filter(|&inode| inode != 0);
+        // Before Linux 6.17 every socket without a file was said to be root's.
+        let uid = Some(self.u32(64)).filter(|&uid| uid != 0 || inode.is_some());
+        (inode, uid)
+    }
+
+    /// Decodes just what a socket's row keeps up to date.
+    pub fn owner(&self) -> SocketUpdate {
+        let (inode, uid) = self.file();
+        let mut owner = SocketUpdate {
+            inode,
+            uid,
+            interface: Some(self.u32(40)).filter(|&index| index != 0),
+            ..SocketUpdate::default()
+        };
+        for (kind, value, _) in Attributes::new(self.attributes) {
+            match kind {
+                INET_DIAG_MARK => owner.mark = owner.mark.or(exact(value).map(u32::from_ne_bytes)),
+                INET_DIAG_CGROUP_ID => {
+                    owner.cgroup_id = owner.cgroup_id.or(exact(value).map(u64::from_ne_bytes));
+                }
+                _ => {}
+            }
+        }
+        owner
+    }
+
     /// Decodes everything but the relative times.
     pub fn observe(&self, protocol: Protocol) -> Observation<'a> {
         let state = self.state();
         let is_mini = self.is_mini();
         let full = |offset| (!is_mini).then(|| self.u32(offset));
-        let inode = full(68).filter(|&inode| inode != 0);
+        let (inode, uid) = self.file();
         let mut o = Observation {
             family: self.family,
             state,
@@ -117,8 +149,7 @@ impl<'a> Message<'a> {
             cookie: self.cookie(),
             rqueue: full(56),
             wqueue: full(60),
-            // Before Linux 6.17 every socket without a file was said to be root's.
-            uid: full(64).filter(|&uid| uid != 0 || inode.is_some()),
+            uid,
             inode,
             tcp: TcpInfo::default(),
             mptcp: MptcpInfo::default(),

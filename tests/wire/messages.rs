@@ -334,3 +334,15 @@ fn real_messages_have_no_unknown_attribute_and_no_tail() {
         assert!(o.info_tail.is_empty(), "{name}");
     }
 }
+
+#[test]
+fn the_owner_alone_is_what_the_whole_message_says_of_it() {
+    for (name, protocol) in MESSAGES {
+        let payload = fixture(name);
+        let message = Message::parse(&payload).unwrap();
+        let (owner, whole) = (message.owner(), message.observe(protocol));
+        assert_eq!((owner.inode, owner.uid), (whole.inode, whole.uid), "{name}");
+        assert_eq!((owner.mark, owner.cgroup_id), (whole.mark, whole.cgroup_id), "{name}");
+        assert_eq!(owner.interface.unwrap_or(0), whole.tuple.interface, "{name}");
+    }
+}
