@@ -63,9 +63,9 @@ pub struct Timer(pub u8);
 impl Timer {
     /// No timer runs.
     pub const OFF: Self = Self(0);
-    /// Retransmission, early retransmit or tail loss probe.
+    /// Retransmission, early retransmit, tail loss probe, or the SYN-ACK timer of a request socket.
     pub const ON: Self = Self(1);
-    /// Keepalive, or the SYN-ACK timer of a request socket.
+    /// Keepalive, or a FIN_WAIT2 that nobody holds any longer.
     pub const KEEPALIVE: Self = Self(2);
     /// TIME_WAIT, or a FIN_WAIT2 that lives on as a time-wait mini-socket.
     pub const TIMEWAIT: Self = Self(3);
