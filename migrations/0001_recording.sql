@@ -342,6 +342,8 @@ CREATE TABLE settings (
     mptcp_add_addr_accepted_max INTEGER,
     mptcp_local_addr_max        INTEGER,
     mptcp_csum_enabled          INTEGER,
+    mptcp_endp_laminar_max      INTEGER,
+    mptcp_endp_fullmesh_max     INTEGER,
     info_tail                   BLOB,
     unknown_attributes          BLOB,
     PRIMARY KEY (group_id, setting_id)
@@ -507,6 +509,8 @@ SELECT
     g.mptcp_add_addr_accepted_max,
     g.mptcp_local_addr_max,
     g.mptcp_csum_enabled,
+    g.mptcp_endp_laminar_max,
+    g.mptcp_endp_fullmesh_max,
     g.info_tail,
     g.unknown_attributes
 FROM samples AS s

@@ -145,6 +145,8 @@ SELECT
     v.mptcp_add_addr_accepted_max,
     v.mptcp_local_addr_max,
     v.mptcp_csum_enabled,
+    v.mptcp_endp_laminar_max,
+    v.mptcp_endp_fullmesh_max,
     v.info_tail,
     v.unknown_attributes
 FROM socket_samples AS v

@@ -8,7 +8,7 @@ use super::args::{CommonArgs, SelectArgs};
 use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
-use crate::model::States;
+use crate::model::{States, TcpState};
 use crate::query::{Recording, Selection, SocketFilter};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
@@ -88,10 +88,16 @@ pub(super) fn no_states() -> anyhow::Error {
     usage("no state is left to look for", Some("`--not-state` takes away all that `--state` gives"))
 }
 
+/// The kernel tells a TCP socket that is bound and inactive as UNCONN.
 fn state_names(states: States) -> Vec<String> {
-    crate::model::TcpState::NAMED
+    let told = if states.contains(TcpState::BOUND_INACTIVE) {
+        states.union(States::only(TcpState::CLOSE))
+    } else {
+        states
+    };
+    TcpState::NAMED
         .iter()
-        .filter(|(state, _)| states.contains(*state))
+        .filter(|(state, _)| told.contains(*state))
         .map(|(_, name)| (*name).to_owned())
         .collect()
 }

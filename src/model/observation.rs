@@ -103,6 +103,8 @@ pub struct MptcpInfo {
     pub csum_enabled: Option<u8>,
     pub retransmits: Option<u32>,
     pub subflows_total: Option<u8>,
+    pub endp_laminar_max: Option<u8>,
+    pub endp_fullmesh_max: Option<u8>,
 }
 
 /// `SK_MEMINFO_*` (`include/uapi/linux/sock_diag.h`); the four that `INET_DIAG_MEMINFO` has too

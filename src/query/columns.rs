@@ -158,6 +158,8 @@ pub const COLUMNS: &[Column] = &[
     c("mptcp_add_addr_accepted_max", Kind::Integer, "MPTCP: limit of accepted addresses (mptcpi_add_addr_accepted_max)"),
     c("mptcp_local_addr_max", Kind::Integer, "MPTCP: limit of local addresses (mptcpi_local_addr_max)"),
     c("mptcp_csum_enabled", Kind::Integer, "MPTCP: whether checksums are used (mptcpi_csum_enabled)"),
+    c("mptcp_endp_laminar_max", Kind::Integer, "MPTCP: limit of laminar endpoints (mptcpi_endp_laminar_max)"),
+    c("mptcp_endp_fullmesh_max", Kind::Integer, "MPTCP: limit of fullmesh endpoints (mptcpi_endp_fullmesh_max)"),
     c("info_tail", Kind::Bytes, "What follows the last field of INET_DIAG_INFO that was read"),
     c("unknown_attributes", Kind::Bytes, "Netlink attributes that this version does not know, or not in this length"),
     c("first_seen_at", Kind::Time, "End of the first snapshot that showed the socket"),

@@ -233,7 +233,7 @@ impl Recording {
              JOIN snapshots AS n ON n.snapshot_id = c.snapshot_id
              JOIN snapshots AS p ON p.snapshot_id = c.snapshot_id - 1
              WHERE c.kind = 'step' AND c.delta_ns < 0
-                AND :utc_ns BETWEEN n.started_at_ns AND p.ended_at_ns",
+                AND :utc_ns BETWEEN n.ended_at_ns AND p.ended_at_ns",
             &[(":utc_ns", Value::Integer(utc_ns))],
         )?;
         if passes.is_some_and(|n| n > 1) {

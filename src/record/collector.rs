@@ -353,7 +353,6 @@ impl Collector<'_> {
         let snapshot = self.snapshot;
         let (group, is_keyframe) = self.tracker.begin_tick(snapshot, started.monotonic_ns);
         self.outbox.send(Parcel::BeginTick { snapshot, group, is_keyframe })?;
-        self.note_clock_changes(started);
 
         let mut outcome = Ok(());
         let asked: Vec<_> = self
@@ -369,21 +368,24 @@ impl Collector<'_> {
                     outcome = outbox.flush();
                 }
             });
-            match &end {
-                DumpEnd::Unsupported => {
-                    self.unsupported.push((family, protocol));
-                    listener(&Event::Unsupported(family, protocol));
-                }
-                DumpEnd::Failed { message, .. } => {
-                    self.failed_dumps += 1;
-                    self.last_failure.clone_from(message);
-                    listener(&Event::DumpFailed(family, protocol, message.clone()));
-                }
-                DumpEnd::Complete | DumpEnd::Interrupted => {}
+            let failure = match &end {
+                DumpEnd::Complete | DumpEnd::Interrupted => None,
+                DumpEnd::Unsupported => Some("the kernel no longer has it"),
+                DumpEnd::Failed { message, .. } => Some(message.as_str()),
+            };
+            let failure = failure.map(str::to_owned);
+            let is_given_up = self.tracker.end_dump(index, end, &mut self.outbox.batch);
+            if is_given_up {
+                self.unsupported.push((family, protocol));
+                listener(&Event::Unsupported(family, protocol));
+            } else if let Some(message) = failure {
+                self.failed_dumps += 1;
+                self.last_failure.clone_from(&message);
+                listener(&Event::DumpFailed(family, protocol, message));
             }
-            self.tracker.end_dump(index, end, &mut self.outbox.batch);
         }
         let ended = pace.now();
+        self.note_clock_changes(ended);
         let Outbox { parcels, empties, batch } = &mut self.outbox;
         let sockets_seen = self.tracker.end_tick(batch, |batch| {
             let empty = empties.try_recv().unwrap_or_default();
@@ -408,7 +410,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Holds the clocks against those of the last tick.
+    /// Holds the clocks at the end of this tick against those at the end of the last one.
     fn note_clock_changes(&mut self, now: Clocks) {
         let Some(last) = self.last_clocks else { return };
         let snapshot = self.snapshot;

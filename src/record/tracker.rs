@@ -221,8 +221,8 @@ impl Tracker {
         self.rows_in_group += 1;
     }
 
-    /// Takes the end of a scope's dump.
-    pub(super) fn end_dump(&mut self, scope_index: usize, end: DumpEnd, out: &mut Batch) {
+    /// Takes the end of a scope's dump; true if the kernel never had it, and it is given up.
+    pub(super) fn end_dump(&mut self, scope_index: usize, end: DumpEnd, out: &mut Batch) -> bool {
         let scope = &mut self.scopes[scope_index];
         let exception = Exception {
             snapshot: self.tick.snapshot,
@@ -246,6 +246,11 @@ impl Tracker {
                 let kind = ExceptionKind::DumpInterrupted;
                 out.exceptions.push(Exception { kind, ..exception });
             }
+            // What worked before has failed now, whatever the kernel calls it: ask again.
+            DumpEnd::Unsupported if scope.has_been_seen => {
+                let message = Some("the kernel no longer has it".to_owned());
+                out.exceptions.push(Exception { message, ..exception });
+            }
             DumpEnd::Unsupported => {
                 scope.is_supported = false;
                 let kind = ExceptionKind::DumpUnsupported;
@@ -255,6 +260,7 @@ impl Tracker {
                 out.exceptions.push(Exception { errno, message: Some(message), ..exception });
             }
         }
+        !scope.is_supported
     }
 
     /// Ends the snapshot: finds what the complete dumps lacked, and completes a keyframe. `flush`

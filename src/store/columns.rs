@@ -147,6 +147,8 @@ pub(super) const SETTINGS: &[Source] = &[
     ("mptcp_add_addr_accepted_max", |o| int(o.mptcp.add_addr_accepted_max)),
     ("mptcp_local_addr_max", |o| int(o.mptcp.local_addr_max)),
     ("mptcp_csum_enabled", |o| int(o.mptcp.csum_enabled)),
+    ("mptcp_endp_laminar_max", |o| int(o.mptcp.endp_laminar_max)),
+    ("mptcp_endp_fullmesh_max", |o| int(o.mptcp.endp_fullmesh_max)),
 ];
 
 /// Text columns of `settings`.

@@ -207,7 +207,7 @@ impl<'a> Observation<'a> {
     fn take_attribute(&mut self, kind: u16, value: &'a [u8], protocol: Protocol) -> bool {
         match kind {
             INET_DIAG_INFO if protocol == Protocol::Mptcp => {
-                (self.mptcp, self.tcp, self.info_tail) = mptcp::mptcp_info(value);
+                (self.mptcp, self.tcp, self.info_tail) = mptcp::mptcp_info(value, self.state);
                 true
             }
             INET_DIAG_INFO => {

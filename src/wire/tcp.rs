@@ -10,6 +10,11 @@ const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
 const UNSET_U32: u32 = u32::MAX;
 const UNSET_U64: u64 = u64::MAX;
 
+/// Length of the structure when `tcpi_delivery_rate` came, and its flag with it (Linux 4.9).
+const DELIVERY_RATE_END: usize = 168;
+/// Length when `tcpi_snd_wnd` came (5.4), shortly before `tcpi_fastopen_client_fail` (5.5).
+const SND_WND_END: usize = 232;
+
 /// Decodes as many leading fields as came. Gives the bytes behind the last field read too.
 ///
 /// Zeros that stand for "not measured" are `None`: `rtt` (with `rttvar`), `rcv_rtt` and
@@ -100,6 +105,13 @@ pub(super) fn tcp_info(bytes: &[u8], state: TcpState) -> (TcpInfo, &[u8]) {
     let mut tail = f.rest();
     if f.u32() == Some(0) {
         tail = f.rest();
+    }
+    // Bits of a byte that older kernels left zero: not told, where what came with them is not there.
+    if bytes.len() < DELIVERY_RATE_END {
+        info.delivery_rate_app_limited = None;
+    }
+    if bytes.len() < SND_WND_END {
+        info.fastopen_client_fail = None;
     }
     if info.rtt_us.is_none() {
         info.rttvar_us = None; // its initial value, no measurement

@@ -19,8 +19,22 @@ pub(crate) struct Field<T> {
 }
 
 impl<T> Field<T> {
+    /// Whether a structure of this length tells the field.
+    pub(crate) fn reaches(&self, len: usize) -> bool {
+        // Bits of a byte that was there long before them: told only since a later field came.
+        let needed = match self.name {
+            "delivery_rate_app_limited" => 168,
+            "fastopen_client_fail" => 232,
+            _ => self.offset + self.len,
+        };
+        needed <= len
+    }
+
     /// What the field holds in these bytes, `None` where they do not reach.
     pub(crate) fn read(&self, bytes: &[u8]) -> Option<u64> {
+        if !self.reaches(bytes.len()) {
+            return None;
+        }
         let field = bytes.get(self.offset..self.offset + self.len)?;
         let mut whole = [0; 8];
         whole[..self.len].copy_from_slice(field);
@@ -144,6 +158,8 @@ fields!(MPTCP_FIELDS of MptcpInfo, complete: {
     csum_enabled 42 1;
     retransmits 44 4;
     subflows_total 80 1;
+    endp_laminar_max 81 1;
+    endp_fullmesh_max 82 1;
 });
 
 fields!(MPTCP_COUNTERS of TcpInfo, some: {

@@ -128,8 +128,7 @@ fn tcp_info_of_older_kernels_lacks_what_they_did_not_have() {
         let o = observe_tcp(&older);
         assert!(o.info_tail.is_empty(), "{len}");
         for field in TCP_FIELDS {
-            let expected =
-                if field.offset + field.len <= len { (field.get)(&newest) } else { None };
+            let expected = if field.reaches(len) { (field.get)(&newest) } else { None };
             assert_eq!((field.get)(&o.tcp), expected, "{} of {len} bytes", field.name);
         }
     }
