@@ -5,6 +5,8 @@ use crate::model::{MptcpInfo, TcpInfo, TcpState};
 
 /// Decodes as many leading fields as came: what TCP has too goes into [`TcpInfo`]. Gives the
 /// bytes behind the last field read too.
+///
+/// Of a listener the kernel fills in none: all is zero because nobody looked.
 pub(super) fn mptcp_info(bytes: &[u8], state: TcpState) -> (MptcpInfo, TcpInfo, &[u8]) {
     let mut f = Fields::new(bytes);
     let mut mptcp = MptcpInfo {
@@ -43,23 +45,7 @@ pub(super) fn mptcp_info(bytes: &[u8], state: TcpState) -> (MptcpInfo, TcpInfo, 
     f.skip(1); // reserved
     f.skip(12); // last_*: relative times, see `inet_diag::take_relative_times`
     if state == TcpState::LISTEN {
-        return (listener_part(mptcp), TcpInfo::default(), f.rest());
+        return (MptcpInfo::default(), TcpInfo::default(), f.rest());
     }
     (mptcp, tcp, f.rest())
-}
-
-/// A listener has limits but neither data nor subflows: the kernel's zeros are filler.
-fn listener_part(info: MptcpInfo) -> MptcpInfo {
-    MptcpInfo {
-        subflows_max: info.subflows_max,
-        add_addr_signal_max: info.add_addr_signal_max,
-        add_addr_accepted_max: info.add_addr_accepted_max,
-        local_addr_max: info.local_addr_max,
-        endp_laminar_max: info.endp_laminar_max,
-        endp_fullmesh_max: info.endp_fullmesh_max,
-        flags: info.flags,
-        token: info.token,
-        csum_enabled: info.csum_enabled,
-        ..MptcpInfo::default()
-    }
 }
