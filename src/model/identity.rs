@@ -145,10 +145,12 @@ pub struct Tuple {
 
 /// What identifies a socket as long as its machine runs: the cookie is unique per boot and
 /// network namespace. An inode is no key: it is 0 before accept() and after close().
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SocketKey {
     /// The network namespace, which also stands for the boot.
     pub netns: NetnsId,
     /// `idiag_cookie` (`SO_COOKIE`).
     pub cookie: u64,
+    /// The tuple, of MPTCP alone: what a listener accepts inherits its cookie (measured on 6.18).
+    pub tuple: Option<Box<Tuple>>,
 }

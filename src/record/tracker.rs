@@ -168,7 +168,11 @@ impl Tracker {
             return;
         };
         let hash = self.hasher.hash_one(&*payload);
-        let key = SocketKey { netns: scope.scope.netns, cookie: message.cookie() };
+        let key = SocketKey {
+            netns: scope.scope.netns,
+            cookie: message.cookie(),
+            tuple: (protocol == Protocol::Mptcp).then(|| Box::new(message.tuple())),
+        };
         let tick = &mut self.tick;
 
         let mut slot = match self.live.entry(key) {
@@ -186,7 +190,7 @@ impl Tracker {
                 scope.live += 1;
                 self.rows_in_group += 1;
                 let live = slot.insert(live);
-                live.announce(&message, scope, key, tick.snapshot, out);
+                live.announce(&message, scope, tick.snapshot, out);
                 return;
             }
         };
@@ -206,7 +210,7 @@ impl Tracker {
             }
             return;
         }
-        if is_same_tuple(&live.message, payload) {
+        if live.has_endpoints_of(&message) {
             live.change(&message, payload, hash, times, tick.snapshot, protocol, out);
         } else {
             // The socket is another connection now: the former one is over.
@@ -216,7 +220,7 @@ impl Tracker {
                 Live::new(self.next_socket, scope_index, generation, payload, hash, times, tick);
             self.next_socket = self.next_socket.next();
             *live = next;
-            live.announce(&message, scope, key, tick.snapshot, out);
+            live.announce(&message, scope, tick.snapshot, out);
         }
         self.rows_in_group += 1;
     }
@@ -335,12 +339,16 @@ impl Live {
         }
     }
 
+    fn has_endpoints_of(&self, message: &Message<'_>) -> bool {
+        Message::parse(&self.message)
+            .is_ok_and(|before| before.endpoint_bytes() == message.endpoint_bytes())
+    }
+
     /// Adds the socket and its first sample.
     fn announce(
         &mut self,
         message: &Message<'_>,
         scope: &TrackedScope,
-        key: SocketKey,
         snapshot: SnapshotId,
         out: &mut Batch,
     ) {
@@ -349,8 +357,8 @@ impl Live {
         self.rows = 1;
         out.sockets.push(NewSocket {
             id: self.socket,
-            netns: key.netns,
-            cookie: key.cookie,
+            netns: scope.scope.netns,
+            cookie: message.cookie(),
             generation: self.generation,
             family: message.family(),
             protocol: scope.scope.protocol,
@@ -428,12 +436,6 @@ impl Live {
             },
         }
     }
-}
-
-/// Ports and addresses stand in the same bytes of every message.
-fn is_same_tuple(a: &[u8], b: &[u8]) -> bool {
-    const PORTS_AND_ADDRESSES: std::ops::Range<usize> = 4..40;
-    a.get(PORTS_AND_ADDRESSES) == b.get(PORTS_AND_ADDRESSES)
 }
 
 fn is_same_moment(a: &ActivityTimes, b: &ActivityTimes) -> bool {

@@ -79,12 +79,10 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The bytes of both ends and the device, as they came: equal if and only if the tuples are.
-    pub fn tuple_bytes(&self) -> &'a [u8; 40] {
-        match self.header[4..].first_chunk() {
-            Some(bytes) => bytes,
-            None => &[0; 40], // cannot be: the header is longer
-        }
+    /// The bytes of both ends as they came: equal if and only if ports and addresses are. The device
+    /// may change under a socket that stays the same.
+    pub fn endpoint_bytes(&self) -> &'a [u8] {
+        &self.header[4..40]
     }
 
     /// Whether this is a mini-socket, of which the kernel keeps neither owner nor counters:

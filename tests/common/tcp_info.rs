@@ -189,6 +189,4 @@ fields! {
     received_e1_bytes: U32(264), Never;
     received_e0_bytes: U32(268), Never;
     received_ce_bytes: U32(272), Never;
-    accecn_fail_mode: U16(276), Never;
-    accecn_opt_seen: U16(278), Never;
 }

@@ -2,7 +2,7 @@
 
 mod world;
 
-use sockrec::model::{States, TcpState};
+use sockrec::model::{Protocol, States, TcpState};
 use sockrec::query::{Question, Recording};
 use sockrec::record::{Event, RecordError};
 
@@ -213,6 +213,26 @@ fn a_cookie_with_another_tuple_is_another_generation() {
         [
             "cookie=1 generation=0 remote_port=80 closed_evidence=absence",
             "cookie=1 generation=1 remote_port=81 closed_evidence=recording_end",
+        ]
+    );
+}
+
+#[test]
+fn connections_of_mptcp_are_told_apart_though_they_share_their_listeners_cookie() {
+    let listener = FakeSocket::listener(7, 8_081, 0, 16);
+    let (a, b) =
+        (FakeSocket::established(7, 8_081, 1_001), FakeSocket::established(7, 8_081, 1_002));
+    let mut world = World { protocol: Protocol::Mptcp, ..World::default() };
+    world.shows(&[&listener, &a, &b]).shows(&[&listener, &b, &a]).shows(&[&listener, &b]);
+    world.shows(&[&listener, &b]);
+    let (summary, _) = world.record();
+    assert_eq!(summary.progress.sockets, 2);
+    assert_eq!(
+        world.answer(Question::Connections, &["remote_port", "generation", "closed_evidence"]),
+        [
+            "remote_port=0 generation=0 closed_evidence=recording_end",
+            "remote_port=1001 generation=0 closed_evidence=absence",
+            "remote_port=1002 generation=0 closed_evidence=recording_end",
         ]
     );
 }

@@ -161,6 +161,7 @@ pub struct World {
     pub dumps: Vec<Dump>,
     pub jumps: HashMap<usize, Jump>,
     pub states: States,
+    pub protocol: Protocol,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
     pub directory: tempfile::TempDir,
@@ -172,6 +173,7 @@ impl Default for World {
             dumps: Vec::new(),
             jumps: HashMap::new(),
             states: States::ALL,
+            protocol: Protocol::Tcp,
             interval_ns: SECOND,
             max_new_sockets: 50_000,
             directory: tempfile::tempdir().unwrap(),
@@ -219,7 +221,7 @@ impl World {
             boottime_ns: START_BOOTTIME,
         });
         let plan = Plan {
-            dumps: vec![(Family::Inet, Protocol::Tcp)],
+            dumps: vec![(Family::Inet, self.protocol)],
             states: self.states,
             interval_ns: self.interval_ns,
             duration_ns: None,
