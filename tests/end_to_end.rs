@@ -44,10 +44,7 @@ impl Rig {
     fn run(&self, words: &[&str]) -> Output {
         let output = self.command(words).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // `at now` after the recording is done, but says that nothing was recorded since.
-        let is_late = words.starts_with(&["query", "at"]) && output.status.code() == Some(3);
-        let is_fine = output.status.success() || is_late;
-        assert!(is_fine, "{words:?} ended with {}: {stderr}", output.status);
+        assert!(is_done(&output), "{words:?} ended with {}: {stderr}", output.status);
         output
     }
 
@@ -110,6 +107,12 @@ impl Drop for Recorder {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Done, perhaps with gaps: on a loaded machine a tick may be missed, and `at now` says that nothing
+/// was recorded since.
+fn is_done(output: &Output) -> bool {
+    matches!(output.status.code(), Some(0 | 3))
 }
 
 fn text(value: impl ToString) -> Value {
@@ -211,7 +214,7 @@ fn a_lifetime_lies_within_its_bounds() {
         let rows = rig.rows(&["query", "connections", "--cookie", &cookie]);
         rows.into_iter().find(|row| !row["closed_before"].is_null())
     });
-    assert!(recorder.stop().status.success());
+    assert!(is_done(&recorder.stop()));
 
     assert_eq!(row["opened_evidence"], text("snapshot"));
     assert_eq!(row["closed_evidence"], text("absence"));
@@ -237,7 +240,7 @@ fn the_state_at_a_time_is_what_it_was_then() {
     sockets::wait_for_state(&connection.client, TcpState::FIN_WAIT2);
     rig.wait_for_snapshots(2);
     let half_closed = SystemClock.now().utc_ns;
-    assert!(recorder.stop().status.success());
+    assert!(is_done(&recorder.stop()));
     let state_at = |ns: i64| {
         let time = format!("@{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
         rig.row(&["query", "at", &time], cookie)["state"].clone()
@@ -369,8 +372,8 @@ fn an_ordinary_user_records_too_and_is_told_once_what_is_missing() {
         note("this runs as an ordinary user already");
     }
     let output = command.output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{stderr}");
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(is_done(&output), "{stderr}");
     assert_eq!(stderr.matches("CAP_NET_ADMIN").count(), 1, "{stderr}");
     let rig = Rig { directory };
     std::fs::rename(rig.directory.path().join("sockrec.db"), rig.file()).unwrap();
