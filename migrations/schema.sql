@@ -363,6 +363,18 @@ CREATE TABLE group_sockets (
     PRIMARY KEY (group_id, socket_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Which dumps were complete: only these prove that a socket of their scope was not there.
+
+CREATE VIEW complete_dumps AS
+SELECT n.snapshot_id, cs.scope_id
+FROM snapshots AS n
+JOIN capture_scopes AS cs ON cs.capture_id = n.capture_id
+WHERE NOT EXISTS (
+    SELECT 1 FROM exceptions AS x
+    WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = cs.scope_id
+        AND x.kind <> 'sockets_not_stored'
+);
+
 -- One row a sample, everything by name.
 
 CREATE VIEW socket_samples AS
@@ -370,29 +382,31 @@ SELECT
     n.ended_at_ns AS taken_at_ns,
     s.snapshot_id,
     s.socket_id,
+    n.is_keyframe,
+    o.ended_at_ns AS observed_at_ns,
     k.cookie,
     k.generation,
     k.inode,
-    k.netns_id,
-    coalesce(f.name, k.family) AS family,
+    k.uid,
+    coalesce(w.name, 'net:[' || w.inode || ']') AS netns,
     coalesce(p.name, k.protocol) AS protocol,
+    coalesce(f.name, k.family) AS family,
     k.local_address,
     k.local_port,
     k.remote_address,
     k.remote_port,
     k.interface,
-    k.uid,
     coalesce(st.name, 'STATE-' || s.state) AS state,
-    n.is_keyframe,
-    coalesce(h.observed_snapshot_id, s.snapshot_id) AS observed_snapshot_id,
-    s.previous_snapshot_id,
-    coalesce(t.name, 'timer-' || s.timer) AS timer,
-    s.timer_retransmits,
-    s.timer_expires_at_ms,
     CASE WHEN s.state <> 10 THEN s.rqueue END AS rqueue_bytes,
     CASE WHEN s.state <> 10 THEN s.wqueue END AS wqueue_bytes,
     CASE WHEN s.state = 10 THEN s.rqueue END AS backlog,
     CASE WHEN s.state = 10 THEN s.wqueue END AS backlog_limit,
+    coalesce(t.name, 'timer-' || s.timer) AS timer,
+    s.timer_retransmits,
+    n.ended_at_ns + s.timer_expires_at_ms * 1000000 - n.ended_monotonic_ns AS timer_expires_at_ns,
+    n.ended_at_ns + s.last_data_sent_at_ms * 1000000 - n.ended_monotonic_ns AS last_data_sent_at_ns,
+    n.ended_at_ns + s.last_data_recv_at_ms * 1000000 - n.ended_monotonic_ns AS last_data_recv_at_ns,
+    n.ended_at_ns + s.last_ack_recv_at_ms * 1000000 - n.ended_monotonic_ns AS last_ack_recv_at_ns,
     s.bytes_sent,
     s.bytes_acked,
     s.bytes_received,
@@ -401,9 +415,6 @@ SELECT
     s.data_segs_out,
     s.data_segs_in,
     s.delivered,
-    s.last_data_sent_at_ms,
-    s.last_data_recv_at_ms,
-    s.last_ack_recv_at_ms,
     s.rtt_us,
     s.rttvar_us,
     s.rto_us,
@@ -519,6 +530,8 @@ JOIN sockets AS k ON k.socket_id = s.socket_id
 LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id
 LEFT JOIN settings AS g ON g.group_id = n.group_id AND g.setting_id = s.setting_id
 LEFT JOIN held_samples AS h ON h.snapshot_id = s.snapshot_id AND h.socket_id = s.socket_id
+LEFT JOIN snapshots AS o ON o.snapshot_id = coalesce(h.observed_snapshot_id, s.snapshot_id)
+LEFT JOIN namespaces AS w ON w.netns_id = k.netns_id
 LEFT JOIN families AS f ON f.family = k.family
 LEFT JOIN protocols AS p ON p.protocol = k.protocol
 LEFT JOIN states AS st ON st.state = s.state

@@ -12,8 +12,8 @@ SELECT
     c.sockrec_version,
     b.uuid AS boot,
     c.interval_ns,
-    c.started_at_ns AS started_at,
-    c.ended_at_ns AS ended_at,
+    c.started_at_ns AS started_at_ns,
+    c.ended_at_ns AS ended_at_ns,
     c.end_reason,
     (SELECT count(*) FROM snapshots AS n WHERE n.capture_id = c.capture_id) AS snapshots,
     (SELECT sum(n.missed_ticks) FROM snapshots AS n WHERE n.capture_id = c.capture_id)

@@ -51,18 +51,12 @@ WITH RECURSIVE
     -- The last complete dump of each scope of each capture, and the one before it.
     complete AS MATERIALIZED (
         SELECT p.capture_id, sc.netns_id, sc.family, sc.protocol,
-            (SELECT n.snapshot_id FROM snapshots AS n
-             WHERE n.snapshot_id BETWEEN p.first_id AND p.last_id
-                AND NOT EXISTS (SELECT 1 FROM exceptions AS x
-                    WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = sc.scope_id
-                        AND x.kind <> 'sockets_not_stored')
-             ORDER BY n.snapshot_id DESC LIMIT 1) AS last_id,
-            (SELECT n.snapshot_id FROM snapshots AS n
-             WHERE n.snapshot_id BETWEEN p.first_id AND p.last_id
-                AND NOT EXISTS (SELECT 1 FROM exceptions AS x
-                    WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = sc.scope_id
-                        AND x.kind <> 'sockets_not_stored')
-             ORDER BY n.snapshot_id DESC LIMIT 1 OFFSET 1) AS before_id
+            (SELECT d.snapshot_id FROM complete_dumps AS d
+             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN p.first_id AND p.last_id
+             ORDER BY d.snapshot_id DESC LIMIT 1) AS last_id,
+            (SELECT d.snapshot_id FROM complete_dumps AS d
+             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN p.first_id AND p.last_id
+             ORDER BY d.snapshot_id DESC LIMIT 1 OFFSET 1) AS before_id
         FROM (
             SELECT g.capture_id, min(g.first_snapshot_id) AS first_id,
                 (SELECT max(n.snapshot_id) FROM snapshots AS n
@@ -112,18 +106,18 @@ SELECT
     k.mark,
     k.cgroup_id,
     coalesce(st.name, 'STATE-' || coalesce(e.state, r.state)) AS state,
-    first.ended_at_ns AS first_seen_at,
-    last.ended_at_ns AS last_seen_at,
-    before.started_at_ns AS opened_after,
-    first.ended_at_ns AS opened_before,
+    first.ended_at_ns AS first_seen_at_ns,
+    last.ended_at_ns AS last_seen_at_ns,
+    before.started_at_ns AS opened_after_ns,
+    first.ended_at_ns AS opened_before_ns,
     CASE
         WHEN k.opened_after_snapshot_id IS NOT NULL THEN 'snapshot'
         WHEN k.first_snapshot_id = (
             SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = first.capture_id
         ) THEN 'recording_start'
     END AS opened_evidence,
-    last.started_at_ns AS closed_after,
-    gone.ended_at_ns AS closed_before,
+    last.started_at_ns AS closed_after_ns,
+    gone.ended_at_ns AS closed_before_ns,
     CASE
         WHEN e.closed_before_snapshot_id IS NOT NULL THEN 'absence'
         WHEN e.socket_id IS NOT NULL THEN 'left_scope'

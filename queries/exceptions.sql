@@ -5,7 +5,7 @@
 SELECT
     n.capture_id,
     x.snapshot_id,
-    n.started_at_ns AS started_at,
+    n.started_at_ns AS started_at_ns,
     x.kind,
     p.name AS protocol,
     f.name AS family,

@@ -4,8 +4,8 @@
 -- Order: snapshot. Index: primary key of snapshots.
 SELECT
     n.snapshot_id,
-    n.started_at_ns AS started_at,
-    n.ended_at_ns AS ended_at,
+    n.started_at_ns AS started_at_ns,
+    n.ended_at_ns AS ended_at_ns,
     n.ended_monotonic_ns - n.started_monotonic_ns AS duration_ns,
     n.started_boottime_ns AS started_boottime_ns,
     n.capture_id,

@@ -21,9 +21,9 @@ SELECT
     k.mark,
     k.cgroup_id,
     k.first_snapshot_id,
-    n.ended_at_ns AS first_seen_at,
+    n.ended_at_ns AS first_seen_at_ns,
     e.last_snapshot_id,
-    l.ended_at_ns AS last_seen_at
+    l.ended_at_ns AS last_seen_at_ns
 FROM sockets AS k
 LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
 LEFT JOIN snapshots AS n ON n.snapshot_id = k.first_snapshot_id

@@ -7,6 +7,12 @@ pub fn column(name: &str) -> Option<&'static Column> {
     COLUMNS.iter().find(|column| column.name == name)
 }
 
+/// The column of an answer that a query's SQL gives under this name: there times carry their unit.
+pub(super) fn column_of_sql(name: &str) -> Option<&'static Column> {
+    column(name)
+        .or_else(|| column(name.strip_suffix("_ns")?).filter(|column| column.kind == Kind::Time))
+}
+
 const fn c(name: &'static str, kind: Kind, about: &'static str) -> Column {
     Column { name, kind, about }
 }
@@ -14,12 +20,13 @@ const fn c(name: &'static str, kind: Kind, about: &'static str) -> Column {
 /// All columns, roughly in the order that answers give them.
 #[rustfmt::skip] // a table is read by its lines
 pub const COLUMNS: &[Column] = &[
-    c("taken_at", Kind::Time, "When the snapshot had ended"),
+    c("at", Kind::Time, "End of the snapshot that is shown"),
+    c("last_observed_at", Kind::Time, "End of the last snapshot by then that really showed the socket; earlier than `at` where a dump failed or lacked it"),
+    c("taken_at", Kind::Time, "End of the snapshot of this row: since then its values hold"),
     c("snapshot_id", Kind::Integer, "Snapshot's number in this recording"),
     c("socket_id", Kind::Integer, "Socket's number in this recording"),
     c("is_keyframe", Kind::Boolean, "Whether the snapshot holds a row of every live socket"),
-    c("observed_at", Kind::Time, "End of the snapshot in which the values were last really seen; earlier than taken_at where a dump failed or lacked the socket"),
-    c("changed_at", Kind::Time, "End of the snapshot of the socket's last row: since then nothing changed"),
+    c("observed_at", Kind::Time, "End of the snapshot in which the values of this row were really seen; earlier than taken_at where a keyframe repeats what its own dump did not show"),
     c("cookie", Kind::Identifier, "The kernel's socket cookie (SO_COOKIE), unique per boot and network namespace"),
     c("generation", Kind::Integer, "How often this cookie was seen with other addresses before; 0 again after it was gone"),
     c("inode", Kind::Integer, "Inode of the socket's file, the last known"),

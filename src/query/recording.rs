@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::columns::column;
+use super::columns::column_of_sql;
 use super::selection::{OwnedValue, Selection};
 use crate::model::{Column, Value};
 use crate::store::{Reader, StoreError, is_being_recorded};
@@ -92,20 +92,36 @@ impl Recording {
         question: Question,
         selection: &Selection,
     ) -> Result<Vec<Column>, QueryError> {
-        let names = self.reader.column_names(question.sql(selection))?;
-        let described = |name: &String| {
-            column(name).copied().ok_or_else(|| QueryError::UndescribedColumn(name.clone()))
-        };
+        let selected = self.selected(question, selection)?;
+        Ok(selected.into_iter().map(|(_, column)| column).collect())
+    }
+
+    /// The selected columns, each with its name in the query.
+    fn selected(
+        &self,
+        question: Question,
+        selection: &Selection,
+    ) -> Result<Vec<(String, Column)>, QueryError> {
+        let all: Vec<_> = self
+            .reader
+            .column_names(question.sql(selection))?
+            .into_iter()
+            .map(|name| match column_of_sql(&name) {
+                Some(column) => Ok((name, *column)),
+                None => Err(QueryError::UndescribedColumn(name)),
+            })
+            .collect::<Result<_, _>>()?;
         if selection.columns.is_empty() {
-            return names.iter().map(described).collect();
+            return Ok(all);
         }
-        for wanted in &selection.columns {
-            if !names.contains(wanted) {
-                let nearest = nearest(wanted, &names);
-                return Err(QueryError::UnknownColumn { name: wanted.clone(), nearest });
-            }
-        }
-        selection.columns.iter().map(described).collect()
+        let find = |wanted: &String| {
+            let found = all.iter().find(|(_, column)| column.name == wanted);
+            found.cloned().ok_or_else(|| QueryError::UnknownColumn {
+                name: wanted.clone(),
+                nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)),
+            })
+        };
+        selection.columns.iter().map(find).collect()
     }
 
     /// Answers a question row by row; gives the number of rows.
@@ -118,9 +134,9 @@ impl Recording {
         selection: &Selection,
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
-        let columns = self.columns(question, selection)?;
+        let selected = self.selected(question, selection)?;
         let (conditions, owned) = selection.conditions(question == Question::Connections);
-        let names: Vec<_> = columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
+        let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
         if question.is_about_sockets() && !conditions.is_empty() {
             sql.push_str(" WHERE ");
@@ -378,16 +394,15 @@ impl Question {
 }
 
 /// The name that a misspelt one most likely meant.
-fn nearest(wanted: &str, names: &[String]) -> Option<String> {
+fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     names
-        .iter()
         .map(|name| {
             let is_start = wanted.len() > 1 && name.starts_with(wanted);
             (if is_start { 0 } else { edit_distance(wanted, name) }, name)
         })
         .min()
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .map(|(_, name)| name.clone())
+        .map(|(_, name)| name.to_owned())
 }
 
 fn edit_distance(a: &str, b: &str) -> usize {
@@ -411,10 +426,10 @@ mod tests {
 
     #[test]
     fn a_misspelt_name_finds_its_neighbour() {
-        let names = ["rtt_us", "rttvar_us", "bytes_sent"].map(str::to_owned);
-        assert_eq!(nearest("rtt", &names).as_deref(), Some("rtt_us"));
-        assert_eq!(nearest("byte_sent", &names).as_deref(), Some("bytes_sent"));
-        assert_eq!(nearest("colour", &names), None);
+        let nearest = |wanted| nearest(wanted, ["rtt_us", "rttvar_us", "bytes_sent"].into_iter());
+        assert_eq!(nearest("rtt").as_deref(), Some("rtt_us"));
+        assert_eq!(nearest("byte_sent").as_deref(), Some("bytes_sent"));
+        assert_eq!(nearest("colour"), None);
     }
 
     #[test]

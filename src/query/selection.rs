@@ -86,11 +86,11 @@ impl Selection {
             // Whatever may have lived in the span is shown; who is not known to have closed counts
             // up to when it was last seen.
             if let Some(from_ns) = self.from_ns {
-                conditions.push("coalesce(closed_before, last_seen_at) >= :from".to_owned());
+                conditions.push("coalesce(closed_before_ns, last_seen_at_ns) >= :from".to_owned());
                 parameters.push((":from".to_owned(), OwnedValue::Integer(from_ns)));
             }
             if let Some(to_ns) = self.to_ns {
-                conditions.push("coalesce(opened_after, opened_before) <= :to".to_owned());
+                conditions.push("coalesce(opened_after_ns, opened_before_ns) <= :to".to_owned());
                 parameters.push((":to".to_owned(), OwnedValue::Integer(to_ns)));
             }
         }

@@ -45,15 +45,10 @@ fn a_failed_dump_is_shown_as_last_observed_with_a_note() {
     let mut world = World::default();
     world.shows(&[&a]).ends(&[], failed).ends(&[], failed).shows(&[&a]);
     world.record();
-    let observed = world.answer(
-        Question::At { snapshot_id: 3 },
-        &["cookie", "state", "snapshot_id", "taken_at", "observed_at"],
-    );
+    let observed = world
+        .answer(Question::At { snapshot_id: 3 }, &["cookie", "state", "at", "last_observed_at"]);
     let (first, third) = (START_UTC + 1_000_000, START_UTC + 2 * SECOND + 1_000_000);
-    assert_eq!(
-        observed,
-        [format!("cookie=1 state=ESTAB snapshot_id=3 taken_at={third} observed_at={first}")]
-    );
+    assert_eq!(observed, [format!("cookie=1 state=ESTAB at={third} last_observed_at={first}")]);
     let recording = Recording::open(&world.path()).unwrap();
     let notes = recording.notes_at(third, 3).unwrap();
     assert_eq!(notes.len(), 1);
@@ -287,8 +282,10 @@ fn a_keyframe_whose_dump_fails_repeats_every_socket_as_last_observed() {
         ["2 1 1"]
     );
     assert_eq!(at(&world, 2), ["cookie=1 state=ESTAB bytes_sent=100"]);
-    let observed = world.answer(Question::At { snapshot_id: 2 }, &["observed_at"]);
-    assert_eq!(observed, [format!("observed_at={}", START_UTC + 1_000_000)]);
+    let first = START_UTC + 1_000_000;
+    let observed =
+        world.answer(Question::At { snapshot_id: 2 }, &["last_observed_at", "observed_at"]);
+    assert_eq!(observed, [format!("last_observed_at={first} observed_at={first}")]);
     assert_eq!(lives(&world), ["cookie=1 state=ESTAB closed_evidence=recording_end samples=2"]);
 }
 
