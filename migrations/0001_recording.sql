@@ -536,3 +536,89 @@ LEFT JOIN families AS f ON f.family = k.family
 LEFT JOIN protocols AS p ON p.protocol = k.protocol
 LEFT JOIN states AS st ON st.state = s.state
 LEFT JOIN timers AS t ON t.timer = s.timer;
+
+-- The sockets that are not known to have ended: their last row, when they were last seen, and the
+-- last row that has counters (a mini-socket has none: those of the full socket before it hold).
+
+CREATE VIEW open_sockets AS
+WITH RECURSIVE
+    -- The last group of each capture holds a row of every socket that was there to the end.
+    last_groups AS (
+        SELECT
+            g.first_snapshot_id,
+            coalesce(
+                g.last_snapshot_id,
+                (SELECT max(n.snapshot_id) FROM snapshots AS n WHERE n.group_id = g.group_id
+                 AND n.snapshot_id >= g.first_snapshot_id)
+            ) AS last_snapshot_id
+        FROM groups AS g
+        WHERE g.group_id IN (SELECT max(group_id) FROM groups GROUP BY capture_id)
+    ),
+    open_rows AS MATERIALIZED (
+        SELECT s.socket_id, max(s.snapshot_id) AS snapshot_id, count(*) AS samples
+        FROM last_groups AS g
+        JOIN samples AS s ON s.snapshot_id BETWEEN g.first_snapshot_id AND g.last_snapshot_id
+        WHERE NOT EXISTS (SELECT 1 FROM socket_ends AS e WHERE e.socket_id = s.socket_id)
+        GROUP BY s.socket_id
+    ),
+    chain AS (
+        SELECT r.socket_id, s.snapshot_id, s.previous_snapshot_id, s.condition_id
+        FROM open_rows AS r
+        JOIN samples AS s ON s.snapshot_id = r.snapshot_id AND s.socket_id = r.socket_id
+        UNION ALL
+        SELECT c.socket_id, s.snapshot_id, s.previous_snapshot_id, s.condition_id
+        FROM chain AS c
+        JOIN samples AS s
+            ON s.snapshot_id = c.previous_snapshot_id AND s.socket_id = c.socket_id
+        WHERE c.condition_id IS NULL
+    ),
+    counted_rows AS MATERIALIZED (
+        SELECT socket_id, min(snapshot_id) AS snapshot_id FROM chain GROUP BY socket_id
+    ),
+    earlier_samples AS MATERIALIZED (
+        SELECT t.socket_id, sum(t.samples) AS samples
+        FROM group_sockets AS t
+        JOIN open_rows AS r ON r.socket_id = t.socket_id
+        JOIN groups AS g ON g.group_id = t.group_id
+        WHERE NOT EXISTS (
+            SELECT 1 FROM last_groups AS l WHERE l.first_snapshot_id = g.first_snapshot_id)
+        GROUP BY t.socket_id
+    ),
+    -- The last complete dump of each scope of each capture, and the one before it.
+    complete AS MATERIALIZED (
+        SELECT p.capture_id, sc.netns_id, sc.family, sc.protocol,
+            (SELECT d.snapshot_id FROM complete_dumps AS d
+             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN p.first_id AND p.last_id
+             ORDER BY d.snapshot_id DESC LIMIT 1) AS last_id,
+            (SELECT d.snapshot_id FROM complete_dumps AS d
+             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN p.first_id AND p.last_id
+             ORDER BY d.snapshot_id DESC LIMIT 1 OFFSET 1) AS before_id
+        FROM (
+            SELECT g.capture_id, min(g.first_snapshot_id) AS first_id,
+                (SELECT max(n.snapshot_id) FROM snapshots AS n
+                 WHERE n.group_id = max(g.group_id)
+                    AND n.snapshot_id >= max(g.first_snapshot_id)) AS last_id
+            FROM groups AS g GROUP BY g.capture_id
+        ) AS p
+        JOIN capture_scopes AS cs ON cs.capture_id = p.capture_id
+        JOIN scopes AS sc ON sc.scope_id = cs.scope_id
+    )
+SELECT r.socket_id, r.snapshot_id, q.snapshot_id AS counted_snapshot_id,
+    r.samples + coalesce(t.samples, 0) AS samples,
+    max(
+        coalesce(h.observed_snapshot_id, r.snapshot_id),
+        coalesce(CASE WHEN m.socket_id IS NULL THEN c.last_id ELSE c.before_id END, 0)
+    ) AS last_snapshot_id,
+    p.ended_at_ns IS NOT NULL AS is_capture_over
+FROM open_rows AS r
+JOIN sockets AS k ON k.socket_id = r.socket_id
+JOIN snapshots AS n ON n.snapshot_id = r.snapshot_id
+JOIN captures AS p ON p.capture_id = n.capture_id
+JOIN counted_rows AS q ON q.socket_id = r.socket_id
+LEFT JOIN earlier_samples AS t ON t.socket_id = r.socket_id
+LEFT JOIN held_samples AS h
+    ON h.snapshot_id = r.snapshot_id AND h.socket_id = r.socket_id
+LEFT JOIN complete AS c
+    ON c.capture_id = n.capture_id AND c.netns_id = k.netns_id AND c.family = k.family
+    AND c.protocol = k.protocol
+LEFT JOIN missing_sockets AS m ON m.snapshot_id = c.last_id AND m.socket_id = r.socket_id;

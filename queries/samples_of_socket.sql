@@ -4,24 +4,10 @@
 -- Parameters: :socket_id, :from_ns, :to_ns (UTC).
 -- Order: snapshot. Index: primary key of samples.
 WITH RECURSIVE
-    -- The last group of each capture holds a row of every socket that was there to the end.
-    last_groups AS (
-        SELECT
-            g.first_snapshot_id,
-            coalesce(
-                g.last_snapshot_id,
-                (SELECT max(n.snapshot_id) FROM snapshots AS n WHERE n.group_id = g.group_id
-                 AND n.snapshot_id >= g.first_snapshot_id)
-            ) AS last_snapshot_id
-        FROM groups AS g
-        WHERE g.group_id IN (SELECT max(group_id) FROM groups GROUP BY capture_id)
-    ),
     last_row AS (
         SELECT coalesce(
             (SELECT last_sample_snapshot_id FROM socket_ends WHERE socket_id = :socket_id),
-            (SELECT max(s.snapshot_id) FROM last_groups AS g
-             JOIN samples AS s ON s.snapshot_id BETWEEN g.first_snapshot_id AND g.last_snapshot_id
-             WHERE s.socket_id = :socket_id)
+            (SELECT snapshot_id FROM open_sockets WHERE socket_id = :socket_id)
         ) AS snapshot_id
     ),
     chain AS (
