@@ -168,6 +168,7 @@ CREATE TABLE socket_ends (
     last_snapshot_id           INTEGER NOT NULL REFERENCES snapshots,
     closed_before_snapshot_id  INTEGER REFERENCES snapshots,
     last_sample_snapshot_id    INTEGER NOT NULL REFERENCES snapshots,
+    evidence                   TEXT    NOT NULL,
     samples                    INTEGER NOT NULL,
     state                      INTEGER NOT NULL,
     rtt_us                     INTEGER,

@@ -35,11 +35,7 @@ SELECT
     END AS opened_evidence,
     last.started_at_ns AS closed_after_ns,
     gone.ended_at_ns AS closed_before_ns,
-    CASE
-        WHEN e.closed_before_snapshot_id IS NOT NULL THEN 'absence'
-        WHEN e.socket_id IS NOT NULL THEN 'left_scope'
-        WHEN o.is_capture_over THEN 'recording_end'
-    END AS closed_evidence,
+    coalesce(e.evidence, CASE WHEN o.is_capture_over THEN 'recording_end' END) AS closed_evidence,
     max(0, last.started_boottime_ns - first.ended_boottime_ns) AS duration_min_ns,
     gone.ended_boottime_ns - before.started_boottime_ns AS duration_max_ns,
     CASE WHEN e.socket_id IS NULL THEN q.rtt_us ELSE e.rtt_us END AS rtt_us,

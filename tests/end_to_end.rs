@@ -322,9 +322,13 @@ fn exports_hold_the_same_in_every_format() {
 #[test]
 fn a_recording_is_gone_on_with_as_a_new_capture() {
     let rig = Rig::new();
+    let [client, _server] = sockets::established(Route::V4, Traffic::SOME);
     for _ in 0..3 {
         rig.run(&["record", "--count", "2", "--interval", "5ms", "-t"]);
     }
+    // A connection that lives through all of them is one row.
+    let row = rig.row(&["query", "connections"], client.identity.cookie);
+    assert_eq!((&row["samples"], &row["closed_before"]), (&number(3u64), &Value::Null));
     let info: Value =
         serde_json::from_slice(&rig.run(&["info", "--format", "json"]).stdout).unwrap();
     let captures = info["captures"].as_array().unwrap();

@@ -22,7 +22,7 @@ pub use observation::{
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{
-    ClockChange, ClockChangeKind, Exception, ExceptionKind, FinalCounters, HeldSample, NewSocket,
-    SampleRow, Snapshot, SocketEnd, SocketUpdate, StateChange,
+    ClockChange, ClockChangeKind, EndEvidence, Exception, ExceptionKind, FinalCounters,
+    FormerSocket, HeldSample, NewSocket, SampleRow, Snapshot, SocketEnd, SocketUpdate, StateChange,
 };
 pub use time::{Clocks, Nanos};

@@ -157,6 +157,60 @@ impl FinalCounters {
     }
 }
 
+/// What the end of a socket rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndEvidence {
+    /// Two complete dumps in a row that would have shown it did not.
+    Absence,
+    /// Its cookie is that of another pair of addresses now.
+    Replaced,
+    /// It left the states that are asked for, and may live on in another.
+    LeftScope,
+    /// The machine was started anew.
+    HostRestart,
+}
+
+impl EndEvidence {
+    /// The text that the recording stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absence => "absence",
+            Self::Replaced => "replaced",
+            Self::LeftScope => "left_scope",
+            Self::HostRestart => "host_restart",
+        }
+    }
+}
+
+/// A socket that an earlier capture of this boot saw to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerSocket {
+    /// Its number.
+    pub id: SocketId,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// How many sockets had this cookie with another tuple before.
+    pub generation: u32,
+    /// Address family.
+    pub family: Family,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// What was known of it.
+    pub known: SocketUpdate,
+    /// The last snapshot that showed it.
+    pub last_snapshot: SnapshotId,
+    /// The snapshot of its last row of samples.
+    pub last_sample: SnapshotId,
+    /// Rows of samples that it has.
+    pub samples: u64,
+    /// The state that it was last seen in.
+    pub state: TcpState,
+    /// The counters that were last seen.
+    pub counters: FinalCounters,
+}
+
 /// A socket is gone from what is looked at: complete dumps of its scope no longer show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketEnd {
@@ -164,9 +218,11 @@ pub struct SocketEnd {
     pub socket: SocketId,
     /// The last snapshot that showed it.
     pub last_snapshot: SnapshotId,
-    /// The snapshot that proved its absence. `None` if it may live on in a state that is not asked
+    /// The snapshot by which it had closed. `None` if it may live on in a state that is not asked
     /// for.
     pub closed_before: Option<SnapshotId>,
+    /// What that rests on.
+    pub evidence: EndEvidence,
     /// The snapshot of its last row of samples.
     pub last_sample: SnapshotId,
     /// Rows of samples that it has.

@@ -217,8 +217,10 @@ pub fn run(
     for &(family, protocol) in &plan.dumps {
         let (netns, states) = (start.netns, plan.states);
         let scope = Scope { netns, family, protocol, states, filter: String::new() };
-        scopes.push((writer.add_scope(&start, &scope)?, scope));
+        let last_full_view = writer.last_full_view(&scope)?;
+        scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
     }
+    let formers = writer.former_sockets(&start)?;
     let written = Arc::new(Written::default());
     let (parcels, incoming) = bounded(CHANNEL_PARCELS);
     let (returned, empties) = unbounded();
@@ -231,7 +233,7 @@ pub fn run(
     };
     let mut collector = Collector {
         plan,
-        tracker: Tracker::new(&start, scopes, plan.max_new_sockets),
+        tracker: Tracker::new(&start, scopes, formers, plan.max_new_sockets),
         outbox: Outbox { parcels, empties, batch: Box::default() },
         written: &written,
         snapshot: start.next_snapshot,

@@ -11,9 +11,9 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use super::batch::Batch;
 use crate::kernel::DumpEnd;
 use crate::model::{
-    ActivityTimes, Exception, ExceptionKind, FinalCounters, GroupId, HeldSample, NewSocket,
-    Protocol, Scope, ScopeId, SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate,
-    StateChange, TcpState,
+    ActivityTimes, EndEvidence, Exception, ExceptionKind, FinalCounters, FormerSocket, GroupId,
+    HeldSample, NewSocket, Protocol, Scope, ScopeId, SnapshotId, SocketEnd, SocketId, SocketKey,
+    SocketUpdate, StateChange, TcpState,
 };
 use crate::store::Start;
 use crate::wire::inet_diag::{Message, take_relative_times};
@@ -57,7 +57,8 @@ struct TrackedScope {
     /// The last dump that would have shown every socket of the scope's family and protocol, and of
     /// which every socket is stored.
     last_without_others: Option<SnapshotId>,
-    has_been_seen: bool,
+    /// Complete dumps in this capture.
+    complete_dumps: u64,
     is_complete: bool,
     live: u64,
     seen: u64,
@@ -69,6 +70,8 @@ struct TrackedScope {
 pub(super) struct Tracker {
     scopes: Vec<TrackedScope>,
     live: HashMap<SocketKey, Live>,
+    /// Left open by earlier captures, and not seen in this one yet.
+    formers: HashMap<SocketKey, FormerSocket>,
     hasher: DefaultHashBuilder,
     next_socket: SocketId,
     next_group: GroupId,
@@ -89,16 +92,30 @@ struct Tick {
 }
 
 impl Tracker {
-    pub(super) fn new(start: &Start, scopes: Vec<(ScopeId, Scope)>, max_new_sockets: u64) -> Self {
+    /// Of each scope the last snapshot of an earlier capture that showed all of it; of the sockets
+    /// those that earlier captures left open.
+    pub(super) fn new(
+        start: &Start,
+        scopes: Vec<(ScopeId, Scope, Option<SnapshotId>)>,
+        formers: Vec<FormerSocket>,
+        max_new_sockets: u64,
+    ) -> Self {
+        let netns = start.netns;
+        let key = |former: &FormerSocket| SocketKey {
+            netns,
+            cookie: former.cookie,
+            tuple: (former.protocol == Protocol::Mptcp).then(|| Box::new(former.tuple)),
+        };
         Self {
+            formers: formers.into_iter().map(|former| (key(&former), former)).collect(),
             scopes: scopes
                 .into_iter()
-                .map(|(id, scope)| TrackedScope {
+                .map(|(id, scope, last_full_view)| TrackedScope {
                     id,
                     scope,
                     is_supported: true,
-                    last_without_others: None,
-                    has_been_seen: false,
+                    last_without_others: last_full_view,
+                    complete_dumps: 0,
                     is_complete: false,
                     live: 0,
                     seen: 0,
@@ -178,19 +195,32 @@ impl Tracker {
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                if scope.has_been_seen && tick.new_sockets >= self.max_new_sockets {
+                if scope.complete_dumps > 0 && tick.new_sockets >= self.max_new_sockets {
                     scope.not_stored += 1;
                     return;
                 }
-                let live = Live::new(self.next_socket, scope_index, 0, payload, hash, times, tick);
-                self.next_socket = self.next_socket.next();
                 tick.new_sockets += 1;
                 tick.seen += 1;
                 scope.seen += 1;
                 scope.live += 1;
                 self.rows_in_group += 1;
-                let live = slot.insert(live);
-                live.announce(&message, scope, tick.snapshot, out);
+                let mut live =
+                    Live::new(self.next_socket, scope_index, 0, payload, hash, times, tick);
+                match self.formers.remove(slot.key()) {
+                    Some(former) if is_same(&former, &message) => {
+                        live.go_on(former, &message, tick.snapshot, protocol, out);
+                        slot.insert(live);
+                        return;
+                    }
+                    Some(former) => {
+                        live.generation = former.generation + 1;
+                        let evidence = EndEvidence::Replaced;
+                        out.ends.push(end_of(&former, Some(tick.snapshot), evidence));
+                    }
+                    None => {}
+                }
+                self.next_socket = self.next_socket.next();
+                slot.insert(live).announce(&message, scope, tick.snapshot, out);
                 return;
             }
         };
@@ -214,7 +244,7 @@ impl Tracker {
             live.change(&message, payload, hash, times, tick.snapshot, protocol, out);
         } else {
             // The socket is another connection now: the former one is over.
-            out.ends.push(live.end(Some(tick.snapshot), protocol));
+            out.ends.push(live.end(Some(tick.snapshot), EndEvidence::Replaced, protocol));
             let generation = live.generation + 1;
             let next =
                 Live::new(self.next_socket, scope_index, generation, payload, hash, times, tick);
@@ -251,7 +281,7 @@ impl Tracker {
                 out.exceptions.push(Exception { kind, ..exception });
             }
             // What worked before has failed now, whatever the kernel calls it: ask again.
-            DumpEnd::Unsupported if scope.has_been_seen => {
+            DumpEnd::Unsupported if scope.complete_dumps > 0 => {
                 let message = Some("the kernel no longer has it".to_owned());
                 out.exceptions.push(Exception { message, ..exception });
             }
@@ -282,9 +312,12 @@ impl Tracker {
                 }
                 let scope = &mut scopes[live.scope];
                 if scope.is_complete && live.is_missing {
-                    let is_proof = scope.scope.states.proves_absence();
-                    let closed_before = is_proof.then_some(tick.snapshot);
-                    out.ends.push(live.end(closed_before, scope.scope.protocol));
+                    let (closed_before, evidence) = if scope.scope.states.proves_absence() {
+                        (Some(tick.snapshot), EndEvidence::Absence)
+                    } else {
+                        (None, EndEvidence::LeftScope)
+                    };
+                    out.ends.push(live.end(closed_before, evidence, scope.scope.protocol));
                     scope.live -= 1;
                     return false;
                 }
@@ -302,12 +335,56 @@ impl Tracker {
             });
         }
         for scope in scopes.iter_mut().filter(|s| s.is_complete) {
-            scope.has_been_seen = true;
+            scope.complete_dumps += 1;
             if scope.not_stored == 0 && scope.scope.states.proves_absence() {
                 scope.last_without_others = Some(tick.snapshot);
             }
         }
-        tick.seen
+        let seen = tick.seen;
+        self.end_formers(out, flush);
+        seen
+    }
+
+    /// What earlier captures left open and two complete dumps of this one lacked is gone. Where not
+    /// every state is asked for it stays open: it may be in another.
+    fn end_formers(&mut self, out: &mut Batch, mut flush: impl FnMut(&mut Batch)) {
+        let snapshot = self.tick.snapshot;
+        for scope in self.scopes.iter().filter(|s| s.is_complete && s.complete_dumps == 2) {
+            let looked_at = &scope.scope;
+            self.formers.retain(|_, former| {
+                let is_of_scope =
+                    former.family == looked_at.family && former.protocol == looked_at.protocol;
+                if is_of_scope && looked_at.states.proves_absence() {
+                    if out.is_full() {
+                        flush(out);
+                    }
+                    out.ends.push(end_of(former, Some(snapshot), EndEvidence::Absence));
+                }
+                !is_of_scope
+            });
+        }
+    }
+}
+
+fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
+    let tuple = message.tuple();
+    (former.tuple.local, former.tuple.remote) == (tuple.local, tuple.remote)
+}
+
+fn end_of(
+    former: &FormerSocket,
+    closed_before: Option<SnapshotId>,
+    evidence: EndEvidence,
+) -> SocketEnd {
+    SocketEnd {
+        socket: former.id,
+        last_snapshot: former.last_snapshot,
+        closed_before,
+        evidence,
+        last_sample: former.last_sample,
+        samples: former.samples,
+        state: former.state,
+        counters: former.counters,
     }
 }
 
@@ -336,6 +413,41 @@ impl Live {
             row_before: None,
             rows: 0,
             is_missing: false,
+        }
+    }
+
+    /// Goes on as a socket of an earlier capture.
+    fn go_on(
+        &mut self,
+        former: FormerSocket,
+        message: &Message<'_>,
+        snapshot: SnapshotId,
+        protocol: Protocol,
+        out: &mut Batch,
+    ) {
+        self.socket = former.id;
+        self.generation = former.generation;
+        self.state = former.state;
+        self.known = former.known;
+        self.last_row = former.last_sample;
+        self.rows = u32::try_from(former.samples).unwrap_or(u32::MAX);
+        if message.is_mini() {
+            self.carried = Some(Box::new(former.counters));
+        }
+        self.note_changes(message, snapshot, out);
+        self.write_row(snapshot, out, protocol);
+    }
+
+    /// Notes a change of state, and what has come to be known of the owner.
+    fn note_changes(&mut self, message: &Message<'_>, snapshot: SnapshotId, out: &mut Batch) {
+        let state = message.state();
+        if state != self.state {
+            let (socket, from) = (self.socket, self.state);
+            out.state_changes.push(StateChange { snapshot, socket, from, to: state });
+            self.state = state;
+        }
+        if self.known.learn(message.owner()) {
+            out.updates.push((self.socket, self.known));
         }
     }
 
@@ -381,20 +493,12 @@ impl Live {
         protocol: Protocol,
         out: &mut Batch,
     ) {
-        let state = message.state();
-        if state != self.state {
-            let (socket, from) = (self.socket, self.state);
-            out.state_changes.push(StateChange { snapshot, socket, from, to: state });
-            self.state = state;
-        }
         if !message.is_mini() {
             self.carried = None;
         } else if self.carried.is_none() {
             self.carried = Some(Box::new(self.counters(protocol)));
         }
-        if self.known.learn(message.owner()) {
-            out.updates.push((self.socket, self.known));
-        }
+        self.note_changes(message, snapshot, out);
         self.hash = hash;
         self.times = times;
         self.last_seen = snapshot;
@@ -422,11 +526,17 @@ impl Live {
             .unwrap_or_default()
     }
 
-    fn end(&self, closed_before: Option<SnapshotId>, protocol: Protocol) -> SocketEnd {
+    fn end(
+        &self,
+        closed_before: Option<SnapshotId>,
+        evidence: EndEvidence,
+        protocol: Protocol,
+    ) -> SocketEnd {
         SocketEnd {
             socket: self.socket,
             last_snapshot: self.last_seen,
             closed_before,
+            evidence,
             last_sample: self.last_row,
             samples: u64::from(self.rows),
             state: self.state,

@@ -29,6 +29,9 @@ pub(super) fn write_all(
         match parcel {
             Parcel::BeginTick { snapshot, group, is_keyframe } => {
                 let mut tick = writer.begin_tick()?;
+                if snapshot == start.next_snapshot {
+                    tick.end_former_boots(&start, snapshot)?;
+                }
                 if is_keyframe {
                     tick.begin_group(group, &start, snapshot)?;
                 } else {

@@ -6,6 +6,7 @@
 mod columns;
 mod error;
 mod file;
+mod former;
 mod migrate;
 mod reader;
 mod share;

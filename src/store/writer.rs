@@ -13,12 +13,13 @@ use super::columns::{
     int,
 };
 use super::file::{Content, open_for_recording};
+use super::former;
 use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
 use super::share::Shared;
 use crate::model::{
-    Capture, ClockChange, Clocks, EndReason, Exception, GroupId, HeldSample, NamespaceFacts,
-    NetnsId, NewSocket, Observation, SampleRow, Scope, ScopeId, Snapshot, SnapshotId, SocketEnd,
-    SocketId, SocketUpdate, StateChange,
+    Capture, ClockChange, Clocks, EndReason, Exception, FormerSocket, GroupId, HeldSample,
+    NamespaceFacts, NetnsId, NewSocket, Observation, SampleRow, Scope, ScopeId, Snapshot,
+    SnapshotId, SocketEnd, SocketId, SocketUpdate, StateChange,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -116,6 +117,25 @@ impl Writer {
     pub fn add_scope(&mut self, start: &Start, scope: &Scope) -> Result<ScopeId, StoreError> {
         add_scope(&self.connection, start.capture, scope)
             .map_err(|e| StoreError::sqlite(&self.path, "write to", e))
+    }
+
+    /// The sockets that captures before this one saw to their end, in the same boot and namespace:
+    /// those that still live go on under the same number.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn former_sockets(&self, start: &Start) -> Result<Vec<FormerSocket>, StoreError> {
+        former::sockets(&self.connection, start.netns)
+            .map_err(|e| StoreError::sqlite(&self.path, "read", e))
+    }
+
+    /// The last snapshot of an earlier capture that would have shown every socket of this scope.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn last_full_view(&self, scope: &Scope) -> Result<Option<SnapshotId>, StoreError> {
+        former::last_full_view(&self.connection, scope)
+            .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 
     /// Begins the transaction of one snapshot.
@@ -437,6 +457,14 @@ impl TickWriter<'_> {
         )
     }
 
+    /// Ends the sockets of earlier boots of this machine: none outlived them.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end_former_boots(&mut self, start: &Start, first: SnapshotId) -> Done {
+        former::end_former_boots(&self.transaction, start.capture, first).map_err(|e| self.error(e))
+    }
+
     /// Adds a socket.
     ///
     /// # Errors
@@ -612,15 +640,17 @@ impl TickWriter<'_> {
         let c = &end.counters;
         self.run(
             "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
-                 last_sample_snapshot_id, samples, state, rtt_us, rttvar_us, min_rtt_us, bytes_sent, bytes_retrans,
+                 last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us, bytes_sent, bytes_retrans,
                  bytes_acked, bytes_received, segs_out, segs_in, data_segs_out, data_segs_in,
                  total_retrans)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+                 ?19)",
             params![
                 end.socket.0,
                 end.last_snapshot.0,
                 end.closed_before.map(|s| s.0),
                 end.last_sample.0,
+                end.evidence.name(),
                 end.samples.sql(),
                 end.state.0,
                 c.rtt_us,

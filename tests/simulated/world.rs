@@ -98,6 +98,8 @@ impl FakeSocket {
             m[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
         }
         if is_mini {
+            let left_ms = u32::try_from(START_MONOTONIC / 1_000_000 + 600_000 - now_ms).unwrap();
+            m[52..56].copy_from_slice(&left_ms.to_ne_bytes());
             return m;
         }
         let mut info = vec![0; 280];
@@ -164,6 +166,8 @@ pub struct World {
     pub protocol: Protocol,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
+    pub boot_uuid: &'static str,
+    pub begins: Clocks,
     pub directory: tempfile::TempDir,
 }
 
@@ -176,6 +180,12 @@ impl Default for World {
             protocol: Protocol::Tcp,
             interval_ns: SECOND,
             max_new_sockets: 50_000,
+            boot_uuid: "00000000-0000-4000-8000-000000000001",
+            begins: Clocks {
+                utc_ns: START_UTC,
+                monotonic_ns: START_MONOTONIC,
+                boottime_ns: START_BOOTTIME,
+            },
             directory: tempfile::tempdir().unwrap(),
         }
     }
@@ -200,6 +210,15 @@ impl World {
         self
     }
 
+    /// After what was recorded and a gap a new script begins, for another capture.
+    pub fn goes_on_after(&mut self, gap_ns: i64) -> &mut Self {
+        let ticks = i64::try_from(self.dumps.len()).unwrap();
+        self.begins = later(self.begins, ticks * self.interval_ns + gap_ns);
+        self.dumps.clear();
+        self.jumps.clear();
+        self
+    }
+
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("world.db")
     }
@@ -215,11 +234,7 @@ impl World {
     /// Records the script as far as it goes.
     pub fn try_record(&self) -> (Result<Summary, RecordError>, Vec<Event>) {
         let mut events = Vec::new();
-        let clock = std::cell::Cell::new(Clocks {
-            utc_ns: START_UTC,
-            monotonic_ns: START_MONOTONIC,
-            boottime_ns: START_BOOTTIME,
-        });
+        let clock = std::cell::Cell::new(self.begins);
         let plan = Plan {
             dumps: vec![(Family::Inet, self.protocol)],
             states: self.states,
@@ -230,9 +245,9 @@ impl World {
         };
         let capture = Capture {
             host: HostFacts {
-                boot_uuid: "00000000-0000-4000-8000-000000000001".to_owned(),
+                boot_uuid: self.boot_uuid.to_owned(),
                 host_name: Some("world".to_owned()),
-                machine_id_hash: None,
+                machine_id_hash: Some("the machine".to_owned()),
                 kernel_release: None,
                 architecture: None,
             },
