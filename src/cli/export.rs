@@ -12,7 +12,7 @@ use super::Exit;
 use super::args::ExportArgs;
 use super::message::usage;
 use super::output::{anchor, asks_for_help, explain_empty, print_columns, selection, stdout};
-use crate::query::{Question, Recording, Selection};
+use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
 use crate::render::{Format, Options, exporter};
 
@@ -46,13 +46,18 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             &progress,
         )?,
         Some(path) => {
-            let partial = PartialFile::create(path)?;
-            let writer = Box::new(BufWriter::new(partial.file()?));
+            let output = Output::create(path)?;
+            let writer = Box::new(BufWriter::new(output.file()?));
             let count = write(
                 &recording, question, &selection, &columns, format, &options, writer, &progress,
             )
-            .with_context(|| format!("could not write `{}`", path.display()))?;
-            partial.finish()?;
+            .map_err(|e| match e {
+                QueryError::Output(e) => {
+                    anyhow::Error::new(e).context(format!("could not write `{}`", path.display()))
+                }
+                other => other.into(),
+            })?;
+            output.finish()?;
             count
         }
     };
@@ -73,7 +78,7 @@ fn write(
     options: &Options,
     writer: Box<dyn Write + '_>,
     progress: &ProgressBar,
-) -> anyhow::Result<u64> {
+) -> Result<u64, QueryError> {
     let mut out = exporter(format, options, writer);
     out.begin(columns)?;
     let mut written: u64 = 0;
@@ -128,31 +133,29 @@ fn progress_bar(expected: Option<u64>) -> ProgressBar {
     }
 }
 
-/// A file that gets its name only when it is whole.
-struct PartialFile {
+/// A file that gets its name only when it is whole. What is no file (a pipe, a device) is written
+/// to as it is: to replace it would be to break it.
+struct Output {
     path: PathBuf,
-    partial: PathBuf,
+    /// The name until then, `None` once it is over or where there is nothing to replace.
+    partial: Option<PathBuf>,
     file: File,
-    is_finished: bool,
 }
 
-impl PartialFile {
+impl Output {
     fn create(path: &Path) -> anyhow::Result<Self> {
         let context = || format!("could not create `{}`", path.display());
         if path.is_dir() {
             return Err(usage(format!("`{}` is a directory", path.display()), Some("name a file")));
         }
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(format!(".{}.partial", std::process::id()));
-        let partial = PathBuf::from(partial);
-        // It shows who talked to whom: for its owner only.
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&partial)
-            .with_context(context)?;
-        Ok(Self { path: path.to_owned(), partial, file, is_finished: false })
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            let file = OpenOptions::new().write(true).open(path).with_context(context)?;
+            return Ok(Self { path: path.to_owned(), partial: None, file });
+        }
+        // What a link leads to is replaced, not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let (partial, file) = partial_file(&path).with_context(context)?;
+        Ok(Self { path, partial: Some(partial), file })
     }
 
     fn file(&self) -> anyhow::Result<File> {
@@ -161,18 +164,36 @@ impl PartialFile {
 
     fn finish(mut self) -> anyhow::Result<()> {
         let context = || format!("could not write `{}`", self.path.display());
-        self.file.sync_all().with_context(context)?;
-        fs::rename(&self.partial, &self.path).with_context(context)?;
-        self.is_finished = true;
+        if let Some(partial) = &self.partial {
+            self.file.sync_all().with_context(context)?;
+            fs::rename(partial, &self.path).with_context(context)?;
+            self.partial = None;
+        }
         Ok(())
     }
 }
 
-impl Drop for PartialFile {
+impl Drop for Output {
     fn drop(&mut self) {
-        if !self.is_finished {
+        if let Some(partial) = &self.partial {
             // Already on the way out with an error; what stays is named as partial.
-            let _ = fs::remove_file(&self.partial);
+            let _ = fs::remove_file(partial);
+        }
+    }
+}
+
+/// A new file beside the one that it will become. A killed export leaves its own behind, and in a
+/// container the next one may well have the same process id.
+fn partial_file(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut attempt: u32 = 0;
+    loop {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(format!(".{}-{attempt}.partial", std::process::id()));
+        let partial = PathBuf::from(partial);
+        // It shows who talked to whom: for its owner only.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1_000 => attempt += 1,
+            result => return result.map(|file| (partial, file)),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Exit;
 use super::args::InfoArgs;
 use super::message::usage;
 use super::output::{stdout, zone};
-use crate::query::{Question, Recording, Selection};
+use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::{duration, time};
 use crate::render::{Format, Options, exporter};
 
@@ -43,7 +43,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn text(recording: &Recording, args: &InfoArgs) -> anyhow::Result<()> {
+fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
     let zone = zone(args.utc);
     let mut out = stdout();
     let state = if recording.is_being_recorded() { " (being recorded)" } else { "" };
@@ -86,7 +86,7 @@ fn text(recording: &Recording, args: &InfoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn json(recording: &Recording) -> anyhow::Result<()> {
+fn json(recording: &Recording) -> Result<(), QueryError> {
     let selection = Selection::default();
     let mut out = stdout();
     let span = recording.span()?;

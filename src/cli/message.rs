@@ -27,7 +27,12 @@ pub(super) fn report(error: &anyhow::Error) -> Exit {
         return Exit::Fine; // whoever reads has seen enough
     }
     let mut text = format!("error: {error}");
-    for cause in error.chain().skip(1) {
+    let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    // SQLite's messages come twice, the second time behind their number.
+    causes.dedup_by(|next, cause| {
+        next.ends_with(cause.as_str()).then(|| *cause = next.clone()).is_some()
+    });
+    for cause in causes {
         text.push_str(&format!("\n  caused by: {cause}"));
     }
     if let Some(hint) = hint_for(error) {

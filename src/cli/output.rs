@@ -9,7 +9,7 @@ use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{States, TcpState};
-use crate::query::{Recording, Selection, SocketFilter};
+use crate::query::{QueryError, Recording, Selection, SocketFilter};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -139,7 +139,7 @@ pub(super) fn explain_empty(
 }
 
 /// Answers `--columns help`.
-pub(super) fn print_columns(columns: &[crate::model::Column]) -> anyhow::Result<()> {
+pub(super) fn print_columns(columns: &[crate::model::Column]) -> Result<(), QueryError> {
     let width = columns.iter().map(|c| c.name.len()).max().unwrap_or(0);
     let mut out = stdout();
     for column in columns {

@@ -9,7 +9,7 @@ use super::output::{
     stdout,
 };
 use crate::model::Column;
-use crate::query::{Question, Recording, Selection};
+use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::{duration, time};
 use crate::render::{Exporter, Format, SocketTable, exporter};
 
@@ -98,7 +98,7 @@ fn stream(
     selection: &Selection,
     columns: &[Column],
     out: &mut dyn Exporter,
-) -> anyhow::Result<u64> {
+) -> Result<u64, QueryError> {
     out.begin(columns)?;
     let count = recording.answer(question, selection, |row| Ok(out.row(row)?))?;
     out.finish()?;
@@ -123,7 +123,16 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let format = common.output.format.unwrap_or(Format::Table);
     let options = options(common);
     let zone = options.zone;
-    let Some(snapshot_id) = recording.snapshot_at(asked_ns)? else {
+    let as_ss = format == Format::Table && common.output.columns.is_empty();
+    let columns = default_columns(format, &common.output.columns, &[]);
+    let selection = selection(&common.select, &columns, anchor)?;
+    let found = recording.snapshot_at(asked_ns)?;
+    let snapshot_id = found.unwrap_or(0); // of which nothing is known
+    let question = Question::At { snapshot_id };
+    let columns = recording.columns(question, &selection)?;
+    let mut exit = Exit::Fine;
+    if found.is_none() {
+        exit = Exit::Gaps;
         match recording.span()? {
             Some(span) => warn(&format!(
                 "nothing had been recorded by {}: the first snapshot was at {}",
@@ -132,10 +141,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             )),
             None => note("the recording holds no snapshot yet"),
         }
-        return Ok(Exit::Gaps);
-    };
-    let question = Question::At { snapshot_id };
-    let mut exit = Exit::Fine;
+    }
     if let Some(ended_ns) = recording.ended_at(snapshot_id)? {
         note(&format!("snapshot {snapshot_id}, ended at {}", time(ended_ns, zone)));
         let age_ns = asked_ns - ended_ns;
@@ -153,17 +159,13 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
         warn(&text);
         exit = Exit::Gaps;
     }
-    let as_ss = format == Format::Table && common.output.columns.is_empty();
-    let columns = default_columns(format, &common.output.columns, &[]);
-    let selection = selection(&common.select, &columns, anchor)?;
-    let columns = recording.columns(question, &selection)?;
     let mut out: Box<dyn Exporter> = if as_ss {
         Box::new(SocketTable::new(stdout(), info))
     } else {
         exporter(format, &options, stdout())
     };
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
-    if count == 0 {
+    if count == 0 && found.is_some() {
         explain_empty(&recording, &selection, zone)?;
     }
     Ok(exit)

@@ -17,13 +17,15 @@ use super::Exit;
 use super::args::RecordArgs;
 use super::message::{note, say, usage, warn};
 use super::output::no_states;
-use crate::kernel::{DiagSocket, SystemClock, has_net_admin, host_facts, own_namespace};
+use crate::kernel::{
+    DiagSocket, SystemClock, has_net_admin, host_facts, is_ignored, own_namespace,
+};
 use crate::model::{Capture, EndReason, Family, Protocol, States};
 use crate::record::{
     Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
 };
 use crate::render::human::{bytes, duration};
-use crate::store::Writer;
+use crate::store::{Writer, has_log};
 
 /// What a capture was asked to do, as it stands in the recording.
 #[derive(Serialize)]
@@ -56,15 +58,16 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let writer = Writer::open(&args.output)?;
     let (stop, stopped) = bounded(4);
     // From here on a signal ends the recording, and a second one the process: should the disk hang,
-    // the file holds every snapshot that was committed.
+    // the file holds every snapshot that was committed. One that was to be ignored stays ignored.
+    let mut taken = vec![SIGINT, SIGTERM, SIGHUP];
+    taken.retain(|&signal| !is_ignored(signal));
     let is_ending = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for &signal in taken.iter().filter(|&&signal| signal != SIGHUP) {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&is_ending))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&is_ending)))
             .context("could not take over signals")?;
     }
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("could not take over signals")?;
+    let mut signals = Signals::new(taken).context("could not take over signals")?;
     let signals_handle = signals.handle();
     let on_signal = stop.clone();
     thread::spawn(move || {
@@ -176,6 +179,13 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
             "{} of the ticks every {} were missed: dumping or the disk took too long",
             progress.missed_ticks,
             duration(plan.interval_ns)
+        ));
+    }
+    if has_log(&args.output) {
+        let file = args.output.display();
+        warn(&format!(
+            "a reader kept `{file}-wal` from being folded in: until the last reader has ended, \
+             copy it along with `{file}`"
         ));
     }
     if !args.quiet {

@@ -55,11 +55,19 @@ pub fn own_namespace(socket: &DiagSocket) -> NamespaceFacts {
 /// Whether this process has CAP_NET_ADMIN, without which the kernel does not tell SO_MARK.
 pub fn has_net_admin() -> bool {
     const CAP_NET_ADMIN: u32 = 12;
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        })
-        .is_some_and(|effective| effective & (1 << CAP_NET_ADMIN) != 0)
+    own_mask("CapEff:").is_some_and(|effective| effective & (1 << CAP_NET_ADMIN) != 0)
+}
+
+/// Whether whoever started this process had it ignore a signal, as `nohup` does with SIGHUP and
+/// shells without job control do with SIGINT for what they put into the background.
+pub fn is_ignored(signal: i32) -> bool {
+    let bit = u32::try_from(signal - 1).ok().and_then(|shift| 1u64.checked_shl(shift));
+    own_mask("SigIgn:").zip(bit).is_some_and(|(ignored, bit)| ignored & bit != 0)
+}
+
+/// A line of `/proc/self/status` that holds a mask of bits.
+fn own_mask(name: &str) -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(line.trim(), 16).ok()
 }

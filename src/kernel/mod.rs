@@ -6,4 +6,4 @@ mod host;
 
 pub use clock::SystemClock;
 pub use diag::{DiagError, DiagSocket, DumpEnd};
-pub use host::{has_net_admin, host_facts, own_namespace};
+pub use host::{has_net_admin, host_facts, is_ignored, own_namespace};

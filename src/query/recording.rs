@@ -5,7 +5,7 @@ use std::path::Path;
 use super::columns::column_of_sql;
 use super::selection::{OwnedValue, Selection};
 use crate::model::{Column, Value};
-use crate::store::{Reader, StoreError, is_being_recorded};
+use crate::store::{Reader, StoreError};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +78,9 @@ impl Recording {
         Ok(Self { reader: Reader::open(path)? })
     }
 
-    /// Whether a recorder writes to it right now.
+    /// Whether a recorder wrote to it when it was opened.
     pub fn is_being_recorded(&self) -> bool {
-        is_being_recorded(self.reader.path())
+        self.reader.is_being_recorded()
     }
 
     /// The columns of an answer, as selected.

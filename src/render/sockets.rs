@@ -196,8 +196,8 @@ impl Exporter for SocketTable<'_> {
         check_length(self.names.len(), values.len())?;
         let row = Row { names: &self.names, values };
         let cells = [
-            row.text("protocol").to_owned(),
-            row.text("state").to_owned(),
+            visible(row.text("protocol")).to_string(),
+            visible(row.text("state")).to_string(),
             row.queue("rqueue_bytes", "backlog"),
             row.queue("wqueue_bytes", "backlog_limit"),
             row.endpoint("local_address", "local_port"),

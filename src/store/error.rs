@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ffi::ErrorCode;
+use rusqlite::ffi::{self, ErrorCode};
 
 /// Why a recording cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -103,13 +103,16 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn sqlite(path: &Path, doing: &'static str, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        if source.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
+            return Self::Full { path }; // no room for the -shm file
+        }
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, source }
             }
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source },
-            _ => Self::Sqlite { doing, path, source },
+            _ => Self::Sqlite { doing, path, source: without_query(source) },
         }
     }
 
@@ -153,7 +156,33 @@ impl StoreError {
             Self::ReadOnly { .. } => {
                 "check the permissions of the file, its directory and its file system".to_owned()
             }
+            Self::Sqlite { path, source, .. }
+                if source.sqlite_error_code() == Some(ErrorCode::CannotOpen) =>
+            {
+                let file = path.display();
+                format!(
+                    "its log `{file}-wal` cannot be used here; copy both files to a directory that \
+                     you may write to"
+                )
+            }
+            Self::Sqlite { source, .. }
+                if source.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) =>
+            {
+                "what was recorded before is kept; a quota, a limit of file sizes (`ulimit -f`) or \
+                 a failing disk may be the cause"
+                    .to_owned()
+            }
             Self::Open { .. } | Self::Sqlite { .. } => return None,
         })
+    }
+}
+
+/// The text of a query says nothing to who did not write it.
+fn without_query(error: rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqlInputError { error, msg, .. } => {
+            rusqlite::Error::SqliteFailure(error, Some(msg))
+        }
+        other => other,
     }
 }

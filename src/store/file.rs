@@ -3,7 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -16,9 +18,14 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const USER_VERSION_OFFSET: usize = 60;
 const APPLICATION_ID_OFFSET: usize = 68;
 
+/// A look at whether someone records ([`is_being_recorded`]) holds the lock for microseconds, a
+/// recorder for good: who still finds it taken after so many tries has met a recorder.
+const LOCK_TRIES: usize = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// What a file turned out to be, without having been touched.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Content {
+enum Content {
     /// Nothing yet.
     Empty,
     /// A recording of a version known here.
@@ -28,9 +35,10 @@ pub(super) enum Content {
 /// Opens or creates the file for recording, and keeps every other recorder out as long as the
 /// handle lives. It must outlive SQLite's connection: closing any descriptor of a file drops the
 /// POSIX locks that the process has on it.
-pub(super) fn open_for_recording(path: &Path) -> Result<(File, Content), StoreError> {
+pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty());
-    if let Some(directory) = directory.filter(|d| !d.exists()) {
+    // One that may not be looked into is not missing.
+    if let Some(directory) = directory.filter(|d| matches!(d.try_exists(), Ok(false))) {
         let (path, directory) = (path.to_owned(), directory.to_owned());
         return Err(StoreError::DirectoryMissing { path, directory });
     }
@@ -43,37 +51,86 @@ pub(super) fn open_for_recording(path: &Path) -> Result<(File, Content), StoreEr
         .mode(0o600)
         .open(path)
         .map_err(|e| open_error(path, e))?;
-    let content = content(path, &file)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok((file, content)),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(StoreError::AlreadyRecording { path: path.to_owned() })
+    content(path, &file)?;
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
+            Err(e) => return Err(open_error(path, e.into())),
         }
-        Err(e) => Err(open_error(path, e.into())),
     }
+    Err(StoreError::AlreadyRecording { path: path.to_owned() })
 }
 
-/// Checks that the file is a recording that can be read here.
-pub(super) fn check_for_reading(path: &Path) -> Result<(), StoreError> {
-    let file = File::open(path).map_err(|e| open_error(path, e))?;
+/// Keeps recorders out of a recording, unless one is there already or the file may not be written.
+pub(super) fn lock_if_idle(path: &Path) -> Option<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
+/// Checks that the file is a recording that can be read here; tells whether one records to it.
+pub(super) fn check_for_reading(path: &Path) -> Result<bool, StoreError> {
+    let file = open_to_look(path).map_err(|e| open_error(path, e))?;
     match content(path, &file)? {
-        Content::Recording => Ok(()),
+        Content::Recording => Ok(is_locked(&file)),
         Content::Empty => {
             Err(StoreError::NotARecording { path: path.to_owned(), why: "it is empty" })
         }
     }
 }
 
-/// Whether a recorder holds this file right now.
+/// Whether a recorder holds this file right now. Not to be asked by who has it open in SQLite: see
+/// [`open_for_recording`].
 pub fn is_being_recorded(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| {
-        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
-    })
+    open_to_look(path).is_ok_and(|file| is_locked(&file))
+}
+
+fn is_locked(file: &File) -> bool {
+    flock(file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
+/// A named pipe would otherwise wait for someone to write to it.
+fn open_to_look(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// SQLite's write-ahead log of a recording.
+pub(super) fn log_path(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    PathBuf::from(log)
+}
+
+/// Whether a part of what was recorded stands in the log beside the file, `FILE-wal`. After a
+/// clean end it does only while a reader keeps it there.
+pub fn has_log(path: &Path) -> bool {
+    log_path(path).metadata().is_ok_and(|m| m.len() > 0)
+}
+
+/// The URI by which SQLite opens this very file: as a bare name it would take `:memory:` and
+/// `file:…` for something else.
+pub(super) fn file_uri(path: &Path) -> String {
+    use std::fmt::Write;
+    use std::os::unix::ffi::OsStrExt;
+    let mut uri = String::from(if path.is_absolute() { "file://" } else { "file:./" });
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(uri, "%{byte:02X}");
+        }
+    }
+    uri
 }
 
 fn content(path: &Path, file: &File) -> Result<Content, StoreError> {
     let metadata = file.metadata().map_err(|e| open_error(path, e))?;
     let refuse = |why| Err(StoreError::NotARecording { path: path.to_owned(), why });
+    if metadata.is_dir() {
+        return refuse("it is a directory");
+    }
     if !metadata.is_file() {
         return refuse("it is no regular file");
     }

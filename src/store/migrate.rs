@@ -11,13 +11,23 @@ const STEPS: &[&str] = &[include_str!("../../migrations/0001_recording.sql")];
 /// `PRAGMA user_version` of recordings written here.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
 
-/// Brings a recording, or an empty file, to the latest version. All steps or none.
+/// Brings a recording, or an empty file, to the latest version. All steps or none: a file that was
+/// begun and left without its mark would be taken for that of another application ever after.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let version = user_version(connection)?;
     if version >= SCHEMA_VERSION {
         return Ok(());
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |r| r.get(0))?;
+    let transaction = if pages == 0 {
+        connection.pragma_update(None, "page_size", 4096)?;
+        // To be set before the first page is made, which IMMEDIATE would do.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        transaction.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        transaction
+    } else {
+        connection.transaction_with_behavior(TransactionBehavior::Immediate)?
+    };
     for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
         transaction.execute_batch(step)?;
     }

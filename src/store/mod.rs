@@ -13,7 +13,7 @@ mod share;
 mod writer;
 
 pub use error::StoreError;
-pub use file::is_being_recorded;
+pub use file::{has_log, is_being_recorded};
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use reader::{Parameter, Reader};
 pub use writer::{Start, TickWriter, Writer};

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::StoreError;
-use super::file::check_for_reading;
+use super::file::{check_for_reading, file_uri, has_log};
 use super::migrate::{SCHEMA_VERSION, missing_object, user_version};
+use super::writer::fold_left_log;
 use crate::model::Value;
 
 /// A named parameter of a query (`:from_ns`).
@@ -18,6 +19,19 @@ pub type Parameter<'a> = (&'a str, Value<'a>);
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    is_being_recorded: bool,
+    /// Dropped after the connection.
+    _log: KeptLog,
+}
+
+/// The log that a recorder could not fold in at its end, because this reader held it.
+struct KeptLog(PathBuf);
+
+impl Drop for KeptLog {
+    fn drop(&mut self) {
+        // Who may not write, or is not the last reader, leaves it to the next.
+        let _ = fold_left_log(&self.0);
+    }
 }
 
 impl Reader {
@@ -26,15 +40,20 @@ impl Reader {
     /// # Errors
     /// When there is none, it is something else, newer, incomplete or damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        check_for_reading(path)?;
+        let is_being_recorded = check_for_reading(path)?;
         let error = |e| StoreError::sqlite(path, "open", e);
-        let connection = open_connection(path).map_err(error)?;
+        let connection = open_connection(path, is_being_recorded).map_err(error)?;
         // A recording may come from anyone: nothing in its schema may run functions of ours, and
         // nothing may bend the file itself.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(error)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(error)?;
         // The header was checked, but a newer version may still stand in the write-ahead log.
         let found = user_version(&connection).map_err(error)?;
+        if found == 0 {
+            // Its making was cut short and has just been taken back.
+            let (path, why) = (path.to_owned(), "it is empty");
+            return Err(StoreError::NotARecording { path, why });
+        }
         if found != SCHEMA_VERSION {
             let (path, supported) = (path.to_owned(), SCHEMA_VERSION);
             return Err(StoreError::Newer { path, found, supported });
@@ -43,7 +62,13 @@ impl Reader {
             let (path, name) = (path.to_owned(), name.to_owned());
             return Err(StoreError::Incomplete { path, name });
         }
-        Ok(Self { connection, path: path.to_owned() })
+        let (path, _log) = (path.to_owned(), KeptLog(path.to_owned()));
+        Ok(Self { connection, path, is_being_recorded, _log })
+    }
+
+    /// Whether a recorder wrote to it when it was opened.
+    pub fn is_being_recorded(&self) -> bool {
+        self.is_being_recorded
     }
 
     /// The file.
@@ -128,7 +153,7 @@ impl Reader {
     }
 }
 
-fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
+fn open_connection(path: &Path, is_being_recorded: bool) -> rusqlite::Result<Connection> {
     let open = |uri: &str, flags| -> rusqlite::Result<Connection> {
         let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(uri, flags)?;
@@ -139,33 +164,25 @@ fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
     };
     let uri = file_uri(path);
     match open(&uri, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // A transaction that a crash cut short is to be taken back, which takes writing.
+        Err(e) if is_cut_short(&e) => open(&uri, OpenFlags::SQLITE_OPEN_READ_WRITE),
         // A recording that was not ended cleanly wants its -shm file, which a read-only directory
-        // does not take. Without a log there is nothing to miss.
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(path) => {
+        // or a full disk does not take. Without a log there is nothing to miss.
+        Err(e) if is_refused_a_file(&e) && !has_log(path) && !is_being_recorded => {
             open(&format!("{uri}?immutable=1"), OpenFlags::SQLITE_OPEN_READ_ONLY)
         }
         result => result,
     }
 }
 
-fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    Path::new(&log).metadata().is_ok_and(|m| m.len() > 0)
+fn is_refused_a_file(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|e| {
+        e.code == ErrorCode::CannotOpen
+            || e.extended_code == ffi::SQLITE_READONLY_DIRECTORY
+            || e.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+    })
 }
 
-/// Characters that mean something in a URI are written as bytes.
-fn file_uri(path: &Path) -> String {
-    use std::fmt::Write;
-    use std::os::unix::ffi::OsStrExt;
-    let mut uri = String::from(if path.is_absolute() { "file://" } else { "file:" });
-    for &byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(uri, "%{byte:02X}");
-        }
-    }
-    uri
+fn is_cut_short(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_READONLY_ROLLBACK)
 }

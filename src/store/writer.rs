@@ -4,15 +4,18 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::params;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{
+    CachedStatement, Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+};
 
 use super::StoreError;
 use super::columns::{
     CONDITIONS, SAMPLE_TIMES, SAMPLES, SETTING_BYTES, SETTING_TEXTS, SETTINGS, Source, SqlInteger,
     int,
 };
-use super::file::{Content, open_for_recording};
+use super::file::{file_uri, lock_if_idle, log_path, open_for_recording};
 use super::former;
 use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
 use super::share::Shared;
@@ -26,6 +29,8 @@ use crate::model::{
 const STATEMENTS: usize = 64;
 /// Page cache of the writer, in KiB.
 const CACHE_KIB: i64 = 8 * 1024;
+/// So long the end of a capture waits for readers to let go of the log.
+const READERS_WAITED_FOR: Duration = Duration::from_millis(500);
 
 /// A recording opened for recording; keeps other recorders out as long as it lives.
 pub struct Writer {
@@ -62,16 +67,10 @@ impl Writer {
     /// When the file is something else, newer, damaged, in use by another recorder, or cannot be
     /// written. It is then left as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let (lock, content) = open_for_recording(path)?;
+        let lock = open_for_recording(path)?;
         let error = |e| StoreError::sqlite(path, "open", e);
-        let mut connection = Connection::open(path).map_err(error)?;
-        connection.busy_timeout(Duration::from_secs(10)).map_err(error)?;
+        let mut connection = open_connection(path, Duration::from_secs(10)).map_err(error)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        if content == Content::Empty {
-            // Both must be set before the first table is made.
-            connection.pragma_update(None, "page_size", 4096).map_err(error)?;
-            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(error)?;
-        }
         let found = user_version(&connection).map_err(error)?;
         if found > SCHEMA_VERSION {
             let (path, supported) = (path.to_owned(), SCHEMA_VERSION);
@@ -82,6 +81,7 @@ impl Writer {
             let (path, name) = (path.to_owned(), name.to_owned());
             return Err(StoreError::Incomplete { path, name });
         }
+        fold_log_on_close(&connection, true).map_err(error)?;
         // Readers and the recorder do not wait for each other; a power cut may cost the last
         // snapshots, never the file.
         connection.pragma_update(None, "journal_mode", "WAL").map_err(error)?;
@@ -186,28 +186,60 @@ impl Writer {
                 params![start.capture, at.utc_ns, at.monotonic_ns, at.boottime_ns, reason.name()],
             )?;
             transaction.commit()?;
-            fold_log(&self.connection)
+            fold_log(&self.connection, READERS_WAITED_FOR)
         };
         end().map_err(|e| StoreError::sqlite(&self.path, "write to", e))
     }
 
     /// Bytes of the recording with its log.
     pub fn file_bytes(&self) -> u64 {
-        let mut log = self.path.as_os_str().to_owned();
-        log.push("-wal");
         let len = |path: &Path| path.metadata().map_or(0, |m| m.len());
-        len(&self.path) + len(Path::new(&log))
+        len(&self.path) + len(&log_path(&self.path))
     }
 }
 
+/// The file is there already: SQLite is not to make one. Nor is it to fold a log into a file that
+/// may turn out not to be ours.
+fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file_uri(path), flags)?;
+    connection.busy_timeout(timeout)?;
+    fold_log_on_close(&connection, false)?;
+    Ok(connection)
+}
+
+fn fold_log_on_close(connection: &Connection, fold: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !fold)?;
+    Ok(())
+}
+
 /// With readers at it the log stays; SQLite says so by a row or by "busy", and both are fine.
-fn fold_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_millis(500))?;
+fn fold_log(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(timeout)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     match connection.pragma_update(None, "journal_mode", "DELETE") {
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
         result => result,
     }
+}
+
+/// Makes a recording one file whose recorder ended cleanly while a reader held the log. What a
+/// crash left stays as it is, for the next recorder.
+pub(super) fn fold_left_log(path: &Path) -> rusqlite::Result<()> {
+    if !log_path(path).exists() {
+        return Ok(());
+    }
+    let Some(lock) = lock_if_idle(path) else { return Ok(()) };
+    let connection = open_connection(path, Duration::ZERO)?;
+    let is_ended = "SELECT NOT EXISTS (SELECT 1 FROM captures WHERE ended_at_ns IS NULL)";
+    if connection.query_row(is_ended, [], |row| row.get(0))? {
+        fold_log(&connection, Duration::ZERO)?;
+    }
+    drop(connection);
+    drop(lock); // after the connection, see `open_for_recording`
+    Ok(())
 }
 
 fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Result<Start> {
