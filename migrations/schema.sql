@@ -74,6 +74,7 @@ CREATE TABLE captures (
     ended_monotonic_ns    INTEGER,
     ended_boottime_ns     INTEGER,
     end_reason            TEXT,
+    missed_ticks          INTEGER,
     CHECK ((ended_at_ns IS NULL) = (end_reason IS NULL))
 ) STRICT;
 
@@ -113,7 +114,8 @@ CREATE TABLE snapshots (
     started_boottime_ns   INTEGER,
     ended_boottime_ns     INTEGER,
     missed_ticks          INTEGER NOT NULL,
-    sockets_seen          INTEGER NOT NULL
+    sockets_seen          INTEGER NOT NULL,
+    samples               INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX snapshots_by_end ON snapshots (ended_at_ns);
 
@@ -375,6 +377,18 @@ WHERE NOT EXISTS (
     WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = cs.scope_id
         AND x.kind <> 'sockets_not_stored'
 );
+
+-- The snapshots that ended earlier, by UTC, than the one before them: after a step of the clock,
+-- within a capture or between two.
+
+CREATE VIEW utc_steps_back AS
+SELECT snapshot_id FROM clock_changes WHERE kind = 'step' AND delta_ns < 0
+UNION
+SELECT n.snapshot_id
+FROM (SELECT min(first_snapshot_id) AS snapshot_id FROM groups GROUP BY capture_id) AS f
+JOIN snapshots AS n ON n.snapshot_id = f.snapshot_id
+JOIN snapshots AS p ON p.snapshot_id = f.snapshot_id - 1
+WHERE n.ended_at_ns < p.ended_at_ns;
 
 -- One row a sample, everything by name.
 

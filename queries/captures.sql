@@ -1,7 +1,7 @@
 -- Each run of the recorder: where, when, what it looked at, how it ended.
 --
 -- Parameters: none.
--- Order: as recorded. Index: primary keys.
+-- Order: as recorded. Index: primary keys; one scan of snapshots.
 SELECT
     c.capture_id,
     c.uuid,
@@ -15,10 +15,10 @@ SELECT
     c.started_at_ns AS started_at_ns,
     c.ended_at_ns AS ended_at_ns,
     c.end_reason,
-    (SELECT count(*) FROM snapshots AS n WHERE n.capture_id = c.capture_id) AS snapshots,
-    (SELECT sum(n.missed_ticks) FROM snapshots AS n WHERE n.capture_id = c.capture_id)
-        AS missed_ticks,
-    (SELECT group_concat(p.name || '/' || f.name, ' ')
+    coalesce(n.snapshots, 0) AS snapshots,
+    coalesce(c.missed_ticks, n.missed_ticks) AS missed_ticks,
+    (SELECT group_concat(p.name || '/' || f.name ||
+            CASE WHEN sc.states = 4294967295 THEN '' ELSE printf(' (states 0x%x)', sc.states) END, ' ')
      FROM capture_scopes AS cs
      JOIN scopes AS sc ON sc.scope_id = cs.scope_id
      JOIN protocols AS p ON p.protocol = sc.protocol
@@ -27,4 +27,8 @@ SELECT
     c.options AS capture_options
 FROM captures AS c
 JOIN boots AS b ON b.boot_id = c.boot_id
+LEFT JOIN (
+    SELECT capture_id, count(*) AS snapshots, sum(missed_ticks) AS missed_ticks
+    FROM snapshots GROUP BY capture_id
+) AS n ON n.capture_id = c.capture_id
 ORDER BY c.capture_id

@@ -13,7 +13,7 @@ SELECT
     n.is_keyframe,
     n.missed_ticks,
     n.sockets_seen,
-    (SELECT count(*) FROM samples AS s WHERE s.snapshot_id = n.snapshot_id) AS samples,
+    n.samples,
     (SELECT group_concat(DISTINCT x.kind) FROM exceptions AS x
      WHERE x.snapshot_id = n.snapshot_id) AS exceptions,
     (SELECT delta_ns FROM clock_changes AS c

@@ -6,9 +6,11 @@ SELECT
     coalesce(o.tbl_name, d.name) AS table_name,
     sum(d.pgsize) AS file_bytes,
     sum(d.payload) AS payload_bytes,
-    sum(d.ncell) FILTER (WHERE o.type = 'table' OR o.name IS NULL) AS cells
+    -- Inner pages of a table with row ids hold no rows, those of a table without them do.
+    sum(d.ncell) FILTER (
+        WHERE o.type = 'table' AND (d.pagetype = 'leaf' OR o.sql LIKE '%WITHOUT ROWID%')
+    ) AS rows
 FROM dbstat AS d
 LEFT JOIN sqlite_schema AS o ON o.name = d.name
-WHERE d.aggregate = 1
 GROUP BY table_name
 ORDER BY file_bytes DESC, table_name

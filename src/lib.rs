@@ -17,6 +17,9 @@
     reason = "only `cli` writes to the terminal, through io::Write, so that a closed pipe is a value"
 )]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("sockrec asks the Linux kernel (sock_diag): it can be built and run on Linux only");
+
 pub mod cli;
 pub mod kernel;
 pub mod model;

@@ -190,7 +190,7 @@ fn recording(directory: &Path) -> Recording {
     };
     let mut writer = Writer::open(&path).unwrap();
     let start = writer.begin_capture(&capture).unwrap();
-    writer.end_capture(&start, EndReason::Count, clocks).unwrap();
+    writer.end_capture(&start, EndReason::Count, clocks, 0).unwrap();
     Recording::open(&path).unwrap()
 }
 
@@ -236,7 +236,7 @@ fn generated(recording: &Recording) -> String {
         ("`export sockets`", Question::Sockets),
         ("`query snapshots`, `export snapshots`", Question::Snapshots),
         ("`info`: captures", Question::Captures),
-        ("`info`: exceptions", Question::Exceptions),
+        ("`info`: gaps", Question::Gaps),
         ("`info`: tables", Question::Tables),
     ];
     let mut text = String::from("\n### By answer\n");

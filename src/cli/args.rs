@@ -46,7 +46,7 @@ pub(super) struct RecordArgs {
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
     pub(super) output: PathBuf,
     /// Time between snapshots
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, default_value = "1s", value_parser = parse_interval)]
     pub(super) interval: i64,
     /// Stop after so long
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
@@ -130,7 +130,7 @@ pub(super) struct SelectArgs {
     #[arg(long, value_name = "TIME")]
     pub(super) to: Option<String>,
     /// At most so many rows
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(super) limit: Option<u64>,
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
@@ -186,7 +186,7 @@ pub(super) struct ExportArgs {
     /// csv, json or jsonl
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
-    /// Columns in the order wanted; `help` lists them
+    /// Columns in the order wanted; `help` lists them, `all` is every one
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(super) columns: Vec<String>,
     /// Times as rfc3339 (UTC) or unix-ns

@@ -2,16 +2,21 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::Exit;
 use super::args::ExportArgs;
 use super::message::usage;
-use super::output::{anchor, asks_for_help, explain_empty, print_columns, selection, stdout};
+use super::output::{
+    anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
+};
 use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
 use crate::render::{Format, Options, exporter};
@@ -29,7 +34,8 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Fine);
     }
     let format = chosen_format(&args)?;
-    let selection = selection(&args.select, &args.columns, anchor(&recording)?)?;
+    let chosen = default_columns(format, &args.columns, &[]);
+    let selection = selection(question, &args.select, &chosen, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
     let progress = progress_bar(recording.expected_rows(question)?);
@@ -46,6 +52,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             &progress,
         )?,
         Some(path) => {
+            refuse_the_recording(path, &args.file)?;
             let output = Output::create(path)?;
             let writer = Box::new(BufWriter::new(output.file()?));
             let count = write(
@@ -79,12 +86,21 @@ fn write(
     writer: Box<dyn Write + '_>,
     progress: &ProgressBar,
 ) -> Result<u64, QueryError> {
+    // So that the part of a file goes with Ctrl-C.
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&is_interrupted))?;
+    }
     let mut out = exporter(format, options, writer);
     out.begin(columns)?;
     let mut written: u64 = 0;
     let count = recording.answer(question, selection, |row| {
         out.row(row)?;
         written += 1;
+        if is_interrupted.load(Ordering::Relaxed) {
+            let stopped = io::Error::new(io::ErrorKind::Interrupted, "stopped by a signal");
+            return Err(QueryError::Output(stopped));
+        }
         if written.is_multiple_of(4_096) {
             progress.set_position(written);
         }
@@ -92,6 +108,22 @@ fn write(
     })?;
     out.finish()?;
     Ok(count)
+}
+
+/// Whatever way it is named: the recording and its log are not to be written over.
+fn refuse_the_recording(path: &Path, recording: &Path) -> anyhow::Result<()> {
+    let Ok(target) = fs::metadata(path) else { return Ok(()) };
+    for ending in ["", "-wal", "-shm"] {
+        let mut file = recording.as_os_str().to_owned();
+        file.push(ending);
+        let is_same = fs::metadata(Path::new(&file))
+            .is_ok_and(|file| (file.dev(), file.ino()) == (target.dev(), target.ino()));
+        if is_same {
+            let text = format!("`{}` is the recording itself", path.display());
+            return Err(usage(text, Some("export to another file")));
+        }
+    }
+    Ok(())
 }
 
 fn chosen_format(args: &ExportArgs) -> anyhow::Result<Format> {

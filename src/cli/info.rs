@@ -26,7 +26,7 @@ const CAPTURES: &[&str] = &[
 /// Every part of the answer: its name in JSON, its title for people, the question, the columns.
 const PARTS: &[(&str, &str, Question, &[&str])] = &[
     ("captures", "Captures", Question::Captures, CAPTURES),
-    ("exceptions", "Exceptions", Question::Exceptions, &[]),
+    ("gaps", "Gaps", Question::Gaps, &[]),
     ("tables", "Tables", Question::Tables, &[]),
 ];
 

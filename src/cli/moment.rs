@@ -7,13 +7,18 @@ use super::message::usage;
 const FORMS: &str = "write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, \
                      `10m ago`, `@1700000000` or `now`; local time unless an offset is given";
 
+/// Far from where nanoseconds overflow, and longer than anyone waits.
+const LONGEST_NS: i64 = 10 * 365 * 86_400 * 1_000_000_000;
+
 /// What times are relative to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Anchor {
     /// This moment, UTC nanoseconds.
     pub(super) now_ns: i64,
-    /// The end of what was recorded: a time of day means the last such moment before it.
-    pub(super) recorded_until_ns: Option<i64>,
+    /// From when to when was recorded: a time of day means the last such moment in it.
+    pub(super) recorded_ns: Option<(i64, i64)>,
+    /// The start of a span whose end is read: a time of day is the first such moment after it.
+    pub(super) after_ns: Option<i64>,
 }
 
 /// Reads a moment; gives UTC nanoseconds.
@@ -58,7 +63,7 @@ fn moment(text: &str, anchor: Anchor) -> anyhow::Result<i64> {
         return local(text, time);
     }
     if let Some(time) = time_of_day(text) {
-        return last_such_time(text, time, anchor);
+        return time_on_some_day(text, time, anchor);
     }
     Err(unknown())
 }
@@ -76,19 +81,29 @@ fn time_of_day(text: &str) -> Option<NaiveTime> {
     ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok())
 }
 
-/// A time of day without a date: the last one before now that the recording can know of.
-fn last_such_time(text: &str, time: NaiveTime, anchor: Anchor) -> anyhow::Result<i64> {
-    let until_ns = anchor.recorded_until_ns.map_or(anchor.now_ns, |end| end.min(anchor.now_ns));
-    let until = Local.timestamp_nanos(until_ns);
-    let today = local(text, until.date_naive().and_time(time))?;
-    if today <= until_ns {
-        return Ok(today);
+/// A time of day without a date: the first one after the start of the span, or the last one that
+/// the recording can know of. On the day of a recording that has just ended it may be after its
+/// end, up to now: the answer then says how old it is.
+fn time_on_some_day(text: &str, time: NaiveTime, anchor: Anchor) -> anyhow::Result<i64> {
+    let on = |date: NaiveDate| local(text, date.and_time(time));
+    if let Some(after_ns) = anchor.after_ns {
+        let date = Local.timestamp_nanos(after_ns).date_naive();
+        let same_day = on(date)?;
+        return match date.checked_add_days(Days::new(1)) {
+            Some(next) if same_day < after_ns => on(next),
+            _ => Ok(same_day),
+        };
     }
-    let day_before = until.date_naive().checked_sub_days(Days::new(1));
-    match day_before {
-        Some(day) => local(text, day.and_time(time)),
-        None => Ok(today),
-    }
+    let now = Local.timestamp_nanos(anchor.now_ns).date_naive();
+    let (from_ns, until_ns) = anchor.recorded_ns.unwrap_or((i64::MIN, anchor.now_ns));
+    let until = Local.timestamp_nanos(until_ns.min(anchor.now_ns)).date_naive();
+    let last_day = on(until)?;
+    let is_known = last_day <= until_ns || (until == now && last_day <= anchor.now_ns);
+    let Some(day_before) = until.checked_sub_days(Days::new(1)).filter(|_| !is_known) else {
+        return Ok(last_day);
+    };
+    let before = on(day_before)?;
+    Ok(if before < from_ns && last_day <= anchor.now_ns { last_day } else { before })
 }
 
 fn local(text: &str, time: NaiveDateTime) -> anyhow::Result<i64> {
@@ -119,8 +134,8 @@ pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
     })?;
     match i64::try_from(duration.as_nanos()) {
         Ok(0) => Err("it must be above 0".to_owned()),
-        Ok(ns) => Ok(ns),
-        Err(_) => Err("it is too long".to_owned()),
+        Ok(ns) if ns <= LONGEST_NS => Ok(ns),
+        _ => Err("the longest is 10 years".to_owned()),
     }
 }
 
@@ -138,7 +153,7 @@ mod tests {
 
     /// 2026-11-21 13:03:07.5 UTC
     const NOW: i64 = 1_795_266_187_500_000_000;
-    const ANCHOR: Anchor = Anchor { now_ns: NOW, recorded_until_ns: None };
+    const ANCHOR: Anchor = Anchor { now_ns: NOW, recorded_ns: None, after_ns: None };
 
     fn local_ns(text: &str) -> i64 {
         let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();
@@ -163,10 +178,31 @@ mod tests {
 
     #[test]
     fn a_time_of_day_is_the_last_one_that_the_recording_can_know() {
-        let noon = local_ns("2026-11-18 12:00:00");
-        let anchor = Anchor { now_ns: NOW, recorded_until_ns: Some(noon) };
+        let (start, noon) = (local_ns("2026-11-10 00:00:00"), local_ns("2026-11-18 12:00:00"));
+        let anchor = Anchor { recorded_ns: Some((start, noon)), ..ANCHOR };
         assert_eq!(parse_moment("11:59", anchor).unwrap(), local_ns("2026-11-18 11:59:00"));
         assert_eq!(parse_moment("12:01", anchor).unwrap(), local_ns("2026-11-17 12:01:00"));
+        // A recording of that day alone: the question is about that day.
+        let morning = local_ns("2026-11-18 08:00:00");
+        let anchor = Anchor { recorded_ns: Some((morning, noon)), ..ANCHOR };
+        assert_eq!(parse_moment("12:01", anchor).unwrap(), local_ns("2026-11-18 12:01:00"));
+    }
+
+    #[test]
+    fn a_time_of_day_just_after_the_end_of_todays_recording_is_not_yesterdays() {
+        let now = local_ns("2026-11-21 12:10:00");
+        let recorded_ns = Some((local_ns("2026-11-20 01:00:00"), local_ns("2026-11-21 12:00:00")));
+        let anchor = Anchor { now_ns: now, recorded_ns, after_ns: None };
+        assert_eq!(parse_moment("12:05", anchor).unwrap(), local_ns("2026-11-21 12:05:00"));
+        assert_eq!(parse_moment("12:15", anchor).unwrap(), local_ns("2026-11-20 12:15:00"));
+    }
+
+    #[test]
+    fn the_end_of_a_span_comes_after_its_start() {
+        let anchor = |after: &str| Anchor { after_ns: Some(local_ns(after)), ..ANCHOR };
+        let after = anchor("2026-11-18 23:00:00");
+        assert_eq!(parse_moment("23:30", after).unwrap(), local_ns("2026-11-18 23:30:00"));
+        assert_eq!(parse_moment("00:30", after).unwrap(), local_ns("2026-11-19 00:30:00"));
     }
 
     #[test]
@@ -187,6 +223,8 @@ mod tests {
         assert!(parse_duration("0s").unwrap_err().contains("above 0"));
         assert!(parse_duration("5").unwrap_err().contains("5s"));
         assert!(parse_duration("-1s").is_err());
+        assert!(parse_duration("11years").unwrap_err().contains("10 years"));
+        assert!(parse_duration("9223372036s").is_err());
         assert!(parse_interval("10us").unwrap_err().contains("1ms"));
     }
 }

@@ -9,7 +9,7 @@ use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{States, TcpState};
-use crate::query::{QueryError, Recording, Selection, SocketFilter};
+use crate::query::{QueryError, Question, Recording, Selection, SocketFilter};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -43,19 +43,22 @@ fn terminal_width() -> Option<usize> {
 
 /// What times of this recording's questions are relative to.
 pub(super) fn anchor(recording: &Recording) -> anyhow::Result<Anchor> {
-    let recorded_until_ns = recording.span()?.map(|span| span.to_ns);
-    Ok(Anchor { now_ns: SystemClock.now().utc_ns, recorded_until_ns })
+    let recorded_ns = recording.span()?.map(|span| (span.from_ns, span.to_ns));
+    Ok(Anchor { now_ns: SystemClock.now().utc_ns, recorded_ns, after_ns: None })
 }
 
-/// Makes a selection of arguments.
+/// Makes a selection of arguments; those that a question does not know are refused, not ignored.
 pub(super) fn selection(
+    question: Question,
     select: &SelectArgs,
     columns: &[String],
     anchor: Anchor,
 ) -> anyhow::Result<Selection> {
-    let moment =
-        |text: &Option<String>| text.as_deref().map(|text| parse_moment(text, anchor)).transpose();
-    let (from_ns, to_ns) = (moment(&select.from)?, moment(&select.to)?);
+    let moment = |text: &Option<String>, anchor| {
+        text.as_deref().map(|text| parse_moment(text, anchor)).transpose()
+    };
+    let from_ns = moment(&select.from, anchor)?;
+    let to_ns = moment(&select.to, Anchor { after_ns: from_ns, ..anchor })?;
     if let (Some(from), Some(to)) = (from_ns, to_ns)
         && from > to
     {
@@ -68,20 +71,27 @@ pub(super) fn selection(
     if states == States::NONE {
         return Err(no_states());
     }
-    Ok(Selection {
-        columns: columns.to_vec(),
-        sockets: SocketFilter {
-            families: select.sockets.families(),
-            protocols: select.sockets.protocols(),
-            states: if states == States::ALL { Vec::new() } else { state_names(states) },
-            socket_id: select.socket,
-            cookie: select.cookie,
-            inode: select.inode,
-        },
-        from_ns,
-        to_ns,
-        limit: select.limit,
-    })
+    let sockets = SocketFilter {
+        families: select.sockets.families(),
+        protocols: select.sockets.protocols(),
+        states: if states == States::ALL { Vec::new() } else { state_names(states) },
+        socket_id: select.socket,
+        cookie: select.cookie,
+        inode: select.inode,
+    };
+    if question == Question::Snapshots && !sockets.is_open() {
+        return Err(usage(
+            "a snapshot is of all sockets: options that choose sockets do not go with it",
+            Some("`connections`, `samples` and `at` choose sockets"),
+        ));
+    }
+    if question == Question::Sockets && !sockets.states.is_empty() {
+        return Err(usage(
+            "`sockets` tells who was seen, not in which state",
+            Some("`connections` has the last state, `samples` every one"),
+        ));
+    }
+    Ok(Selection { columns: columns.to_vec(), sockets, from_ns, to_ns, limit: select.limit })
 }
 
 pub(super) fn no_states() -> anyhow::Error {
@@ -117,15 +127,19 @@ pub(super) fn explain_empty(
         return Ok(());
     };
     let (from, to) = (time(span.from_ns, zone), time(span.to_ns, zone));
+    if selection.limit == Some(0) {
+        note("`--limit 0` asks for no rows");
+        return Ok(());
+    }
     let is_before = selection.to_ns.is_some_and(|ns| ns < span.from_ns);
     let is_after = selection.from_ns.is_some_and(|ns| ns > span.to_ns);
     if is_before || is_after {
         note(&format!("nothing was recorded then: the recording goes from {from} to {to}"));
     } else if recording.socket_count()? == 0 {
         note(&format!(
-            "no socket was seen in {} snapshots of {} from {from} to {to}",
+            "no socket was seen in {} snapshots from {from} to {to}; recorded were {}",
             span.snapshots,
-            recording.scopes()?.join(", ")
+            recording.scopes()?.join(", "),
         ));
     } else if !selection.sockets.is_open() {
         note(&format!(

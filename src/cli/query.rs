@@ -81,7 +81,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     }
     let format = common.output.format.unwrap_or(Format::Table);
     let columns = default_columns(format, &common.output.columns, table);
-    let selection = selection(&common.select, &columns, anchor(&recording)?)?;
+    let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = options(common);
     let mut out = exporter(format, &options, stdout());
@@ -125,7 +125,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);
-    let selection = selection(&common.select, &columns, anchor)?;
+    let selection = selection(Question::At { snapshot_id: 0 }, &common.select, &columns, anchor)?;
     let found = recording.snapshot_at(asked_ns)?;
     let snapshot_id = found.unwrap_or(0); // of which nothing is known
     let question = Question::At { snapshot_id };

@@ -9,6 +9,7 @@ use std::thread;
 use anyhow::Context;
 use crossbeam_channel::{Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -119,14 +120,22 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         },
     );
     line.clear();
-    signals_handle.close();
-    let command = command.map(Recorded::wait).transpose()?;
-    let summary = summary?;
     let elapsed_ns = SystemClock.now().boottime_ns - capture.started.boottime_ns;
-    summarise(&args, &plan, &summary, elapsed_ns);
+    match &summary {
+        Ok(summary) => summarise(&args, &plan, summary, elapsed_ns),
+        // Said before the command is waited for, which may go on for long.
+        Err(_) if command.is_some() => warn("recording has ended, the command goes on"),
+        Err(_) => {}
+    }
+    let ended_by_signal = summary.as_ref().is_ok_and(|summary| summary.reason == EndReason::Signal);
+    let command = command.map(|command| command.wait(ended_by_signal)).transpose()?;
+    signals_handle.close();
+    let progress = summary?.progress;
+    let has_gaps =
+        progress.missed_ticks > 0 || progress.failed_dumps > 0 || progress.not_stored > 0;
     Ok(match command {
         Some(code) if code != 0 => Exit::Command(code),
-        _ if summary.progress.missed_ticks > 0 || summary.progress.failed_dumps > 0 => Exit::Gaps,
+        _ if has_gaps => Exit::Gaps,
         _ => Exit::Fine,
     })
 }
@@ -174,6 +183,13 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
         let failed = progress.failed_dumps;
         warn(&format!("{failed} dumps failed; `sockrec info` tells when and why"));
     }
+    if progress.not_stored > 0 {
+        warn(&format!(
+            "more than {} new sockets came at once: {} sightings were counted but not stored \
+             (`--max-new-sockets`)",
+            plan.max_new_sockets, progress.not_stored
+        ));
+    }
     if progress.missed_ticks > 0 {
         warn(&format!(
             "{} of the ticks every {} were missed: dumping or the disk took too long",
@@ -190,15 +206,19 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
     }
     if !args.quiet {
         say(&format!(
-            "recorded {} snapshots in {} with {} samples; {} sockets at the end; `{}` has {}",
-            progress.snapshots,
+            "recorded {} in {} with {}; {} at the end; `{}` has {}",
+            counted(progress.snapshots, "snapshot"),
             duration(elapsed_ns),
-            progress.samples,
-            progress.sockets,
+            counted(progress.samples, "sample"),
+            counted(progress.sockets, "socket"),
             args.output.display(),
             bytes(progress.file_bytes.cast_signed()),
         ));
     }
+}
+
+fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// The line on a terminal that shows how it goes.
@@ -223,10 +243,10 @@ impl Line {
                 n => format!(", {n} ticks missed"),
             };
             bar.set_message(format!(
-                "{} snapshots, {} sockets, {} rows, {}, lag {}{missed}   Ctrl-C ends",
-                p.snapshots,
-                p.sockets,
-                p.samples,
+                "{}, {}, {}, {}, lag {}{missed}   Ctrl-C ends",
+                counted(p.snapshots, "snapshot"),
+                counted(p.sockets, "socket"),
+                counted(p.samples, "row"),
                 bytes(p.file_bytes.cast_signed()),
                 p.lag,
             ));
@@ -251,6 +271,7 @@ impl Line {
 
 /// A command that is recorded while it runs.
 struct Recorded {
+    id: Pid,
     waiter: thread::JoinHandle<io::Result<std::process::ExitStatus>>,
 }
 
@@ -262,18 +283,24 @@ impl Recorded {
             .args(words)
             .spawn()
             .with_context(|| format!("could not run `{}`", program.display()))?;
+        let id = Pid::from_child(&child);
         let waiter = thread::spawn(move || {
             let status = child.wait();
             // Full: a stop is under way already.
             let _ = stop.try_send(EndReason::Command);
             status
         });
-        Ok(Self { waiter })
+        Ok(Self { id, waiter })
     }
 
-    /// Waits for the command and gives its exit code as a shell does.
-    fn wait(self) -> anyhow::Result<u8> {
+    /// Waits for the command and gives its exit code as a shell does. Who ended the recorder by a
+    /// signal means the command too; Ctrl-C has reached it already.
+    fn wait(self, ended_by_signal: bool) -> anyhow::Result<u8> {
         use std::os::unix::process::ExitStatusExt;
+        if ended_by_signal && !self.waiter.is_finished() {
+            // If it has just ended by itself there is nothing to do.
+            let _ = kill_process(self.id, Signal::TERM);
+        }
         let status = self.waiter.join().map_err(|_| anyhow::anyhow!("lost the command"))?;
         let status = status.context("could not wait for the command")?;
         let code = status.code().or_else(|| status.signal().map(|n| 128 + n)).unwrap_or(1);

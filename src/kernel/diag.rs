@@ -23,9 +23,6 @@ pub enum DiagError {
     /// The socket cannot be had.
     #[error("could not open a sock_diag netlink socket")]
     Open(#[source] io::Error),
-    /// This is no Linux.
-    #[error("sock_diag exists on Linux only")]
-    NotLinux,
 }
 
 /// How a dump ended.

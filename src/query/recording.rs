@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::columns::column_of_sql;
-use super::selection::{OwnedValue, Selection};
+use super::selection::{OwnedValue, Selection, SpanColumns};
 use crate::model::{Column, Value};
 use crate::store::{Reader, StoreError};
 
@@ -27,8 +27,8 @@ pub enum Question {
     Captures,
     /// What each table holds.
     Tables,
-    /// What was not looked at, or not well.
-    Exceptions,
+    /// When was not looked, or not well.
+    Gaps,
 }
 
 /// Why a question gets no answer.
@@ -135,7 +135,7 @@ impl Recording {
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
         let selected = self.selected(question, selection)?;
-        let (conditions, owned) = selection.conditions(question == Question::Connections);
+        let (conditions, owned) = selection.conditions(question.span_columns());
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
         if question.is_about_sockets() && !conditions.is_empty() {
@@ -197,8 +197,7 @@ impl Recording {
         // Between two steps back UTC only grows: look in the last such stretch first.
         let mut stretches = vec![i64::MIN];
         self.reader.run(
-            "SELECT snapshot_id FROM clock_changes WHERE kind = 'step' AND delta_ns < 0
-             ORDER BY snapshot_id",
+            "SELECT snapshot_id FROM utc_steps_back ORDER BY snapshot_id",
             &[],
             |row| {
                 if let [Value::Integer(id)] = row {
@@ -245,11 +244,10 @@ impl Recording {
     pub fn notes_at(&self, utc_ns: i64, snapshot_id: i64) -> Result<Vec<String>, StoreError> {
         let mut notes = Vec::new();
         let passes = self.reader.integer(
-            "SELECT 1 + count(*) FROM clock_changes AS c
-             JOIN snapshots AS n ON n.snapshot_id = c.snapshot_id
-             JOIN snapshots AS p ON p.snapshot_id = c.snapshot_id - 1
-             WHERE c.kind = 'step' AND c.delta_ns < 0
-                AND :utc_ns BETWEEN n.ended_at_ns AND p.ended_at_ns",
+            "SELECT 1 + count(*) FROM utc_steps_back AS b
+             JOIN snapshots AS n ON n.snapshot_id = b.snapshot_id
+             JOIN snapshots AS p ON p.snapshot_id = b.snapshot_id - 1
+             WHERE :utc_ns BETWEEN n.ended_at_ns AND p.ended_at_ns",
             &[(":utc_ns", Value::Integer(utc_ns))],
         )?;
         if passes.is_some_and(|n| n > 1) {
@@ -334,7 +332,9 @@ impl Recording {
     pub fn scopes(&self) -> Result<Vec<String>, StoreError> {
         let mut scopes = Vec::new();
         self.reader.run(
-            "SELECT DISTINCT p.name || '/' || f.name FROM scopes AS sc
+            "SELECT DISTINCT p.name || '/' || f.name ||
+                 CASE WHEN sc.states = 4294967295 THEN '' ELSE ' in some states' END
+             FROM scopes AS sc
              JOIN protocols AS p ON p.protocol = sc.protocol
              JOIN families AS f ON f.family = sc.family ORDER BY sc.scope_id",
             &[],
@@ -384,7 +384,22 @@ impl Question {
             Self::Sockets => include_str!("../../queries/sockets.sql"),
             Self::Captures => include_str!("../../queries/captures.sql"),
             Self::Tables => include_str!("../../queries/tables.sql"),
-            Self::Exceptions => include_str!("../../queries/exceptions.sql"),
+            Self::Gaps => include_str!("../../queries/gaps.sql"),
+        }
+    }
+
+    /// Where a row stands in time, for answers that `--from` and `--to` choose from as a whole.
+    fn span_columns(self) -> Option<SpanColumns> {
+        match self {
+            // Who is not known to have closed counts up to when it was last seen.
+            Self::Connections => Some(SpanColumns {
+                first: "coalesce(opened_after_ns, opened_before_ns)",
+                last: "coalesce(closed_before_ns, last_seen_at_ns)",
+            }),
+            Self::Sockets => {
+                Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
+            }
+            _ => None,
         }
     }
 

@@ -47,7 +47,7 @@ impl Selection {
     /// parameters, never text of the query.
     pub(super) fn conditions(
         &self,
-        has_lifetimes: bool,
+        span: Option<SpanColumns>,
     ) -> (Vec<String>, Vec<(String, OwnedValue)>) {
         let mut conditions = Vec::new();
         let mut parameters = Vec::new();
@@ -82,20 +82,26 @@ impl Selection {
                 parameters.push((format!(":wanted_{column}"), OwnedValue::Integer(number)));
             }
         }
-        if has_lifetimes {
-            // Whatever may have lived in the span is shown; who is not known to have closed counts
-            // up to when it was last seen.
+        if let Some(SpanColumns { first, last }) = span {
+            // Whatever may have lived in the span is shown.
             if let Some(from_ns) = self.from_ns {
-                conditions.push("coalesce(closed_before_ns, last_seen_at_ns) >= :from".to_owned());
+                conditions.push(format!("coalesce({last}, :from) >= :from"));
                 parameters.push((":from".to_owned(), OwnedValue::Integer(from_ns)));
             }
             if let Some(to_ns) = self.to_ns {
-                conditions.push("coalesce(opened_after_ns, opened_before_ns) <= :to".to_owned());
+                conditions.push(format!("{first} <= :to"));
                 parameters.push((":to".to_owned(), OwnedValue::Integer(to_ns)));
             }
         }
         (conditions, parameters)
     }
+}
+
+/// Expressions of the first and last moment that a row may have been alive.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SpanColumns {
+    pub(super) first: &'static str,
+    pub(super) last: &'static str,
 }
 
 /// A parameter that owns its text.

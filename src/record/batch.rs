@@ -92,5 +92,5 @@ pub(super) enum Parcel {
     BeginTick { snapshot: SnapshotId, group: GroupId, is_keyframe: bool },
     Rows(Box<Batch>),
     EndTick(Snapshot),
-    EndCapture { reason: EndReason, at: Clocks },
+    EndCapture { reason: EndReason, at: Clocks, missed_ticks: u64 },
 }

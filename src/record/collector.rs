@@ -104,8 +104,10 @@ pub struct Progress {
     pub lag: u64,
     /// Ticks that were missed.
     pub missed_ticks: u64,
-    /// Dumps that failed.
+    /// Dumps that failed or were interrupted.
     pub failed_dumps: u64,
+    /// New sockets that were counted but not stored, once for each snapshot that showed them.
+    pub not_stored: u64,
     /// Bytes of the recording.
     pub file_bytes: u64,
 }
@@ -240,6 +242,7 @@ pub fn run(
         taken: 0,
         missed_ticks: 0,
         failed_dumps: 0,
+        refused_dumps: 0,
         last_failure: String::new(),
         unsupported: Vec::new(),
         last_clocks: None,
@@ -266,6 +269,8 @@ struct Collector<'a> {
     taken: u64,
     missed_ticks: u64,
     failed_dumps: u64,
+    /// Those of the failed dumps that told nothing at all.
+    refused_dumps: usize,
     last_failure: String,
     unsupported: Vec<(Family, Protocol)>,
     last_clocks: Option<Clocks>,
@@ -322,16 +327,20 @@ impl Collector<'_> {
             missed = 0;
             listener(&Event::Tick(self.progress()));
             if let Some(error) = self.nothing_works() {
-                let at = pace.now();
-                self.outbox.send(Parcel::EndCapture { reason: EndReason::Error, at })?;
+                self.end(EndReason::Error, pace.now())?;
                 return Err(error);
             }
             if self.plan.count.is_some_and(|count| self.taken >= count) {
                 break EndReason::Count;
             }
         };
-        self.outbox.send(Parcel::EndCapture { reason, at: pace.now() })?;
+        self.end(reason, pace.now())?;
         Ok(reason)
+    }
+
+    fn end(&self, reason: EndReason, at: Clocks) -> Result<(), RecordError> {
+        let missed_ticks = self.missed_ticks;
+        self.outbox.send(Parcel::EndCapture { reason, at, missed_ticks })
     }
 
     /// A first snapshot without a single dump is no recording.
@@ -339,8 +348,7 @@ impl Collector<'_> {
         if self.unsupported.len() == self.plan.dumps.len() {
             return Some(RecordError::NothingSupported);
         }
-        let failed = usize::try_from(self.failed_dumps).ok()?;
-        let is_all = failed + self.unsupported.len() == self.plan.dumps.len();
+        let is_all = self.refused_dumps + self.unsupported.len() == self.plan.dumps.len();
         (self.taken == 1 && is_all).then(|| RecordError::AllFailed(self.last_failure.clone()))
     }
 
@@ -371,11 +379,13 @@ impl Collector<'_> {
                 }
             });
             let failure = match &end {
-                DumpEnd::Complete | DumpEnd::Interrupted => None,
+                DumpEnd::Complete => None,
+                DumpEnd::Interrupted => Some("the kernel was interrupted"),
                 DumpEnd::Unsupported => Some("the kernel no longer has it"),
                 DumpEnd::Failed { message, .. } => Some(message.as_str()),
             };
             let failure = failure.map(str::to_owned);
+            self.refused_dumps += usize::from(matches!(end, DumpEnd::Failed { .. }));
             let is_given_up = self.tracker.end_dump(index, end, &mut self.outbox.batch);
             if is_given_up {
                 self.unsupported.push((family, protocol));
@@ -436,9 +446,10 @@ impl Collector<'_> {
             snapshots,
             samples: self.written.samples.load(Ordering::Relaxed),
             sockets: self.tracker.live_sockets(),
-            lag: self.taken.saturating_sub(snapshots),
+            lag: self.taken.saturating_sub(snapshots + 1), // the last has just been sent
             missed_ticks: self.missed_ticks,
             failed_dumps: self.failed_dumps,
+            not_stored: self.tracker.not_stored(),
             file_bytes: self.written.file_bytes.load(Ordering::Relaxed),
         }
     }

@@ -77,6 +77,7 @@ pub(super) struct Tracker {
     next_group: GroupId,
     max_new_sockets: u64,
     tick: Tick,
+    not_stored: u64,
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
 }
@@ -135,6 +136,7 @@ impl Tracker {
                 new_sockets: 0,
                 seen: 0,
             },
+            not_stored: 0,
             rows_in_group: 0,
             keyframe_at_ns: None,
         }
@@ -143,6 +145,11 @@ impl Tracker {
     /// Sockets that are held to be there.
     pub(super) fn live_sockets(&self) -> u64 {
         self.live.len() as u64
+    }
+
+    /// New sockets that were counted but not stored, once for each snapshot that showed them.
+    pub(super) fn not_stored(&self) -> u64 {
+        self.not_stored
     }
 
     /// The scopes that are still to be asked.
@@ -240,10 +247,12 @@ impl Tracker {
             }
             return;
         }
-        if live.has_endpoints_of(&message) {
+        if live.scope == scope_index && live.has_endpoints_of(&message) {
             live.change(&message, payload, hash, times, tick.snapshot, protocol, out);
         } else {
-            // The socket is another connection now: the former one is over.
+            // The socket is another connection now: the former one is over. IPV6_ADDRFORM makes it
+            // one of another family too.
+            let former_scope = live.scope;
             out.ends.push(live.end(Some(tick.snapshot), EndEvidence::Replaced, protocol));
             let generation = live.generation + 1;
             let next =
@@ -251,6 +260,8 @@ impl Tracker {
             self.next_socket = self.next_socket.next();
             *live = next;
             live.announce(&message, scope, tick.snapshot, out);
+            self.scopes[former_scope].live -= 1;
+            self.scopes[scope_index].live += 1;
         }
         self.rows_in_group += 1;
     }
@@ -270,6 +281,7 @@ impl Tracker {
         if scope.unreadable > 0 {
             out.exceptions.push(counted(ExceptionKind::MessagesUnreadable, scope.unreadable));
         }
+        self.not_stored += scope.not_stored;
         if scope.not_stored > 0 {
             out.exceptions.push(counted(ExceptionKind::SocketsNotStored, scope.not_stored));
         }

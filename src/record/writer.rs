@@ -42,8 +42,8 @@ pub(super) fn write_all(
                 }
                 written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
             }
-            Parcel::EndCapture { reason, at } => {
-                writer.end_capture(&start, reason, at)?;
+            Parcel::EndCapture { reason, at, missed_ticks } => {
+                writer.end_capture(&start, reason, at, missed_ticks)?;
                 written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
                 return Ok(());
             }

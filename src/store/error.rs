@@ -127,7 +127,7 @@ impl StoreError {
                 format!("create it with `mkdir -p {}`", directory.display())
             }
             Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "recordings are readable by their owner only; run as that user, or choose a \
+                "recordings are for their owner only: run as that user; to record, choose a file in a \
                  directory that you may write to"
                     .to_owned()
             }

@@ -1,8 +1,8 @@
 //! The file of a recording before SQLite opens it: whose it is, and who writes to it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -51,7 +51,10 @@ pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(|e| open_error(path, e))?;
-    content(path, &file)?;
+    if content(path, &file)? == Content::Empty {
+        // One that was there already may have been made with other rights.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(|e| open_error(path, e))?;
+    }
     for _ in 0..LOCK_TRIES {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),

@@ -175,6 +175,7 @@ impl Writer {
         start: &Start,
         reason: EndReason,
         at: Clocks,
+        missed_ticks: u64,
     ) -> Result<(), StoreError> {
         let end = || -> rusqlite::Result<()> {
             let transaction =
@@ -182,8 +183,15 @@ impl Writer {
             summarise_open_groups(&transaction)?;
             transaction.execute(
                 "UPDATE captures SET ended_at_ns = ?2, ended_monotonic_ns = ?3,
-                     ended_boottime_ns = ?4, end_reason = ?5 WHERE capture_id = ?1",
-                params![start.capture, at.utc_ns, at.monotonic_ns, at.boottime_ns, reason.name()],
+                     ended_boottime_ns = ?4, end_reason = ?5, missed_ticks = ?6 WHERE capture_id = ?1",
+                params![
+                    start.capture,
+                    at.utc_ns,
+                    at.monotonic_ns,
+                    at.boottime_ns,
+                    reason.name(),
+                    missed_ticks.sql()
+                ],
             )?;
             transaction.commit()?;
             fold_log(&self.connection, READERS_WAITED_FOR)
@@ -740,8 +748,8 @@ impl TickWriter<'_> {
         self.run(
             "INSERT INTO snapshots (snapshot_id, capture_id, group_id, is_keyframe, started_at_ns,
                  ended_at_ns, started_monotonic_ns, ended_monotonic_ns, started_boottime_ns,
-                 ended_boottime_ns, missed_ticks, sockets_seen)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 ended_boottime_ns, missed_ticks, sockets_seen, samples)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             params![
                 snapshot.id.0,
                 start.capture,
@@ -755,6 +763,7 @@ impl TickWriter<'_> {
                 snapshot.ended.boottime_ns,
                 snapshot.missed_ticks.sql(),
                 snapshot.sockets_seen.sql(),
+                self.rows.sql(),
             ],
         )?;
         let (rows, path) = (self.rows, self.path);

@@ -2,7 +2,7 @@
 
 mod world;
 
-use sockrec::model::{Protocol, States, TcpState};
+use sockrec::model::{Family, Protocol, States, TcpState};
 use sockrec::query::{Question, Recording};
 use sockrec::record::{Event, RecordError};
 
@@ -547,6 +547,63 @@ fn a_new_boot_ends_everything_of_the_former_one() {
         [
             "cookie=1 state=ESTAB closed_evidence=host_restart samples=1",
             "cookie=1 state=ESTAB closed_evidence=recording_end samples=1",
+        ]
+    );
+}
+
+#[test]
+fn a_socket_that_becomes_one_of_another_family_is_counted_where_it_is() {
+    // IPV6_ADDRFORM turns an IPv6 socket with IPv4 addresses into an IPv4 one, cookie and all.
+    let a = FakeSocket::established(1, 1_001, 80);
+    let b = FakeSocket { remote_port: 81, ..a.clone() };
+    let mut world = World { families: vec![Family::Inet, Family::Inet6], ..World::default() };
+    world.shows_in(Family::Inet6, &[&a]).shows_in(Family::Inet, &[&b]);
+    world.shows_in(Family::Inet, &[]).shows_in(Family::Inet, &[]).shows_in(Family::Inet, &[]);
+    let (summary, _) = world.record();
+    assert_eq!(summary.progress.sockets, 0);
+    assert_eq!(
+        world.answer(Question::Connections, &["family", "generation", "closed_evidence"]),
+        [
+            "family=inet6 generation=0 closed_evidence=replaced",
+            "family=inet generation=1 closed_evidence=absence",
+        ]
+    );
+}
+
+#[test]
+fn a_clock_that_was_set_back_between_two_captures_is_known() {
+    let a = FakeSocket::established(1, 1_001, 80);
+    let mut world = World::default();
+    world.shows(&[&a]).shows(&[&a]).shows(&[&a]);
+    world.record();
+    world.goes_on_after(SECOND).shows(&[&a]).shows(&[&a]);
+    world.begins.utc_ns -= 600 * SECOND;
+    world.record();
+    let recording = Recording::open(&world.path()).unwrap();
+    let now = world.begins.utc_ns + 2 * SECOND;
+    assert_eq!(recording.snapshot_at(now).unwrap(), Some(5));
+    assert_eq!(recording.snapshot_at(START_UTC + 2 * SECOND).unwrap(), Some(5), "the later pass");
+    let twice = world.begins.utc_ns + 2 * SECOND;
+    assert_eq!(recording.notes_at(twice, 5).unwrap().len(), 1);
+}
+
+#[test]
+fn gaps_are_told_with_their_kind_and_runs_of_equal_ones_are_one() {
+    let a = FakeSocket::established(1, 1_001, 80);
+    let mut world = World::default();
+    world.shows(&[&a]).ends(&[], failed).ends(&[], failed).ends(&[], failed).shows(&[&a]);
+    world.jumps(Jump { late_ns: 2 * SECOND, ..Jump::default() }).shows(&[&a]);
+    world.jumps(Jump { utc_ns: -SECOND, ..Jump::default() }).shows(&[&a]);
+    world.record();
+    world.goes_on_after(60 * SECOND).shows(&[&a]);
+    world.record();
+    assert_eq!(
+        world.answer(Question::Gaps, &["kind", "snapshots", "count", "delta_ns", "message"]),
+        [
+            "kind=dump_failed snapshots=3 count=- delta_ns=- message=Cannot allocate memory",
+            "kind=ticks_missed snapshots=- count=2 delta_ns=- message=-",
+            "kind=clock_step snapshots=- count=- delta_ns=-1000000000 message=-",
+            "kind=not_recording snapshots=- count=- delta_ns=- message=-",
         ]
     );
 }

@@ -82,10 +82,10 @@ impl FakeSocket {
     }
 
     /// The payload of its SOCK_DIAG_BY_FAMILY message when asked at this moment.
-    fn message(&self, now_ms: i64) -> Vec<u8> {
+    fn message(&self, family: Family, now_ms: i64) -> Vec<u8> {
         let is_mini = self.state == TcpState::TIME_WAIT;
         let mut m = vec![0; 72];
-        m[0] = 2;
+        m[0] = family.number();
         m[1] = self.state.0;
         m[2] = if is_mini { 3 } else { 0 };
         m[4..6].copy_from_slice(&self.local_port.to_be_bytes());
@@ -128,8 +128,9 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// What the dump of TCP over IPv4 shows in one tick, and how it ends.
+/// What the dump of one family shows in one tick, and how it ends.
 pub struct Dump {
+    pub family: Family,
     pub shows: Vec<FakeSocket>,
     pub end: fn() -> DumpEnd,
 }
@@ -164,6 +165,7 @@ pub struct World {
     pub jumps: HashMap<usize, Jump>,
     pub states: States,
     pub protocol: Protocol,
+    pub families: Vec<Family>,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
     pub boot_uuid: &'static str,
@@ -178,6 +180,7 @@ impl Default for World {
             jumps: HashMap::new(),
             states: States::ALL,
             protocol: Protocol::Tcp,
+            families: vec![Family::Inet],
             interval_ns: SECOND,
             max_new_sockets: 50_000,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
@@ -197,10 +200,19 @@ impl World {
         self.ends(sockets, complete)
     }
 
+    /// The next tick shows these sockets in the dump of this family, and none in others.
+    pub fn shows_in(&mut self, family: Family, sockets: &[&FakeSocket]) -> &mut Self {
+        self.shows(sockets);
+        if let Some(dump) = self.dumps.last_mut() {
+            dump.family = family;
+        }
+        self
+    }
+
     /// The next tick shows these sockets, in a dump that ends like this.
     pub fn ends(&mut self, sockets: &[&FakeSocket], end: fn() -> DumpEnd) -> &mut Self {
         let shows = sockets.iter().map(|s| (*s).clone()).collect();
-        self.dumps.push(Dump { shows, end });
+        self.dumps.push(Dump { family: Family::Inet, shows, end });
         self
     }
 
@@ -236,7 +248,7 @@ impl World {
         let mut events = Vec::new();
         let clock = std::cell::Cell::new(self.begins);
         let plan = Plan {
-            dumps: vec![(Family::Inet, self.protocol)],
+            dumps: self.families.iter().map(|&family| (family, self.protocol)).collect(),
             states: self.states,
             interval_ns: self.interval_ns,
             duration_ns: None,
@@ -333,16 +345,21 @@ struct FakeKernel<'w> {
 impl Kernel for FakeKernel<'_> {
     fn dump(
         &mut self,
-        _: Family,
+        family: Family,
         _: Protocol,
         states: States,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
         let dump = &self.world.dumps[self.tick];
-        self.tick += 1;
+        if self.world.families.last() == Some(&family) {
+            self.tick += 1;
+        }
+        if dump.family != family {
+            return DumpEnd::Complete;
+        }
         for socket in dump.shows.iter().filter(|s| states.contains(s.state)) {
             let now_ms = self.clock.get().monotonic_ms();
-            each(&mut socket.message(now_ms), now_ms);
+            each(&mut socket.message(family, now_ms), now_ms);
         }
         // A dump takes a millisecond.
         self.clock.set(later(self.clock.get(), 1_000_000));
