@@ -134,7 +134,7 @@ impl Running {
 
     fn stop(&mut self) -> Result<()> {
         let id = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(id, rustix::process::Signal::INT)?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
         self.0.wait()?;
         Ok(())
     }
