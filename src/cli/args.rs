@@ -57,10 +57,10 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
-    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    #[arg(long, value_name = "N", default_value_t = 50_000, help_heading = "Options")]
     pub(super) max_new_sockets: u64,
     /// No progress line and no summary
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Options")]
     pub(super) quiet: bool,
     /// Record as long as this command runs
     #[arg(last = true, value_name = "COMMAND", num_args = 1..)]
