@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use anyhow::Context;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::Sender;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -57,7 +57,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         has_net_admin,
     };
     let writer = Writer::open(&args.output)?;
-    let (stop, stopped) = bounded(4);
+    let (mut pace, stop) = SignalPace::new();
     // From here on a signal ends the recording, and a second one the process: should the disk hang,
     // the file holds every snapshot that was committed. One that was to be ignored stays ignored.
     let mut taken = vec![SIGINT, SIGTERM, SIGHUP];
@@ -97,7 +97,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         writer,
         Inputs {
             kernel: &mut LiveKernel::new(socket),
-            pace: &mut SignalPace::new(stopped),
+            pace: &mut pace,
             listener: &mut |event| match event {
                 Event::Tick(progress) => line.show(progress),
                 Event::Unsupported(family, protocol) => line.aside(&format!(

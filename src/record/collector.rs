@@ -68,6 +68,11 @@ pub trait Pace {
     fn now(&self) -> Clocks;
     /// Waits until `CLOCK_MONOTONIC` reaches `due_ns`, or recording is to stop.
     fn wait_until(&mut self, due_ns: Nanos) -> Wake;
+    /// What ends such a wait from another thread: a writer that fails is told of at once, not at
+    /// the next tick. `None` where no wait takes long.
+    fn stopper(&self) -> Option<Sender<EndReason>> {
+        None
+    }
 }
 
 /// Everything that the loop gets from outside, so that tests give their own.
@@ -168,13 +173,16 @@ impl Kernel for LiveKernel {
 /// Signals and the machine's clock.
 pub struct SignalPace {
     clock: SystemClock,
+    stopper: Sender<EndReason>,
     stop: Receiver<EndReason>,
 }
 
 impl SignalPace {
-    /// `stop` says when recording is to end before its time.
-    pub fn new(stop: Receiver<EndReason>) -> Self {
-        Self { clock: SystemClock, stop }
+    /// What is sent to the other part ends the recording before its time. Full: a stop is under way
+    /// already.
+    pub fn new() -> (Self, Sender<EndReason>) {
+        let (stopper, stop) = bounded(4);
+        (Self { clock: SystemClock, stopper: stopper.clone(), stop }, stopper)
     }
 }
 
@@ -189,17 +197,14 @@ impl Pace for SignalPace {
             let left = std::time::Duration::from_nanos(left_ns.unsigned_abs());
             match self.stop.recv_timeout(left) {
                 Ok(reason) => return Wake::Stop(reason),
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                    if self.clock.monotonic_ns() >= due_ns {
-                        return Wake::Due;
-                    }
-                }
-                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
-                    thread::sleep(left);
-                    return Wake::Due;
-                }
+                Err(_) if self.clock.monotonic_ns() >= due_ns => return Wake::Due,
+                Err(_) => {} // a little early
             }
         }
+    }
+
+    fn stopper(&self) -> Option<Sender<EndReason>> {
+        Some(self.stopper.clone())
     }
 }
 
@@ -224,13 +229,21 @@ pub fn run(
     }
     let formers = writer.former_sockets(&start)?;
     let written = Arc::new(Written::default());
+    let stopper = inputs.pace.stopper();
     let (parcels, incoming) = bounded(CHANNEL_PARCELS);
     let (returned, empties) = unbounded();
     let thread = {
         let written = Arc::clone(&written);
         thread::Builder::new()
             .name("sockrec-writer".to_owned())
-            .spawn(move || write_all(writer, start, &incoming, &returned, &written))
+            .spawn(move || {
+                let result = write_all(writer, start, &incoming, &returned, &written);
+                if let (Err(_), Some(stopper)) = (&result, stopper) {
+                    // Full: a stop is under way already.
+                    let _ = stopper.try_send(EndReason::Error);
+                }
+                result
+            })
             .map_err(|_| RecordError::WriterDied)?
     };
     let mut collector = Collector {
