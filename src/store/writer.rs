@@ -156,7 +156,6 @@ impl Writer {
         Ok(TickWriter {
             transaction,
             group: GroupId(0),
-            rows: 0,
             sql: &self.sql,
             conditions: &mut self.conditions,
             settings: &mut self.settings,
@@ -453,7 +452,6 @@ fn insert(table: &str, columns: &[&str]) -> String {
 pub struct TickWriter<'w> {
     transaction: Transaction<'w>,
     group: GroupId,
-    rows: u64,
     sql: &'w RowSql,
     conditions: &'w mut Shared,
     settings: &'w mut Shared,
@@ -565,7 +563,6 @@ impl TickWriter<'_> {
         let observation = &row.observation;
         let condition = self.condition(observation)?;
         let setting = self.setting(observation)?;
-        self.rows += 1;
         let mut insert = self.bind(&self.sql.sample)?;
         insert.integer(row.snapshot.0);
         insert.integer(row.socket.0);
@@ -745,6 +742,12 @@ impl TickWriter<'_> {
     /// # Errors
     /// When it cannot be written; then nothing of it is there.
     pub fn commit(self, snapshot: &Snapshot, start: &Start) -> Result<u64, StoreError> {
+        // Counted here: a socket that a dump showed twice has one row.
+        let rows: i64 = self
+            .transaction
+            .prepare_cached("SELECT count(*) FROM samples WHERE snapshot_id = ?1")
+            .and_then(|mut statement| statement.query_row([snapshot.id.0], |row| row.get(0)))
+            .map_err(|e| self.error(e))?;
         self.run(
             "INSERT INTO snapshots (snapshot_id, capture_id, group_id, is_keyframe, started_at_ns,
                  ended_at_ns, started_monotonic_ns, ended_monotonic_ns, started_boottime_ns,
@@ -763,13 +766,13 @@ impl TickWriter<'_> {
                 snapshot.ended.boottime_ns,
                 snapshot.missed_ticks.sql(),
                 snapshot.sockets_seen.sql(),
-                self.rows.sql(),
+                rows,
             ],
         )?;
-        let (rows, path) = (self.rows, self.path);
+        let path = self.path;
         self.transaction.commit().map_err(|e| StoreError::sqlite(path, "write to", e))?;
         *self.is_open = false;
-        Ok(rows)
+        Ok(rows.cast_unsigned())
     }
 }
 
