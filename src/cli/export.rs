@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::Exit;
 use super::args::ExportArgs;
@@ -17,6 +18,7 @@ use super::message::usage;
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
 };
+use crate::kernel::is_ignored;
 use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
 use crate::render::{Format, Options, exporter};
@@ -39,6 +41,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
     let progress = progress_bar(recording.expected_rows(question)?);
+    let is_interrupted = Arc::new(AtomicBool::new(false));
 
     let count = match &args.output {
         None => write(
@@ -50,13 +53,25 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             &options,
             stdout(),
             &progress,
+            &is_interrupted,
         )?,
         Some(path) => {
             refuse_the_recording(path, &args.file)?;
             let output = Output::create(path)?;
+            if output.partial.is_some() {
+                stop_at_signals(&is_interrupted).context("could not take over signals")?;
+            }
             let writer = Box::new(BufWriter::new(output.file()?));
             let count = write(
-                &recording, question, &selection, &columns, format, &options, writer, &progress,
+                &recording,
+                question,
+                &selection,
+                &columns,
+                format,
+                &options,
+                writer,
+                &progress,
+                &is_interrupted,
             )
             .map_err(|e| match e {
                 QueryError::Output(e) => {
@@ -85,12 +100,8 @@ fn write(
     options: &Options,
     writer: Box<dyn Write + '_>,
     progress: &ProgressBar,
+    is_interrupted: &AtomicBool,
 ) -> Result<u64, QueryError> {
-    // So that the part of a file goes with Ctrl-C.
-    let is_interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&is_interrupted))?;
-    }
     let mut out = exporter(format, options, writer);
     out.begin(columns)?;
     let mut written: u64 = 0;
@@ -108,6 +119,16 @@ fn write(
     })?;
     out.finish()?;
     Ok(count)
+}
+
+/// So that the part of a file goes with Ctrl-C. Between two rows only: a second one ends the process
+/// wherever it stands.
+fn stop_at_signals(is_interrupted: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal)) {
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(is_interrupted))?;
+        flag::register(signal, Arc::clone(is_interrupted))?;
+    }
+    Ok(())
 }
 
 /// Whatever way it is named: the recording and its log are not to be written over.
