@@ -1,0 +1,251 @@
+//! A directory of one's own, and the program run in it.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
+use tempfile::TempDir;
+
+/// What takes longer than this hangs. Never the measure of anything.
+const DEADLINE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(2);
+
+/// A directory that goes when the test is over. The program runs in it, so that messages name
+/// files without the way to them.
+pub(crate) struct Dir(TempDir);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A file in it.
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The names of what it holds, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Everything it holds with its bytes, to be compared.
+    pub(crate) fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        self.names().into_iter().map(|n| (n.clone(), fs::read(self.path(n)).unwrap())).collect()
+    }
+
+    /// The program with these arguments, separated by blanks; `'…'` holds blanks together.
+    pub(crate) fn command(&self, line: &str) -> Command {
+        let words = line.split('\'').enumerate().flat_map(|(i, part)| {
+            let quoted = (i % 2 == 1).then_some(part);
+            let plain = (i % 2 == 0).then(|| part.split_whitespace());
+            quoted.into_iter().chain(plain.into_iter().flatten())
+        });
+        self.command_of(words)
+    }
+
+    /// The program with these arguments.
+    pub(crate) fn command_of(&self, words: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockrec"));
+        command.args(words).current_dir(self.0.path()).env("TZ", "UTC");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn sockrec(&self, line: &str) -> Ran {
+        run(self.command(line))
+    }
+
+    /// Starts the program.
+    pub(crate) fn start(&self, line: &str) -> Running {
+        Running::spawn(self.command(line))
+    }
+
+    /// A short recording.
+    pub(crate) fn record(&self, name: &str) -> PathBuf {
+        run(self.command_of(["record", "-q", "-i", "10ms", "-c", "3", "-o", name])).recorded();
+        self.path(name)
+    }
+}
+
+/// Has files of a program not grow beyond so many bytes: a write that would fails.
+pub(crate) fn limited(mut command: Command, bytes: u64) -> Command {
+    // SAFETY: both calls may be made between fork and exec, and allocate nothing.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+            Ok(setrlimit(Resource::Fsize, limit)?)
+        });
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command) -> Ran {
+    Running::spawn(command).finish()
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+
+    /// Exit code and standard error as one text, for snapshots; what went to standard output too,
+    /// if anything did.
+    pub(crate) fn told(&self) -> String {
+        let mut text = match self.code() {
+            Some(code) => format!("exit {code}\n"),
+            None => format!("{}\n", self.status),
+        };
+        if !self.stdout.is_empty() {
+            let _ = write!(text, "stdout:\n{}stderr:\n", self.stdout());
+        }
+        text + &self.stderr
+    }
+
+    /// Asserts that it did what it was asked to without a word about trouble.
+    #[track_caller]
+    pub(crate) fn fine(self) -> Self {
+        assert_eq!(self.code(), Some(0), "{}", self.told());
+        assert!(!self.stderr.contains("error:"), "{}", self.told());
+        self
+    }
+
+    /// Asserts that a recorder ended well. On a busy machine it may have missed ticks, and says so.
+    #[track_caller]
+    pub(crate) fn recorded(self) -> Self {
+        let has_gaps = self.stderr.contains("warning: ") && self.code() == Some(3);
+        assert!(self.code() == Some(0) || has_gaps, "{}", self.told());
+        assert!(!self.stderr.contains("error:"), "{}", self.told());
+        self
+    }
+}
+
+/// The program while it runs; killed when it is let go.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().map(drain);
+        let stderr = child.stderr.take().map(drain);
+        Self { child, stdout, stderr }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Kills it at once, as a power cut would (but for what the kernel already has).
+    pub(crate) fn kill(mut self) -> Ran {
+        self.child.kill().unwrap();
+        self.finish()
+    }
+
+    /// Waits for a condition while it runs. Its end, or none for too long, fails the test.
+    #[track_caller]
+    pub(crate) fn until<T>(&mut self, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+        let found = until(what, || match self.child.try_wait().unwrap() {
+            Some(_) => Some(check()),
+            None => check().map(Some),
+        });
+        found.unwrap_or_else(|| panic!("ended before {what}: {}", self.end().told()))
+    }
+
+    /// Waits until a recording has so many snapshots.
+    #[track_caller]
+    pub(crate) fn until_snapshots(&mut self, path: &Path, count: i64) {
+        self.until(&format!("{count} snapshots"), || {
+            let found = super::ask(path, "SELECT count(*) FROM snapshots").ok()?;
+            (found >= count).then_some(())
+        });
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Ran {
+        self.end()
+    }
+
+    #[track_caller]
+    fn end(&mut self) -> Ran {
+        let deadline = Instant::now() + DEADLINE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if Instant::now() > deadline {
+                self.child.kill().unwrap();
+                break None;
+            }
+            thread::sleep(POLL);
+        };
+        let text = |reader: &mut Option<JoinHandle<Vec<u8>>>| {
+            reader.take().map(|reader| reader.join().unwrap()).unwrap_or_default()
+        };
+        let stdout = text(&mut self.stdout);
+        let stderr = String::from_utf8(text(&mut self.stderr)).unwrap();
+        let Some(status) = status else { panic!("it hangs; it said:\n{stderr}") };
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        Ran { status, stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be over already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+/// Waits for a condition; none for too long fails the test.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(POLL);
+    }
+}
