@@ -1,0 +1,171 @@
+//! Disks without room: a small file system of one's own where the test may mount one, and in any
+//! case a limit of file sizes, which takes no privileges.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use insta::assert_snapshot;
+use sockrec::store::{Reader, StoreError};
+
+use crate::harness::{
+    Churn, Dir, ask, assert_is_one_file, assert_recording_is_whole, limited, run, skip,
+};
+
+/// Runs a script in which `small` is a directory that takes a mebibyte and `$S` the program. False,
+/// said aloud, where nothing can be mounted.
+fn on_small_disk(dir: &Dir, script: &str) -> bool {
+    fs::create_dir(dir.path("small")).unwrap();
+    let script_after = |then: &str| {
+        // Mounted in a namespace of its own: it goes with the last process in there.
+        let mount = format!("mount -t tmpfs -o size=1m,mode=0700 none small && {{ {then}\n}}");
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &mount]).current_dir(dir.path("."));
+        command.env("S", env!("CARGO_BIN_EXE_sockrec")).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let tried = script_after("true").output();
+    if tried.is_ok_and(|output| output.status.success()) {
+        run(script_after(script)).fine();
+        return true;
+    }
+    skip("a full disk: this test may not mount a file system (needs root)");
+    false
+}
+
+fn text(dir: &Dir, name: &str) -> String {
+    fs::read_to_string(dir.path(name)).unwrap()
+}
+
+fn snapshots(path: &Path) -> i64 {
+    ask(path, "SELECT count(*) FROM snapshots").unwrap()
+}
+
+/// What a recorder without room left is a recording or nothing yet, and can be gone on with.
+#[track_caller]
+fn assert_can_go_on(dir: &Dir, name: &str) {
+    let path = dir.path(name);
+    match Reader::open(&path) {
+        Ok(reader) => {
+            drop(reader);
+            assert_recording_is_whole(&path);
+        }
+        Err(StoreError::NotARecording { why: "it is empty", .. }) => {}
+        Err(error) => panic!("{name}: {error:?}"),
+    }
+    dir.sockrec(&format!("record -q -u -i 5ms -c 2 -o {name}")).recorded();
+    assert_eq!(ask(&path, "PRAGMA auto_vacuum").unwrap(), 2, "{name}");
+    assert_is_one_file(&path);
+    assert_recording_is_whole(&path);
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_the_recording_with_all_before_it_kept() {
+    const SCRIPT: &str = r#"
+        "$S" record -q -u -i 1ms -o small/rec.db 2>told; echo "exit $?" >>told
+        "$S" query snapshots --format csv -f small/rec.db >snapshots.csv 2>snapshots.told
+        "$S" export samples -f small/rec.db -o small/out.csv 2>export.told
+        echo "exit $?" >>export.told
+        "$S" record -q -u -i 1ms -o small/rec.db 2>again.told; echo "exit $?" >>again.told
+        ls -A small >names
+        cp small/rec.db* .
+    "#;
+    let dir = Dir::new();
+    let _churn = Churn::start();
+    if !on_small_disk(&dir, SCRIPT) {
+        return;
+    }
+    assert_snapshot!(text(&dir, "told"), @"
+    error: no space left to write to `small/rec.db`
+
+    hint: what was recorded before is kept; make room, or record to another disk with `-o FILE`
+    exit 1
+    ");
+    assert_eq!(text(&dir, "again.told"), text(&dir, "told"));
+    assert_eq!(text(&dir, "snapshots.told"), "", "a full disk can be read");
+    assert_snapshot!(text(&dir, "export.told"), @"
+    error: could not write `small/out.csv`
+      caused by: No space left on device (os error 28)
+    exit 1
+    ");
+    assert!(!text(&dir, "names").contains("out.csv"), "{}", text(&dir, "names"));
+
+    let path = dir.path("rec.db");
+    assert_recording_is_whole(&path);
+    let stored = snapshots(&path);
+    let shown = text(&dir, "snapshots.csv").lines().count() - 1;
+    assert!(
+        stored > 10 && i64::try_from(shown).unwrap() == stored,
+        "{stored} stored, {shown} shown"
+    );
+    assert_can_go_on(&dir, "rec.db");
+    assert_eq!(snapshots(&path), stored + 2);
+    let lost = ask(&path, "SELECT count(*) FROM captures WHERE end_reason = 'lost'").unwrap();
+    assert!(lost > 0);
+}
+
+/// A little more room each time, so that every write in turn is the first that fails.
+#[test]
+fn a_disk_may_be_full_at_any_moment_of_a_recording() {
+    const SCRIPT: &str = r#"
+        for room in $(seq 0 20 100) $(seq 112 4 260) 500; do
+            rm -f small/*
+            head -c $((1024 - room))k /dev/zero >small/filler
+            "$S" record -q -t --state listening -i 2ms -c 2 -o small/rec.db 2>"$room.told"
+            echo "exit $?" >>"$room.told"
+            "$S" info -f small/rec.db >/dev/null 2>"$room.info"
+            for end in '' -wal -shm -journal; do
+                [ ! -e small/rec.db$end ] || cp small/rec.db$end "$room.db$end"
+            done
+        done
+    "#;
+    let dir = Dir::new();
+    if !on_small_disk(&dir, SCRIPT) {
+        return;
+    }
+    let told: Vec<String> =
+        dir.names().into_iter().filter(|name| name.ends_with(".told")).collect();
+    assert!(told.len() > 40);
+    let mut done = 0;
+    for name in told {
+        let ended = text(&dir, &name);
+        let name = name.replace(".told", ".db");
+        if ended.ends_with("exit 1\n") {
+            let is_clear = ended.starts_with("error: no space left to write to `small/rec.db`\n")
+                && ended.contains("\nhint: what was recorded before is kept; make room");
+            assert!(is_clear, "{name}: {ended}");
+        } else {
+            assert!(ended.ends_with("exit 0\n") || ended.ends_with("exit 3\n"), "{name}: {ended}");
+            assert_is_one_file(&dir.path(&name));
+            done += 1;
+        }
+        let info = text(&dir, &name.replace(".db", ".info"));
+        assert!(info.is_empty() || info.contains("it is empty"), "{name}: {info}");
+        assert_can_go_on(&dir, &name);
+    }
+    assert!(done > 0, "not even the most room was enough");
+}
+
+#[test]
+fn a_limit_of_file_sizes_ends_the_recording_with_all_before_it_kept() {
+    let dir = Dir::new();
+    let _churn = Churn::start();
+    let mut told = Vec::new();
+    for limit in [0, 100, 5_000, 50_000, 140_000, 145_000, 160_000, 180_000, 300_000] {
+        let name = format!("{limit}.db");
+        let ran = run(limited(dir.command(&format!("record -q -u -i 1ms -o {name}")), limit));
+        assert_eq!(ran.code(), Some(1), "{name}: {}", ran.told());
+        told.push(ran.told().replace(&name, "rec.db").replace("open `", "write to `"));
+        assert_can_go_on(&dir, &name);
+    }
+    assert!(snapshots(&dir.path("300000.db")) > 4, "none was stored before it was too much");
+    told.dedup();
+    assert_snapshot!(told.join("\n"), @"
+    exit 1
+    error: could not write to `rec.db`
+      caused by: Error code 778: disk I/O error
+
+    hint: what was recorded before is kept; a quota, a limit of file sizes (`ulimit -f`) or a failing disk may be the cause
+    ");
+}

@@ -1,0 +1,15 @@
+//! What can go wrong, with the real program: bad input, others at the same file, signals, crashes,
+//! full disks, readers that go away. Each ends as it should, says so, and leaves a whole recording.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod arguments;
+mod bad_input;
+mod crash;
+mod disk_full;
+mod hostile_text;
+mod output;
+mod permissions;
+mod sharing;
+mod signals;

@@ -1,0 +1,129 @@
+//! Signals.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::harness::{Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only};
+
+const COUNT: &str = "SELECT count(*) FROM snapshots";
+
+fn end_reason(dir: &Dir) -> String {
+    let sql = "SELECT end_reason FROM captures ORDER BY capture_id DESC LIMIT 1";
+    read_only(&dir.path("rec.db")).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Has the program started with a signal ignored.
+fn ignoring(mut command: Command, signal: i32) -> Command {
+    // SAFETY: signal() may be called between fork and exec, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(signal, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    command
+}
+
+#[test]
+fn a_signal_ends_a_capture_cleanly() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let dir = Dir::new();
+        let path = dir.path("rec.db");
+        let mut recorder = dir.start("record -q -i 1h -o rec.db");
+        recorder.until_snapshots(&path, 1);
+        recorder.signal(signal);
+        assert_eq!(recorder.finish().told(), "exit 0\n", "{signal:?}");
+        assert_eq!(end_reason(&dir), "signal");
+        assert_eq!(dir.names(), ["rec.db"]);
+        assert_is_one_file(&path);
+        assert_recording_is_whole(&path);
+    }
+}
+
+#[test]
+fn a_signal_between_ticks_that_follow_closely_ends_it_too() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    for _ in 0..6 {
+        let so_far = ask(&path, COUNT).unwrap_or(0);
+        let mut recorder = dir.start("record -q -i 1ms -o rec.db");
+        recorder.until_snapshots(&path, so_far + 1);
+        recorder.signal(Signal::INT);
+        recorder.finish().recorded();
+        assert_eq!(end_reason(&dir), "signal");
+        assert_is_one_file(&path);
+    }
+    assert_recording_is_whole(&path);
+}
+
+/// The second ends the process where it stands, unless the first one was faster.
+#[test]
+fn a_second_signal_costs_the_clean_end_at_most() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    for _ in 0..6 {
+        let so_far = ask(&path, COUNT).unwrap_or(0);
+        let mut recorder = dir.start("record -q -i 5ms -o rec.db");
+        recorder.until_snapshots(&path, so_far + 1);
+        recorder.signal(Signal::INT);
+        recorder.signal(Signal::TERM);
+        let ran = recorder.finish();
+        assert!(matches!(ran.code(), Some(0 | 3 | 130)), "{}", ran.told());
+        assert_recording_is_whole(&path);
+    }
+    dir.record("rec.db");
+    assert_is_one_file(&path);
+    assert_recording_is_whole(&path);
+}
+
+#[test]
+fn what_was_recorded_is_summed_up_at_the_end() {
+    let dir = Dir::new();
+    let mut recorder = dir.start("record -i 1h -o rec.db");
+    recorder.until_snapshots(&dir.path("rec.db"), 1);
+    recorder.signal(Signal::INT);
+    let ran = recorder.finish().fine();
+    assert!(ran.stdout.is_empty());
+    assert!(ran.stderr.contains("recorded 1 snapshot in "), "{}", ran.stderr);
+}
+
+/// `nohup sockrec record` is to outlive its terminal; a shell without job control has what it puts
+/// into the background ignore Ctrl-C.
+#[test]
+fn a_signal_that_was_to_be_ignored_stays_ignored() {
+    for (number, signal) in [(libc::SIGHUP, Signal::HUP), (libc::SIGINT, Signal::INT)] {
+        let dir = Dir::new();
+        let path = dir.path("rec.db");
+        let mut recorder =
+            Running::spawn(ignoring(dir.command("record -q -i 10ms -o rec.db"), number));
+        recorder.until_snapshots(&path, 1);
+        recorder.signal(signal);
+        let so_far = ask(&path, COUNT).unwrap();
+        recorder.until_snapshots(&path, so_far + 5);
+        recorder.signal(Signal::TERM);
+        recorder.finish().recorded();
+        assert_eq!(end_reason(&dir), "signal");
+        assert_is_one_file(&path);
+    }
+}
+
+/// A signal that no program can take: the next recorder tells.
+#[test]
+fn a_killed_recorder_is_told_of_by_the_next() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut recorder = dir.start("record -q -i 1h -o rec.db");
+    recorder.until_snapshots(&path, 1);
+    recorder.kill();
+    assert_recording_is_whole(&path);
+    let reasons = "SELECT count(*) FROM captures WHERE end_reason IS NULL";
+    assert_eq!(ask(&path, reasons).unwrap(), 1);
+    dir.record("rec.db");
+    let reasons = "SELECT group_concat(end_reason) FROM captures";
+    let told: String = read_only(&path).unwrap().query_row(reasons, [], |row| row.get(0)).unwrap();
+    assert_eq!(told, "lost,count");
+    assert_is_one_file(&path);
+    assert_recording_is_whole(&path);
+}
