@@ -1,6 +1,6 @@
 //! The command line: arguments, commands, messages, exit codes. The only place that prints.
 //!
-//! Data goes to stdout, everything else to stderr. Arguments come in raw ([`args`]) and are made
+//! Data goes to stdout, everything else to stderr. Arguments come in raw (`args`) and are made
 //! valid before anything is opened.
 
 mod args;

@@ -1,7 +1,7 @@
 //! Questions to a recording, each answered by a file of `queries/`.
 //!
 //! An answer is a stream of rows with named columns; what it cannot know is NULL. What may have
-//! been missed is told beside it ([`Recording::why_empty`], [`Recording::notes_at`]).
+//! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
 mod columns;
 mod recording;

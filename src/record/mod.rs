@@ -1,8 +1,8 @@
 //! Recording: the loop that takes a snapshot at every tick, and what it makes of the dumps.
 //!
 //! The collector runs on the caller's thread: it paces the ticks, makes the dumps and finds out
-//! what changed ([`tracker`]). What changed goes in chunks through a bounded channel to the writer
-//! thread, which decodes and stores it ([`writer`]). A slow disk shows as lag there and then as
+//! what changed (`tracker`). What changed goes in chunks through a bounded channel to the writer
+//! thread, which decodes and stores it (`writer`). A slow disk shows as lag there and then as
 //! missed ticks here; it never makes a dump wait unseen.
 
 mod batch;

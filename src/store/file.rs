@@ -84,7 +84,7 @@ pub(super) fn check_for_reading(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Whether a recorder holds this file right now. Not to be asked by who has it open in SQLite: see
-/// [`open_for_recording`].
+/// `open_for_recording`.
 pub fn is_being_recorded(path: &Path) -> bool {
     open_to_look(path).is_ok_and(|file| is_locked(&file))
 }
