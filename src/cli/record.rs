@@ -90,6 +90,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         note("without CAP_NET_ADMIN the kernel does not tell SO_MARK: `mark` stays empty");
     }
     let line = Line::new(&args);
+    let mut unsupported = Vec::new(); // said once, after the first tick
     let mut has_failed = false; // said once; the recording has every one
     let summary = record_all(
         &plan,
@@ -99,12 +100,17 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
             kernel: &mut LiveKernel::new(socket),
             pace: &mut pace,
             listener: &mut |event| match event {
-                Event::Tick(progress) => line.show(progress),
-                Event::Unsupported(family, protocol) => line.aside(&format!(
-                    "this kernel cannot dump {} over {}: not recorded",
-                    protocol.name(),
-                    family.name()
-                )),
+                Event::Tick(progress) => {
+                    if !unsupported.is_empty() {
+                        let what = unsupported.join(", ");
+                        line.aside(&format!("this kernel cannot dump {what}: not recorded"));
+                        unsupported.clear();
+                    }
+                    line.show(progress);
+                }
+                Event::Unsupported(family, protocol) => {
+                    unsupported.push(format!("{}/{}", protocol.name(), family.name()));
+                }
                 Event::DumpFailed(family, protocol, message) => {
                     if !has_failed {
                         line.aside(&format!(
