@@ -10,10 +10,12 @@ mod former;
 mod migrate;
 mod reader;
 mod share;
+mod tick;
 mod writer;
 
 pub use error::StoreError;
 pub use file::{has_log, is_being_recorded};
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use reader::{Parameter, Reader};
-pub use writer::{Start, TickWriter, Writer};
+pub use tick::TickWriter;
+pub use writer::{Start, Writer};
