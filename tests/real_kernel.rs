@@ -1060,7 +1060,12 @@ impl Summary {
     fn of(family: Family, dump: Dump, steady: &[Held]) -> Self {
         let by_cookie = dump.by_cookie();
         Self {
-            sockets: by_cookie.iter().map(|(cookie, s)| (*cookie, s.tuple())).collect(),
+            // One that is being torn down may be shown closed, with half of its tuple wiped.
+            sockets: by_cookie
+                .iter()
+                .filter(|(_, s)| s.observe().state != TcpState::CLOSE)
+                .map(|(cookie, s)| (*cookie, s.tuple()))
+                .collect(),
             duplicates: dump.sightings.len() - by_cookie.len(),
             missing: steady
                 .iter()

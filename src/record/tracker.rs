@@ -47,6 +47,8 @@ struct Live {
     row_before: Option<SnapshotId>,
     rows: u32,
     is_missing: bool,
+    /// The snapshot that first showed it closed.
+    closed_in: Option<SnapshotId>,
 }
 
 /// A scope and how its dumps went.
@@ -232,6 +234,9 @@ impl Tracker {
             }
         };
         let live = slot.get_mut();
+        if live.is_dying(&message, protocol, tick.snapshot) {
+            return;
+        }
         let is_first_sight = live.last_seen != tick.snapshot;
         if is_first_sight {
             tick.seen += 1;
@@ -425,6 +430,7 @@ impl Live {
             row_before: None,
             rows: 0,
             is_missing: false,
+            closed_in: None,
         }
     }
 
@@ -461,6 +467,24 @@ impl Live {
         if self.known.learn(message.owner()) {
             out.updates.push((self.socket, self.known));
         }
+    }
+
+    /// Whether this is a socket on its way out, caught between two steps of the kernel: closed, its
+    /// tuple half wiped and its counters reset (measured while connections were aborted). It tells
+    /// nothing. One that is still closed in another dump is meant so: bound again, or disconnected.
+    fn is_dying(
+        &mut self,
+        message: &Message<'_>,
+        protocol: Protocol,
+        snapshot: SnapshotId,
+    ) -> bool {
+        let has_states = matches!(protocol, Protocol::Tcp | Protocol::Mptcp);
+        let is_closed = has_states && message.state() == TcpState::CLOSE;
+        if !is_closed || self.state == TcpState::CLOSE {
+            self.closed_in = None;
+            return false;
+        }
+        *self.closed_in.get_or_insert(snapshot) == snapshot
     }
 
     fn has_endpoints_of(&self, message: &Message<'_>) -> bool {

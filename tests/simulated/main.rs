@@ -213,6 +213,36 @@ fn a_cookie_with_another_tuple_is_another_generation() {
 }
 
 #[test]
+fn a_socket_caught_on_its_way_out_changes_nothing() {
+    let a = FakeSocket::established(1, 1_001, 80).sent(900);
+    let wiped = FakeSocket { remote_port: 0, bytes_sent: 0, segs_out: 0, ..a.clone() };
+    let mut world = World::default();
+    world.shows(&[&a]).shows(&[&wiped.in_state(TcpState::CLOSE)]).shows(&[]);
+    world.record();
+    let columns = ["remote_port", "state", "bytes_sent", "closed_evidence", "samples"];
+    assert_eq!(
+        world.answer(Question::Connections, &columns),
+        ["remote_port=80 state=ESTAB bytes_sent=1000 closed_evidence=absence samples=1"]
+    );
+}
+
+#[test]
+fn a_socket_that_stays_closed_is_told_so() {
+    let a = FakeSocket::established(1, 1_001, 80);
+    let bound = FakeSocket { remote_port: 0, ..a.in_state(TcpState::CLOSE) };
+    let mut world = World::default();
+    world.shows(&[&a]).shows(&[&bound]).shows(&[&bound]);
+    world.record();
+    assert_eq!(
+        world.answer(Question::Connections, &["remote_port", "state", "closed_evidence"]),
+        [
+            "remote_port=80 state=ESTAB closed_evidence=replaced",
+            "remote_port=0 state=UNCONN closed_evidence=recording_end",
+        ]
+    );
+}
+
+#[test]
 fn connections_of_mptcp_are_told_apart_though_they_share_their_listeners_cookie() {
     let listener = FakeSocket::listener(7, 8_081, 0, 16);
     let (a, b) =
