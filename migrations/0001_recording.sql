@@ -40,6 +40,30 @@ CREATE TABLE timers (
 INSERT INTO timers (timer, name) VALUES
     (0, 'off'), (1, 'on'), (2, 'keepalive'), (3, 'timewait'), (4, 'persist');
 
+-- Who opened a connection and how it ended, each with what that rests on.
+
+CREATE TABLE origins (
+    origin     INTEGER PRIMARY KEY,
+    direction  TEXT NOT NULL,
+    evidence   TEXT NOT NULL
+) STRICT;
+INSERT INTO origins (origin, direction, evidence) VALUES
+    (1, 'outbound', 'syn_sent'), (2, 'inbound', 'syn_recv'), (3, 'inbound', 'listener'),
+    (4, 'outbound', 'remote_listener'), (5, 'outbound', 'syn_counted'),
+    (6, 'inbound', 'syn_not_counted'), (7, 'outbound', 'peer'), (8, 'inbound', 'peer');
+
+CREATE TABLE endings (
+    ending    INTEGER PRIMARY KEY,
+    name      TEXT,
+    evidence  TEXT NOT NULL
+) STRICT;
+INSERT INTO endings (ending, name, evidence) VALUES
+    (1, 'orderly', 'time_wait'), (2, 'orderly', 'both_fins'), (3, 'orderly', 'fin_acked'),
+    (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
+    (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
+    (9, 'not_established', 'nothing_received'), (10, 'not_established', 'request_vanished'),
+    (11, NULL, 'half_closed');
+
 -- Where and when was recorded.
 
 CREATE TABLE boots (
@@ -115,7 +139,9 @@ CREATE TABLE snapshots (
     ended_boottime_ns     INTEGER,
     missed_ticks          INTEGER NOT NULL,
     sockets_seen          INTEGER NOT NULL,
-    samples               INTEGER NOT NULL
+    samples               INTEGER NOT NULL,
+    events                INTEGER,
+    events_unbound        INTEGER
 ) STRICT;
 CREATE INDEX snapshots_by_end ON snapshots (ended_at_ns);
 
@@ -136,6 +162,16 @@ CREATE TABLE missing_sockets (
     PRIMARY KEY (snapshot_id, socket_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE event_losses (
+    event_loss_id        INTEGER PRIMARY KEY,
+    snapshot_id          INTEGER NOT NULL REFERENCES snapshots,
+    started_at_ns        INTEGER NOT NULL,
+    started_boottime_ns  INTEGER NOT NULL,
+    ended_at_ns          INTEGER NOT NULL,
+    ended_boottime_ns    INTEGER NOT NULL,
+    count                INTEGER
+) STRICT;
+
 CREATE TABLE clock_changes (
     snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
     kind         TEXT    NOT NULL,
@@ -152,27 +188,36 @@ CREATE TABLE sockets (
     generation                INTEGER NOT NULL,
     family                    INTEGER NOT NULL,
     protocol                  INTEGER NOT NULL,
-    local_address             TEXT    NOT NULL,
+    local_address             TEXT,
     local_port                INTEGER NOT NULL,
     remote_address            TEXT    NOT NULL,
-    remote_port               INTEGER NOT NULL,
+    remote_port               INTEGER,
+    addresses_inferred        INTEGER,
     interface                 INTEGER,
     inode                     INTEGER,
     uid                       INTEGER,
     cgroup_id                 INTEGER,
     mark                      INTEGER,
-    first_snapshot_id         INTEGER NOT NULL REFERENCES snapshots,
-    opened_after_snapshot_id  INTEGER REFERENCES snapshots
+    first_snapshot_id         INTEGER REFERENCES snapshots,
+    opened_after_snapshot_id  INTEGER REFERENCES snapshots,
+    origin                    INTEGER REFERENCES origins,
+    peer_socket_id            INTEGER REFERENCES sockets (socket_id)
 ) STRICT;
 
 CREATE TABLE socket_ends (
     socket_id                  INTEGER PRIMARY KEY REFERENCES sockets,
-    last_snapshot_id           INTEGER NOT NULL REFERENCES snapshots,
+    last_snapshot_id           INTEGER REFERENCES snapshots,
     closed_before_snapshot_id  INTEGER REFERENCES snapshots,
-    last_sample_snapshot_id    INTEGER NOT NULL REFERENCES snapshots,
-    evidence                   TEXT    NOT NULL,
+    last_sample_snapshot_id    INTEGER REFERENCES snapshots,
+    evidence                   TEXT,
     samples                    INTEGER NOT NULL,
-    state                      INTEGER NOT NULL,
+    state                      INTEGER,
+    ending                     INTEGER REFERENCES endings,
+    destroyed_snapshot_id      INTEGER REFERENCES snapshots,
+    destroyed_at_ns            INTEGER,
+    destroyed_boottime_ns      INTEGER,
+    idle_ms                    INTEGER,
+    open_ms                    INTEGER,
     rtt_us                     INTEGER,
     rttvar_us                  INTEGER,
     min_rtt_us                 INTEGER,
@@ -185,6 +230,16 @@ CREATE TABLE socket_ends (
     data_segs_out              INTEGER,
     data_segs_in               INTEGER,
     total_retrans              INTEGER
+) STRICT;
+
+CREATE TABLE remains (
+    socket_id                INTEGER PRIMARY KEY REFERENCES sockets,
+    cookie                   INTEGER,
+    first_snapshot_id        INTEGER NOT NULL REFERENCES snapshots,
+    last_snapshot_id         INTEGER REFERENCES snapshots,
+    gone_before_snapshot_id  INTEGER REFERENCES snapshots,
+    last_sample_snapshot_id  INTEGER REFERENCES snapshots,
+    samples                  INTEGER
 ) STRICT;
 
 CREATE TABLE state_changes (
@@ -390,6 +445,53 @@ JOIN snapshots AS n ON n.snapshot_id = f.snapshot_id
 JOIN snapshots AS p ON p.snapshot_id = f.snapshot_id - 1
 WHERE n.ended_at_ns < p.ended_at_ns;
 
+-- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
+-- time between captures, steps of the clock and suspends. Equal exceptions of snapshots in a row are
+-- one gap.
+
+CREATE VIEW gaps AS
+WITH
+    islands AS (
+        SELECT x.snapshot_id, x.kind, x.scope_id, x.errno, x.count, x.message,
+            x.snapshot_id - row_number() OVER (
+                PARTITION BY x.kind, x.scope_id, x.errno, x.message ORDER BY x.snapshot_id
+            ) AS island
+        FROM exceptions AS x
+    ),
+    spans AS (
+        SELECT min(snapshot_id) AS first_id, max(snapshot_id) AS last_id, kind, scope_id, errno,
+            message, count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count,
+            NULL AS delta_ns
+        FROM islands
+        GROUP BY kind, scope_id, errno, message, island
+        UNION ALL
+        SELECT n.snapshot_id - 1, n.snapshot_id, 'ticks_missed', NULL, NULL, NULL, NULL,
+            n.missed_ticks, NULL
+        FROM snapshots AS n WHERE n.missed_ticks > 0
+        UNION ALL
+        SELECT f.first_id - 1, f.first_id, 'not_recording', NULL, NULL, NULL, NULL, NULL, NULL
+        FROM (SELECT min(first_snapshot_id) AS first_id FROM groups GROUP BY capture_id) AS f
+        WHERE f.first_id > (SELECT min(first_snapshot_id) FROM groups)
+        UNION ALL
+        SELECT snapshot_id - 1, snapshot_id, 'clock_' || kind, NULL, NULL, NULL, NULL, NULL, delta_ns
+        FROM clock_changes
+    )
+SELECT s.kind, s.scope_id, s.first_id AS first_snapshot_id, s.last_id AS last_snapshot_id,
+    CASE WHEN s.kind = 'not_recording' THEN a.ended_at_ns ELSE a.started_at_ns END AS from_ns,
+    CASE WHEN s.kind = 'not_recording' THEN b.started_at_ns ELSE b.ended_at_ns END AS to_ns,
+    CASE WHEN s.kind = 'not_recording' THEN a.ended_boottime_ns ELSE a.started_boottime_ns END
+        AS from_boottime_ns,
+    CASE WHEN s.kind = 'not_recording' THEN b.started_boottime_ns ELSE b.ended_boottime_ns END
+        AS to_boottime_ns,
+    s.snapshots, s.count, s.delta_ns, s.errno, s.message
+FROM spans AS s
+LEFT JOIN snapshots AS a ON a.snapshot_id = s.first_id
+JOIN snapshots AS b ON b.snapshot_id = s.last_id
+UNION ALL
+SELECT 'events_lost', NULL, snapshot_id, snapshot_id, started_at_ns, ended_at_ns,
+    started_boottime_ns, ended_boottime_ns, NULL, count, NULL, NULL, NULL
+FROM event_losses;
+
 -- One row a sample, everything by name.
 
 CREATE VIEW socket_samples AS
@@ -552,8 +654,9 @@ LEFT JOIN protocols AS p ON p.protocol = k.protocol
 LEFT JOIN states AS st ON st.state = s.state
 LEFT JOIN timers AS t ON t.timer = s.timer;
 
--- The sockets that are not known to have ended: their last row, when they were last seen, and the
--- last row that has counters (a mini-socket has none: those of the full socket before it hold).
+-- The sockets that are not known to have left the dumps: those whose connection is not over, and what
+-- is left of others. Their last row, when they were last seen, and the last row that has counters (a
+-- mini-socket has none: those of the full socket before it hold).
 
 CREATE VIEW open_sockets AS
 WITH RECURSIVE
@@ -574,6 +677,8 @@ WITH RECURSIVE
         FROM last_groups AS g
         JOIN samples AS s ON s.snapshot_id BETWEEN g.first_snapshot_id AND g.last_snapshot_id
         WHERE NOT EXISTS (SELECT 1 FROM socket_ends AS e WHERE e.socket_id = s.socket_id)
+            OR EXISTS (SELECT 1 FROM remains AS m
+                WHERE m.socket_id = s.socket_id AND m.last_snapshot_id IS NULL)
         GROUP BY s.socket_id
     ),
     chain AS (
@@ -624,7 +729,9 @@ SELECT r.socket_id, r.snapshot_id, q.snapshot_id AS counted_snapshot_id,
         coalesce(h.observed_snapshot_id, r.snapshot_id),
         coalesce(CASE WHEN m.socket_id IS NULL THEN c.last_id ELSE c.before_id END, 0)
     ) AS last_snapshot_id,
-    p.ended_at_ns IS NOT NULL AS is_capture_over
+    p.ended_at_ns IS NOT NULL AS is_capture_over,
+    EXISTS (SELECT 1 FROM remains AS x WHERE x.socket_id = r.socket_id AND x.last_snapshot_id IS NULL)
+        AS is_remains
 FROM open_rows AS r
 JOIN sockets AS k ON k.socket_id = r.socket_id
 JOIN snapshots AS n ON n.snapshot_id = r.snapshot_id

@@ -1,11 +1,73 @@
--- The lifetime of each socket: who, from when to when, what became of it.
+-- The lifetime of each socket: who, from when to when, who opened it, how it ended.
 -- An opening or closing is an interval: not before `_after`, not after `_before`; NULL is unknown.
+-- The end of the connection and that of the socket (destroyed_at) are two facts.
 --
--- Parameters: none.
+-- Parameters: :is_ended (1: only what has ended, without looking for what is open).
 -- Order: as first seen. Index: none for the ended (one scan of sockets and socket_ends); for those
 -- still there the last group of each capture.
 WITH
-    still_open AS MATERIALIZED (SELECT * FROM open_sockets)
+    still_open AS MATERIALIZED (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
+    blind AS MATERIALIZED (
+        SELECT g.kind, g.from_ns, g.to_ns, sc.family, sc.protocol
+        FROM gaps AS g
+        LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
+        WHERE g.kind IN ('dump_failed', 'dump_interrupted', 'events_lost', 'messages_unreadable',
+            'not_recording')
+    ),
+    -- Snapshots that each fact rests on; times of events beside them.
+    facts AS (
+        SELECT
+            k.*,
+            e.socket_id IS NOT NULL AS is_ended,
+            e.state AS last_state,
+            e.ending,
+            e.evidence AS dump_evidence,
+            e.destroyed_at_ns,
+            e.destroyed_boottime_ns,
+            e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
+            e.destroyed_boottime_ns - e.idle_ms * 1000000 AS active_boottime_ns,
+            e.destroyed_at_ns - coalesce(e.open_ms, 0) * 1000000 AS there_at_ns,
+            e.destroyed_boottime_ns - coalesce(e.open_ms, 0) * 1000000 AS there_boottime_ns,
+            first.ended_at_ns AS first_at_ns,
+            first.ended_boottime_ns AS first_boottime_ns,
+            first.capture_id,
+            before.started_at_ns AS before_at_ns,
+            before.started_boottime_ns AS before_boottime_ns,
+            last.started_at_ns AS last_started_at_ns,
+            last.started_boottime_ns AS last_boottime_ns,
+            last.ended_at_ns AS last_ended_at_ns,
+            gone.ended_at_ns AS gone_at_ns,
+            gone.ended_boottime_ns AS gone_boottime_ns,
+            o.is_capture_over,
+            o.snapshot_id AS open_snapshot_id,
+            o.counted_snapshot_id,
+            o.last_snapshot_id AS open_last_snapshot_id,
+            coalesce(m.samples, o.samples, e.samples) AS samples,
+            m.first_snapshot_id AS remains_first_id,
+            coalesce(m.last_snapshot_id, o.last_snapshot_id) AS remains_last_id,
+            m.gone_before_snapshot_id AS remains_gone_id
+        FROM sockets AS k
+        LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
+        LEFT JOIN remains AS m ON m.socket_id = k.socket_id
+        LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
+        LEFT JOIN snapshots AS first ON first.snapshot_id = k.first_snapshot_id
+        LEFT JOIN snapshots AS before ON before.snapshot_id = k.opened_after_snapshot_id
+        LEFT JOIN snapshots AS last ON last.snapshot_id =
+            CASE WHEN e.socket_id IS NULL THEN o.last_snapshot_id ELSE e.last_snapshot_id END
+        LEFT JOIN snapshots AS gone ON gone.snapshot_id = e.closed_before_snapshot_id
+        WHERE :is_ended IS NOT 1 OR e.socket_id IS NOT NULL
+    ),
+    -- Of two bounds the tighter one, by boot time.
+    lives AS (
+        SELECT
+            x.*,
+            first_boottime_ns IS NULL OR there_boottime_ns < first_boottime_ns AS is_opening_by_event,
+            active_boottime_ns > coalesce(last_boottime_ns, active_boottime_ns - 1)
+                AS is_active_by_event,
+            gone_boottime_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns
+                AS is_closing_by_event
+        FROM facts AS x
+    )
 SELECT
     k.socket_id,
     k.cookie,
@@ -19,52 +81,87 @@ SELECT
     k.local_port,
     k.remote_address,
     k.remote_port,
+    coalesce(k.addresses_inferred, 0) AS addresses_inferred,
     k.interface,
     k.mark,
     k.cgroup_id,
-    coalesce(st.name, 'STATE-' || coalesce(e.state, r.state)) AS state,
-    first.ended_at_ns AS first_seen_at_ns,
-    last.ended_at_ns AS last_seen_at_ns,
-    before.started_at_ns AS opened_after_ns,
-    first.ended_at_ns AS opened_before_ns,
+    og.direction,
+    og.evidence AS direction_evidence,
+    coalesce(st.name, 'STATE-' || CASE WHEN k.is_ended THEN k.last_state ELSE r.state END) AS state,
+    k.first_at_ns AS first_seen_at_ns,
+    k.last_ended_at_ns AS last_seen_at_ns,
+    k.before_at_ns AS opened_after_ns,
+    CASE WHEN k.is_opening_by_event THEN k.there_at_ns ELSE k.first_at_ns END AS opened_before_ns,
     CASE
+        WHEN og.evidence IN ('syn_sent', 'syn_recv') THEN og.evidence
+        WHEN k.first_snapshot_id IS NULL THEN 'event'
         WHEN k.opened_after_snapshot_id IS NOT NULL THEN 'snapshot'
         WHEN k.first_snapshot_id = (
-            SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = first.capture_id
+            SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = k.capture_id
         ) THEN 'recording_start'
     END AS opened_evidence,
-    last.started_at_ns AS closed_after_ns,
-    gone.ended_at_ns AS closed_before_ns,
-    coalesce(e.evidence, CASE WHEN o.is_capture_over THEN 'recording_end' END) AS closed_evidence,
-    max(0, last.started_boottime_ns - first.ended_boottime_ns) AS duration_min_ns,
-    gone.ended_boottime_ns - before.started_boottime_ns AS duration_max_ns,
-    CASE WHEN e.socket_id IS NULL THEN q.rtt_us ELSE e.rtt_us END AS rtt_us,
-    CASE WHEN e.socket_id IS NULL THEN q.rttvar_us ELSE e.rttvar_us END AS rttvar_us,
-    CASE WHEN e.socket_id IS NULL THEN c.min_rtt_us ELSE e.min_rtt_us END AS min_rtt_us,
-    CASE WHEN e.socket_id IS NULL THEN q.bytes_sent ELSE e.bytes_sent END AS bytes_sent,
-    CASE WHEN e.socket_id IS NULL THEN c.bytes_retrans ELSE e.bytes_retrans END AS bytes_retrans,
-    CASE WHEN e.socket_id IS NULL THEN q.bytes_acked ELSE e.bytes_acked END AS bytes_acked,
-    CASE WHEN e.socket_id IS NULL THEN q.bytes_received ELSE e.bytes_received END AS bytes_received,
-    CASE WHEN e.socket_id IS NULL THEN q.segs_out ELSE e.segs_out END AS segs_out,
-    CASE WHEN e.socket_id IS NULL THEN q.segs_in ELSE e.segs_in END AS segs_in,
-    CASE WHEN e.socket_id IS NULL THEN q.data_segs_out ELSE e.data_segs_out END AS data_segs_out,
-    CASE WHEN e.socket_id IS NULL THEN q.data_segs_in ELSE e.data_segs_in END AS data_segs_in,
-    CASE WHEN e.socket_id IS NULL THEN c.total_retrans ELSE e.total_retrans END AS total_retrans,
-    coalesce(e.samples, o.samples) AS samples
-FROM sockets AS k
+    coalesce(
+        CASE WHEN k.is_active_by_event THEN k.active_at_ns ELSE k.last_started_at_ns END,
+        k.before_at_ns
+    ) AS closed_after_ns,
+    CASE WHEN k.is_closing_by_event THEN k.destroyed_at_ns ELSE k.gone_at_ns END AS closed_before_ns,
+    CASE
+        WHEN k.is_closing_by_event AND k.destroyed_at_ns IS NOT NULL THEN 'destroy_event'
+        WHEN k.is_ended THEN k.dump_evidence
+        WHEN k.is_capture_over THEN 'recording_end'
+    END AS closed_evidence,
+    k.destroyed_at_ns,
+    en.name AS ending,
+    en.evidence AS ending_evidence,
+    max(0,
+        coalesce(
+            CASE WHEN k.is_active_by_event THEN k.active_boottime_ns ELSE k.last_boottime_ns END,
+            k.before_boottime_ns
+        ) - CASE WHEN k.is_opening_by_event THEN k.there_boottime_ns ELSE k.first_boottime_ns END
+    ) AS duration_min_ns,
+    CASE WHEN k.is_closing_by_event THEN k.destroyed_boottime_ns ELSE k.gone_boottime_ns END
+        - k.before_boottime_ns AS duration_max_ns,
+    CASE WHEN k.dump_evidence IS NOT 'closed' THEN
+        max(0, ml.started_boottime_ns - mf.ended_boottime_ns) END AS time_wait_min_ns,
+    CASE WHEN k.dump_evidence IS NOT 'closed' THEN
+        mg.ended_boottime_ns - coalesce(
+            CASE WHEN k.is_active_by_event THEN k.active_boottime_ns ELSE k.last_boottime_ns END,
+            k.before_boottime_ns) END AS time_wait_max_ns,
+    k.peer_socket_id,
+    CASE WHEN k.is_ended THEN e.rtt_us ELSE q.rtt_us END AS rtt_us,
+    CASE WHEN k.is_ended THEN e.rttvar_us ELSE q.rttvar_us END AS rttvar_us,
+    CASE WHEN k.is_ended THEN e.min_rtt_us ELSE c.min_rtt_us END AS min_rtt_us,
+    CASE WHEN k.is_ended THEN e.bytes_sent ELSE q.bytes_sent END AS bytes_sent,
+    CASE WHEN k.is_ended THEN e.bytes_retrans ELSE c.bytes_retrans END AS bytes_retrans,
+    CASE WHEN k.is_ended THEN e.bytes_acked ELSE q.bytes_acked END AS bytes_acked,
+    CASE WHEN k.is_ended THEN e.bytes_received ELSE q.bytes_received END AS bytes_received,
+    CASE WHEN k.is_ended THEN e.segs_out ELSE q.segs_out END AS segs_out,
+    CASE WHEN k.is_ended THEN e.segs_in ELSE q.segs_in END AS segs_in,
+    CASE WHEN k.is_ended THEN e.data_segs_out ELSE q.data_segs_out END AS data_segs_out,
+    CASE WHEN k.is_ended THEN e.data_segs_in ELSE q.data_segs_in END AS data_segs_in,
+    CASE WHEN k.is_ended THEN e.total_retrans ELSE c.total_retrans END AS total_retrans,
+    k.samples,
+    (
+        SELECT group_concat(DISTINCT b.kind) FROM blind AS b
+        WHERE (b.family IS NULL OR (b.family = k.family AND b.protocol = k.protocol))
+            AND b.to_ns >= coalesce(k.before_at_ns, k.first_at_ns, k.there_at_ns)
+            AND coalesce(b.from_ns, b.to_ns) <= coalesce(
+                CASE WHEN k.is_closing_by_event THEN k.destroyed_at_ns ELSE k.gone_at_ns END,
+                k.last_ended_at_ns)
+    ) AS gaps
+FROM lives AS k
 LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
-LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
-LEFT JOIN samples AS r ON r.snapshot_id = o.snapshot_id AND r.socket_id = k.socket_id
-LEFT JOIN samples AS q ON q.snapshot_id = o.counted_snapshot_id AND q.socket_id = k.socket_id
-LEFT JOIN snapshots AS qn ON qn.snapshot_id = o.counted_snapshot_id
+LEFT JOIN samples AS r ON r.snapshot_id = k.open_snapshot_id AND r.socket_id = k.socket_id
+LEFT JOIN samples AS q ON q.snapshot_id = k.counted_snapshot_id AND q.socket_id = k.socket_id
+LEFT JOIN snapshots AS qn ON qn.snapshot_id = k.counted_snapshot_id
 LEFT JOIN conditions AS c ON c.group_id = qn.group_id AND c.condition_id = q.condition_id
-LEFT JOIN snapshots AS first ON first.snapshot_id = k.first_snapshot_id
-LEFT JOIN snapshots AS before ON before.snapshot_id = k.opened_after_snapshot_id
-LEFT JOIN snapshots AS last
-    ON last.snapshot_id = coalesce(e.last_snapshot_id, o.last_snapshot_id)
-LEFT JOIN snapshots AS gone ON gone.snapshot_id = e.closed_before_snapshot_id
+LEFT JOIN snapshots AS mf ON mf.snapshot_id = k.remains_first_id
+LEFT JOIN snapshots AS ml ON ml.snapshot_id = k.remains_last_id
+LEFT JOIN snapshots AS mg ON mg.snapshot_id = k.remains_gone_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN families AS f ON f.family = k.family
 LEFT JOIN protocols AS p ON p.protocol = k.protocol
-LEFT JOIN states AS st ON st.state = coalesce(e.state, r.state)
+LEFT JOIN states AS st ON st.state = CASE WHEN k.is_ended THEN k.last_state ELSE r.state END
+LEFT JOIN origins AS og ON og.origin = k.origin
+LEFT JOIN endings AS en ON en.ending = k.ending
 ORDER BY k.socket_id

@@ -5,10 +5,16 @@
 -- Order: snapshot. Index: primary key of samples.
 WITH RECURSIVE
     last_row AS (
-        SELECT coalesce(
-            (SELECT last_sample_snapshot_id FROM socket_ends WHERE socket_id = :socket_id),
-            (SELECT snapshot_id FROM open_sockets WHERE socket_id = :socket_id)
-        ) AS snapshot_id
+        -- What is left of a connection has the last rows.
+        SELECT CASE
+            WHEN m.last_snapshot_id IS NOT NULL THEN m.last_sample_snapshot_id
+            WHEN e.socket_id IS NOT NULL AND m.socket_id IS NULL THEN e.last_sample_snapshot_id
+            ELSE (SELECT snapshot_id FROM open_sockets WHERE socket_id = :socket_id)
+        END AS snapshot_id
+        FROM sockets AS k
+        LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
+        LEFT JOIN remains AS m ON m.socket_id = k.socket_id
+        WHERE k.socket_id = :socket_id
     ),
     chain AS (
         SELECT s.snapshot_id, s.previous_snapshot_id

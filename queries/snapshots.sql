@@ -14,6 +14,8 @@ SELECT
     n.missed_ticks,
     n.sockets_seen,
     n.samples,
+    n.events,
+    n.events_unbound,
     (SELECT group_concat(DISTINCT x.kind) FROM exceptions AS x
      WHERE x.snapshot_id = n.snapshot_id) AS exceptions,
     (SELECT delta_ns FROM clock_changes AS c

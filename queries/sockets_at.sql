@@ -50,6 +50,7 @@ CROSS JOIN latest AS l
 CROSS JOIN socket_samples AS v ON v.snapshot_id = l.snapshot_id AND v.socket_id = l.socket_id
 JOIN sockets AS k ON k.socket_id = l.socket_id
 LEFT JOIN socket_ends AS e ON e.socket_id = l.socket_id
+LEFT JOIN remains AS z ON z.socket_id = l.socket_id
 LEFT JOIN complete AS c
     ON c.netns_id = k.netns_id AND c.family = k.family AND c.protocol = k.protocol
 LEFT JOIN missing_sockets AS m ON m.snapshot_id = c.last_id AND m.socket_id = l.socket_id
@@ -61,7 +62,12 @@ LEFT JOIN snapshots AS last
     )
 WHERE
     CASE
-        WHEN e.socket_id IS NOT NULL THEN e.last_snapshot_id >= coalesce(c.last_id, 0)
+        -- What is left of a connection is shown as long as dumps showed it.
+        WHEN z.last_snapshot_id IS NOT NULL THEN z.last_snapshot_id >= coalesce(c.last_id, 0)
+        WHEN e.socket_id IS NOT NULL AND z.socket_id IS NULL THEN
+            e.last_snapshot_id >= coalesce(c.last_id, 0)
+            AND (e.last_snapshot_id >= a.snapshot_id
+                OR coalesce(e.destroyed_snapshot_id, a.snapshot_id + 1) > a.snapshot_id)
         -- Lacked by that dump alone: had the next one lacked it too, it would have ended.
         ELSE m.socket_id IS NULL OR c.next_id IS NOT NULL
     END

@@ -238,6 +238,7 @@ fn generated(recording: &Recording) -> String {
         ("`info`: captures", Question::Captures),
         ("`info`: gaps", Question::Gaps),
         ("`info`: tables", Question::Tables),
+        ("`query coverage`", Question::Coverage),
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();

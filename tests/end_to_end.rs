@@ -217,7 +217,9 @@ fn a_lifetime_lies_within_its_bounds() {
     assert!(is_done(&recorder.stop()));
 
     assert_eq!(row["opened_evidence"], text("snapshot"));
-    assert_eq!(row["closed_evidence"], text("absence"));
+    assert_eq!(row["closed_evidence"], text("destroy_event"));
+    assert_eq!(row["direction"], text("outbound"));
+    assert_eq!(row["ending"], text("reset"));
     assert!(nanos(&row["opened_after"]) <= after_open);
     assert!(nanos(&row["opened_before"]) >= before_open);
     assert!(nanos(&row["closed_after"]) <= after_close);

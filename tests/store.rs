@@ -355,11 +355,15 @@ fn every_rule_finds_what_breaks_it() {
         ("states change", "UPDATE state_changes SET from_state = 99"),
         (
             "holds a row over",
-            "INSERT INTO held_samples SELECT snapshot_id, socket_id, snapshot_id FROM samples",
+            "INSERT OR IGNORE INTO held_samples SELECT snapshot_id, socket_id, snapshot_id FROM samples",
         ),
         ("a keyframe has a row", "UPDATE snapshots SET is_keyframe = 1"),
         ("saw the sockets", "UPDATE snapshots SET sockets_seen = sockets_seen + 1"),
         ("saw the sockets", "DELETE FROM missing_sockets"),
+        ("what is left", "UPDATE remains SET first_snapshot_id = 0"),
+        ("what is left", "UPDATE remains SET samples = 0"),
+        ("name each other", "UPDATE sockets SET peer_socket_id = 1"),
+        ("only events tell", "UPDATE sockets SET first_snapshot_id = NULL"),
         ("counts its samples", "UPDATE snapshots SET samples = samples + 1"),
         ("counts its samples", "UPDATE captures SET missed_ticks = -1"),
         ("what it rests on", "UPDATE socket_ends SET evidence = ''"),
@@ -368,10 +372,11 @@ fn every_rule_finds_what_breaks_it() {
     let dir = Dir::new();
     let path = dir.path("rec.db");
     let churn = Churn::start();
-    let mut recorder = dir.start("record -q -i 20ms -o rec.db");
+    let mut recorder = dir.start("record -q -i 20ms --no-events -o rec.db");
     recorder.until("sockets have come, changed and gone", || {
         let sql = "SELECT (SELECT count(*) FROM socket_ends) > 9 AND
-             (SELECT count(*) FROM state_changes) > 9";
+             (SELECT count(*) FROM state_changes) > 9 AND
+             (SELECT count(*) FROM remains) > 0";
         (ask(&path, sql).ok()? == 1).then_some(())
     });
     recorder.signal(rustix::process::Signal::INT);

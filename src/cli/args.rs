@@ -59,6 +59,10 @@ pub(super) struct RecordArgs {
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
     #[arg(long, value_name = "N", default_value_t = 50_000, help_heading = "Options")]
     pub(super) max_new_sockets: u64,
+    /// Do not listen to destroy events: connections shorter than the interval stay unseen, and ends
+    /// are known to the interval only
+    #[arg(long, help_heading = "Options")]
+    pub(super) no_events: bool,
     /// No progress line and no summary
     #[arg(short, long, help_heading = "Options")]
     pub(super) quiet: bool,

@@ -19,7 +19,8 @@ use super::args::RecordArgs;
 use super::message::{note, say, usage, warn};
 use super::output::no_states;
 use crate::kernel::{
-    DiagSocket, SystemClock, has_net_admin, host_facts, is_ignored, own_namespace,
+    DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
+    own_namespace,
 };
 use crate::model::{Capture, EndReason, Family, Protocol, States};
 use crate::record::{
@@ -38,6 +39,8 @@ struct Options<'a> {
     protocols: Vec<&'a str>,
     states: u32,
     max_new_sockets: u64,
+    events: bool,
+    event_buffer_bytes: Option<usize>,
     has_net_admin: bool,
 }
 
@@ -46,6 +49,11 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
     let host = host_facts().context("could not tell which boot of the machine this is")?;
     let has_net_admin = has_net_admin();
+    let events = (!args.no_events).then(|| EventSocket::open(&plan.dumps)).transpose();
+    let (events, no_events) = match events {
+        Ok(events) => (events, None),
+        Err(e) => (None, Some(e)),
+    };
     let options = Options {
         interval_ns: plan.interval_ns,
         duration_ns: plan.duration_ns,
@@ -54,6 +62,8 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         protocols: names(plan.dumps.iter().map(|(_, protocol)| protocol.name())),
         states: plan.states.0,
         max_new_sockets: plan.max_new_sockets,
+        events: events.is_some(),
+        event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
         has_net_admin,
     };
     let writer = Writer::open(&args.output)?;
@@ -86,9 +96,16 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         interval_ns: plan.interval_ns,
         started: SystemClock.now(),
     };
+    if let Some(error) = no_events {
+        warn(&format!(
+            "cannot listen to destroy events ({error}): ends are known to the interval only"
+        ));
+    }
     if !args.quiet && !has_net_admin {
         note("without CAP_NET_ADMIN the kernel does not tell SO_MARK: `mark` stays empty");
     }
+    let events = events.map(EventReader::start).transpose();
+    let events = events.context("could not start reading destroy events")?;
     let line = Line::new(&args);
     let mut unsupported = Vec::new(); // said once, after the first tick
     let mut has_failed = false; // said once; the recording has every one
@@ -97,7 +114,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         &capture,
         writer,
         Inputs {
-            kernel: &mut LiveKernel::new(socket),
+            kernel: &mut LiveKernel::new(socket, events),
             pace: &mut pace,
             listener: &mut |event| match event {
                 Event::Tick(progress) => {
@@ -137,8 +154,10 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let command = command.map(|command| command.wait(ended_by_signal)).transpose()?;
     signals_handle.close();
     let progress = summary?.progress;
-    let has_gaps =
-        progress.missed_ticks > 0 || progress.failed_dumps > 0 || progress.not_stored > 0;
+    let has_gaps = progress.missed_ticks > 0
+        || progress.failed_dumps > 0
+        || progress.not_stored > 0
+        || progress.event_losses > 0;
     Ok(match command {
         Some(code) if code != 0 => Exit::Command(code),
         _ if has_gaps => Exit::Gaps,
@@ -195,6 +214,12 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
              (`--max-new-sockets`)",
             plan.max_new_sockets, progress.not_stored
         ));
+    }
+    if progress.event_losses > 0 {
+        warn(
+            "destroy events came faster than they could be read: some ends are missing \
+             (`sockrec query coverage` tells when)",
+        );
     }
     if progress.missed_ticks > 0 {
         warn(&format!(

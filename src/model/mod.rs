@@ -5,6 +5,7 @@
 
 mod capture;
 mod identity;
+mod life;
 mod observation;
 mod state;
 mod table;
@@ -15,6 +16,10 @@ pub use capture::{Capture, EndReason, HostFacts, NamespaceFacts, Scope, States};
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, Protocol, ScopeId, SnapshotId, SocketId, SocketKey, Tuple,
 };
+pub use life::{
+    Destroyed, Direction, EndUpdate, Ending, EventLoss, Origin, Remains, RemainsEnd, SocketNews,
+    UndestroyedSocket,
+};
 pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,
@@ -22,7 +27,8 @@ pub use observation::{
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{
-    ClockChange, ClockChangeKind, EndEvidence, Exception, ExceptionKind, FinalCounters,
-    FormerSocket, HeldSample, NewSocket, SampleRow, Snapshot, SocketEnd, SocketUpdate, StateChange,
+    ClockChange, ClockChangeKind, EndEvidence, EventCounts, Exception, ExceptionKind,
+    FinalCounters, FormerSocket, HeldSample, NewSocket, SampleRow, Snapshot, SocketEnd,
+    SocketUpdate, StateChange, TupleTold,
 };
 pub use time::{Clocks, Nanos};

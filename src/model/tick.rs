@@ -1,8 +1,8 @@
 //! What one tick of the recorder adds to a recording.
 
 use super::{
-    ActivityTimes, Clocks, Family, GroupId, NetnsId, Observation, Protocol, ScopeId, SnapshotId,
-    SocketId, TcpState, Tuple,
+    ActivityTimes, Clocks, Destroyed, Ending, Family, GroupId, NetnsId, Observation, Origin,
+    Protocol, ScopeId, SnapshotId, SocketId, TcpState, Tuple,
 };
 
 /// One pass over all scopes.
@@ -22,6 +22,17 @@ pub struct Snapshot {
     pub missed_ticks: u64,
     /// Sockets that the dumps showed.
     pub sockets_seen: u64,
+    /// Destroy events that were read since the snapshot before; `None` where none are listened for.
+    pub events: Option<EventCounts>,
+}
+
+/// Destroy events of one tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventCounts {
+    /// Events that were read.
+    pub read: u64,
+    /// Those of sockets that were never bound or connected: counted only.
+    pub unbound: u64,
 }
 
 /// A socket seen for the first time.
@@ -43,11 +54,28 @@ pub struct NewSocket {
     pub tuple: Tuple,
     /// What may come to be known later.
     pub owner: SocketUpdate,
-    /// The snapshot that first showed it.
-    pub first_snapshot: SnapshotId,
+    /// The snapshot that first showed it; `None` if only its destroy event told of it.
+    pub first_snapshot: Option<SnapshotId>,
     /// The last complete dump that would have shown it and did not. `None` if there is none: in the
     /// first dump of a capture, or where not all states are asked for.
     pub opened_after: Option<SnapshotId>,
+    /// What of [`NewSocket::tuple`] the kernel said.
+    pub told: TupleTold,
+    /// Who opened it.
+    pub origin: Option<Origin>,
+    /// The other end of its connection, if that is on this host.
+    pub peer: Option<SocketId>,
+}
+
+/// What is known of a tuple: a destroy event may have it half wiped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TupleTold {
+    /// The kernel said all of it.
+    Whole,
+    /// The rest was inferred from the other end.
+    Inferred,
+    /// The local address, where it is unspecified, and the remote port are not known.
+    Half,
 }
 
 /// Facts of a socket that its first message may lack: the last that was known holds.
@@ -164,6 +192,10 @@ pub enum EndEvidence {
     Absence,
     /// Its cookie is that of another pair of addresses now.
     Replaced,
+    /// A dump showed its timewait mini-socket.
+    TimeWait,
+    /// Two dumps in a row showed its socket closed.
+    Closed,
     /// It left the states that are asked for, and may live on in another.
     LeftScope,
     /// The machine was started anew.
@@ -176,6 +208,8 @@ impl EndEvidence {
         match self {
             Self::Absence => "absence",
             Self::Replaced => "replaced",
+            Self::TimeWait => "time_wait",
+            Self::Closed => "closed",
             Self::LeftScope => "left_scope",
             Self::HostRestart => "host_restart",
         }
@@ -209,27 +243,35 @@ pub struct FormerSocket {
     pub state: TcpState,
     /// The counters that were last seen.
     pub counters: FinalCounters,
+    /// Who opened it.
+    pub origin: Option<Origin>,
+    /// Whether its connection is over, and what is left of it was there to the end.
+    pub is_remains: bool,
 }
 
-/// A socket is gone from what is looked at: complete dumps of its scope no longer show it.
+/// A connection is over, or gone from what is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketEnd {
     /// The socket.
     pub socket: SocketId,
-    /// The last snapshot that showed it.
-    pub last_snapshot: SnapshotId,
-    /// The snapshot by which it had closed. `None` if it may live on in a state that is not asked
-    /// for.
+    /// The last snapshot that showed it alive, `None` if none ever did.
+    pub last_snapshot: Option<SnapshotId>,
+    /// The snapshot by which dumps tell that it had closed. `None` if only its destroy event tells,
+    /// or it may live on in a state that is not asked for.
     pub closed_before: Option<SnapshotId>,
-    /// What that rests on.
-    pub evidence: EndEvidence,
-    /// The snapshot of its last row of samples.
-    pub last_sample: SnapshotId,
-    /// Rows of samples that it has.
+    /// What the dumps tell of it.
+    pub evidence: Option<EndEvidence>,
+    /// The snapshot of its last row of samples as a live socket.
+    pub last_sample: Option<SnapshotId>,
+    /// Rows of samples that it has as a live socket.
     pub samples: u64,
-    /// The state that it was last seen in.
-    pub state: TcpState,
-    /// The counters that were last seen.
+    /// The state that it was last seen alive in.
+    pub state: Option<TcpState>,
+    /// How it ended.
+    pub ending: Option<Ending>,
+    /// Its destroy event.
+    pub destroyed: Option<Destroyed>,
+    /// The last counters that are known.
     pub counters: FinalCounters,
 }
 

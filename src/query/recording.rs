@@ -29,6 +29,8 @@ pub enum Question {
     Tables,
     /// When was not looked, or not well.
     Gaps,
+    /// What was looked at when, and what was not.
+    Coverage,
 }
 
 /// Why a question gets no answer.
@@ -158,6 +160,7 @@ impl Recording {
             (":first_snapshot_id", Value::Integer(first)),
             (":last_snapshot_id", Value::Integer(last)),
             (":limit", selection.limit.map_or(Value::Null, |n| Value::Integer(n.cast_signed()))),
+            (":is_ended", Value::Null),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
         if let Question::At { snapshot_id } = question {
@@ -385,6 +388,7 @@ impl Question {
             Self::Captures => include_str!("../../queries/captures.sql"),
             Self::Tables => include_str!("../../queries/tables.sql"),
             Self::Gaps => include_str!("../../queries/gaps.sql"),
+            Self::Coverage => include_str!("../../queries/coverage.sql"),
         }
     }
 

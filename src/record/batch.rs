@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::model::{
-    ActivityTimes, ClockChange, Clocks, EndReason, Exception, GroupId, HeldSample, NewSocket,
-    Protocol, Snapshot, SnapshotId, SocketEnd, SocketId, SocketUpdate, StateChange,
+    ActivityTimes, ClockChange, Clocks, EndReason, EndUpdate, EventLoss, Exception, GroupId,
+    HeldSample, NewSocket, Protocol, Remains, RemainsEnd, Snapshot, SnapshotId, SocketEnd,
+    SocketId, SocketNews, SocketUpdate, StateChange,
 };
 
 /// A sample whose message still stands in bytes: decoding is the writer's work.
@@ -29,6 +30,13 @@ pub(super) struct Batch {
     pub(super) held: Vec<HeldSample>,
     pub(super) missing: Vec<SocketId>,
     pub(super) ends: Vec<SocketEnd>,
+    pub(super) end_updates: Vec<(SocketId, EndUpdate)>,
+    /// Connections whose other end turned out to be reset after theirs was stored.
+    pub(super) peer_resets: Vec<SocketId>,
+    pub(super) remains: Vec<Remains>,
+    pub(super) remains_ends: Vec<RemainsEnd>,
+    pub(super) news: Vec<(SocketId, SocketNews)>,
+    pub(super) event_losses: Vec<EventLoss>,
     pub(super) exceptions: Vec<Exception>,
     pub(super) clock_changes: Vec<ClockChange>,
 }
@@ -43,6 +51,9 @@ impl Batch {
             || self.sockets.len() >= Self::CHUNK_ROWS
             || self.ends.len() >= Self::CHUNK_ROWS
             || self.missing.len() >= Self::CHUNK_ROWS
+            || self.end_updates.len() >= Self::CHUNK_ROWS
+            || self.remains_ends.len() >= Self::CHUNK_ROWS
+            || self.news.len() >= Self::CHUNK_ROWS
     }
 
     pub(super) fn add_sample(
@@ -70,6 +81,12 @@ impl Batch {
             held,
             missing,
             ends,
+            end_updates,
+            peer_resets,
+            remains,
+            remains_ends,
+            news,
+            event_losses,
             exceptions,
             clock_changes,
         } = self;
@@ -81,6 +98,12 @@ impl Batch {
         held.clear();
         missing.clear();
         ends.clear();
+        end_updates.clear();
+        peer_resets.clear();
+        remains.clear();
+        remains_ends.clear();
+        news.clear();
+        event_losses.clear();
         exceptions.clear();
         clock_changes.clear();
     }

@@ -8,9 +8,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::batch::{Batch, Parcel};
 use super::schedule::Schedule;
-use super::tracker::Tracker;
+use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Written, write_all};
-use crate::kernel::{DiagError, DiagSocket, DumpEnd, SystemClock};
+use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader, SystemClock};
 use crate::model::{
     Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol, Scope,
     Snapshot, SnapshotId, States,
@@ -60,6 +60,14 @@ pub trait Kernel {
         states: States,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd;
+
+    /// Whether destroy events are read.
+    fn listens_to_events(&self) -> bool {
+        false
+    }
+
+    /// Takes the destroy events that came since the last time, see [`EventReader::take`].
+    fn take_events(&mut self, _: &mut EventBatch) {}
 }
 
 /// What tells and waits for time.
@@ -113,6 +121,8 @@ pub struct Progress {
     pub failed_dumps: u64,
     /// New sockets that were counted but not stored, once for each snapshot that showed them.
     pub not_stored: u64,
+    /// Spans in which destroy events were lost.
+    pub event_losses: u64,
     /// Bytes of the recording.
     pub file_bytes: u64,
 }
@@ -149,12 +159,13 @@ pub enum RecordError {
 /// The kernel of this machine.
 pub struct LiveKernel {
     socket: DiagSocket,
+    events: Option<EventReader>,
 }
 
 impl LiveKernel {
-    /// Takes the socket that dumps are made on.
-    pub fn new(socket: DiagSocket) -> Self {
-        Self { socket }
+    /// Takes the socket that dumps are made on, and who reads the destroy events.
+    pub fn new(socket: DiagSocket, events: Option<EventReader>) -> Self {
+        Self { socket, events }
     }
 }
 
@@ -167,6 +178,16 @@ impl Kernel for LiveKernel {
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
         self.socket.dump(family, protocol, states, each)
+    }
+
+    fn listens_to_events(&self) -> bool {
+        self.events.is_some()
+    }
+
+    fn take_events(&mut self, batch: &mut EventBatch) {
+        if let Some(events) = &self.events {
+            events.take(batch);
+        }
     }
 }
 
@@ -225,9 +246,14 @@ pub fn run(
         let (netns, states) = (start.netns, plan.states);
         let scope = Scope { netns, family, protocol, states, filter: String::new() };
         let last_full_view = writer.last_full_view(&scope)?;
+        let last_full_view =
+            last_full_view.map(|(snapshot, started_ns)| FullView { snapshot, started_ns });
         scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
     }
-    let formers = writer.former_sockets(&start)?;
+    let past = Past {
+        formers: writer.former_sockets(&start)?,
+        undestroyed: writer.undestroyed_sockets(&start)?,
+    };
     let written = Arc::new(Written::default());
     let stopper = inputs.pace.stopper();
     let (parcels, incoming) = bounded(CHANNEL_PARCELS);
@@ -246,9 +272,14 @@ pub fn run(
             })
             .map_err(|_| RecordError::WriterDied)?
     };
+    let mut tracker = Tracker::new(&start, capture.started, scopes, past, plan.max_new_sockets);
+    if inputs.kernel.listens_to_events() {
+        tracker.listen_to_events();
+    }
     let mut collector = Collector {
         plan,
-        tracker: Tracker::new(&start, scopes, formers, plan.max_new_sockets),
+        tracker,
+        events: EventBatch::default(),
         outbox: Outbox { parcels, empties, batch: Box::default() },
         written: &written,
         snapshot: start.next_snapshot,
@@ -276,6 +307,7 @@ pub fn run(
 struct Collector<'a> {
     plan: &'a Plan,
     tracker: Tracker,
+    events: EventBatch,
     outbox: Outbox,
     written: &'a Written,
     snapshot: SnapshotId,
@@ -347,6 +379,11 @@ impl Collector<'_> {
                 break EndReason::Count;
             }
         };
+        if !matches!(reason, EndReason::Count | EndReason::Error) {
+            // What ended since the last tick is recorded too, and what is there at the end.
+            self.tick(kernel, pace, listener, missed)?;
+            listener(&Event::Tick(self.progress()));
+        }
         self.end(reason, pace.now())?;
         Ok(reason)
     }
@@ -374,10 +411,11 @@ impl Collector<'_> {
     ) -> Result<(), RecordError> {
         let started = pace.now();
         let snapshot = self.snapshot;
-        let (group, is_keyframe) = self.tracker.begin_tick(snapshot, started.monotonic_ns);
+        let (group, is_keyframe) = self.tracker.begin_tick(snapshot, started);
         self.outbox.send(Parcel::BeginTick { snapshot, group, is_keyframe })?;
 
-        let mut outcome = Ok(());
+        // What ended before the dumps is over in them: what they show of it is what is left.
+        let mut outcome = self.take_events(kernel);
         let asked: Vec<_> = self
             .tracker
             .scopes()
@@ -409,6 +447,8 @@ impl Collector<'_> {
                 listener(&Event::DumpFailed(family, protocol, message));
             }
         }
+        let taken = self.take_events(kernel);
+        outcome = outcome.and(taken);
         let ended = pace.now();
         self.note_clock_changes(ended);
         let Outbox { parcels, empties, batch } = &mut self.outbox;
@@ -428,11 +468,30 @@ impl Collector<'_> {
             ended,
             missed_ticks,
             sockets_seen,
+            events: self.tracker.event_counts(),
         }))?;
         self.last_clocks = Some(ended);
         self.snapshot = snapshot.next();
         self.taken += 1;
         Ok(())
+    }
+
+    /// Takes the destroy events that were read until now.
+    fn take_events(&mut self, kernel: &mut dyn Kernel) -> Result<(), RecordError> {
+        let Self { tracker, events, outbox, .. } = self;
+        kernel.take_events(events);
+        let mut outcome = Ok(());
+        events.each(|payload, stamp| {
+            tracker.event(payload, stamp, &mut outbox.batch);
+            if outbox.batch.is_full() && outcome.is_ok() {
+                outcome = outbox.flush();
+            }
+        });
+        for span in &events.losses {
+            tracker.lose_events(span, &mut outbox.batch);
+        }
+        events.clear();
+        outcome
     }
 
     /// Holds the clocks at the end of this tick against those at the end of the last one.
@@ -463,6 +522,7 @@ impl Collector<'_> {
             missed_ticks: self.missed_ticks,
             failed_dumps: self.failed_dumps,
             not_stored: self.tracker.not_stored(),
+            event_losses: self.tracker.event_losses(),
             file_bytes: self.written.file_bytes.load(Ordering::Relaxed),
         }
     }

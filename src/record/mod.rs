@@ -7,6 +7,11 @@
 
 mod batch;
 mod collector;
+mod ending;
+mod flows;
+mod listeners;
+mod live;
+mod register;
 mod schedule;
 mod tracker;
 mod writer;

@@ -1,7 +1,8 @@
 //! What became of each socket from one dump to the next.
 //!
-//! Pure bookkeeping without clock, kernel or disk: it is told what the dumps show and says what
-//! is to be written. An unchanged socket costs one hash of its message and one look-up.
+//! Pure bookkeeping without clock, kernel or disk: it is told what the dumps and the destroy events
+//! show and says what is to be written. An unchanged socket costs one hash of its message and one
+//! look-up.
 
 use std::hash::BuildHasher;
 
@@ -9,18 +10,20 @@ use hashbrown::hash_map::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
-use crate::kernel::DumpEnd;
+use super::ending::Life;
+use super::flows::Flow;
+use super::live::{Live, Sighting};
+use super::register::{Death, Gone, LastWords, Register, Rows};
+use crate::kernel::{DumpEnd, EventStamp, LostSpan};
 use crate::model::{
-    ActivityTimes, EndEvidence, Exception, ExceptionKind, FinalCounters, FormerSocket, GroupId,
-    HeldSample, NewSocket, Protocol, Scope, ScopeId, SnapshotId, SocketEnd, SocketId, SocketKey,
-    SocketUpdate, StateChange, TcpState,
+    Clocks, EndEvidence, EventCounts, EventLoss, Exception, ExceptionKind, Family, FormerSocket,
+    GroupId, HeldSample, Nanos, NewSocket, Protocol, Remains, RemainsEnd, Scope, ScopeId,
+    SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate, TcpState, TupleTold,
+    UndestroyedSocket,
 };
 use crate::store::Start;
 use crate::wire::inet_diag::{Message, take_relative_times};
 
-/// The kernel's relative times are rounded to jiffies, and a message is stamped when its datagram
-/// is read: the same moment comes out so much differently from dump to dump (measured: 16 ms).
-const TIME_TOLERANCE_MS: i64 = 50;
 /// A group is closed when its rows come to so many times the live sockets …
 const KEYFRAME_ROWS_PER_SOCKET: u64 = 12;
 /// … but not for fewer rows than that, which any reader walks in no time …
@@ -28,27 +31,13 @@ const KEYFRAME_ROWS_MIN: u64 = 4_096;
 /// … and after an hour in any case.
 const KEYFRAME_MAX_AGE_NS: i64 = 3_600_000_000_000;
 
-/// A socket that was there in the last dump that could have shown it.
-struct Live {
-    socket: SocketId,
-    scope: usize,
-    generation: u32,
-    state: TcpState,
-    /// Hash of the last message without its relative times.
-    hash: u64,
-    times: ActivityTimes,
-    /// The last message without its relative times.
-    message: Box<[u8]>,
-    known: SocketUpdate,
-    /// The counters of the full socket that a mini-socket once was.
-    carried: Option<Box<FinalCounters>>,
-    last_seen: SnapshotId,
-    last_row: SnapshotId,
-    row_before: Option<SnapshotId>,
-    rows: u32,
-    is_missing: bool,
-    /// The snapshot that first showed it closed.
-    closed_in: Option<SnapshotId>,
+/// A dump that would have shown every socket of its scope's family and protocol, and of which every
+/// socket is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FullView {
+    pub(super) snapshot: SnapshotId,
+    /// When the snapshot began on `CLOCK_BOOTTIME`.
+    pub(super) started_ns: Nanos,
 }
 
 /// A scope and how its dumps went.
@@ -56,9 +45,8 @@ struct TrackedScope {
     id: ScopeId,
     scope: Scope,
     is_supported: bool,
-    /// The last dump that would have shown every socket of the scope's family and protocol, and of
-    /// which every socket is stored.
-    last_without_others: Option<SnapshotId>,
+    /// The last two, the later one last.
+    full_views: [Option<FullView>; 2],
     /// Complete dumps in this capture.
     complete_dumps: u64,
     is_complete: bool,
@@ -66,6 +54,28 @@ struct TrackedScope {
     seen: u64,
     unreadable: u64,
     not_stored: u64,
+    events_not_stored: u64,
+}
+
+impl TrackedScope {
+    fn last_full_view(&self) -> Option<SnapshotId> {
+        self.full_views[1].map(|view| view.snapshot)
+    }
+
+    /// The last full view that was begun before this moment.
+    fn full_view_before(&self, boottime_ns: Nanos) -> Option<SnapshotId> {
+        let views = self.full_views.iter().rev().flatten();
+        views.into_iter().find(|view| view.started_ns <= boottime_ns).map(|view| view.snapshot)
+    }
+}
+
+/// What earlier captures of this boot left open.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// Sockets that were there to the end.
+    pub(super) formers: Vec<FormerSocket>,
+    /// Sockets whose connection was over and whose destroy event had not come.
+    pub(super) undestroyed: Vec<UndestroyedSocket>,
 }
 
 /// The live sockets of a capture.
@@ -74,12 +84,17 @@ pub(super) struct Tracker {
     live: HashMap<SocketKey, Live>,
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
+    register: Register,
     hasher: DefaultHashBuilder,
+    capture_started: Clocks,
     next_socket: SocketId,
     next_group: GroupId,
     max_new_sockets: u64,
     tick: Tick,
     not_stored: u64,
+    events_lost: u64,
+    /// The last two snapshots of which every dump was complete.
+    complete_ticks: [SnapshotId; 2],
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
 }
@@ -88,19 +103,24 @@ pub(super) struct Tracker {
 #[derive(Clone, Copy)]
 struct Tick {
     snapshot: SnapshotId,
+    started: Clocks,
     group: GroupId,
     is_keyframe: bool,
     new_sockets: u64,
+    /// Sockets that only their destroy event told of.
+    unseen: u64,
+    max_unseen: u64,
     seen: u64,
 }
 
 impl Tracker {
-    /// Of each scope the last snapshot of an earlier capture that showed all of it; of the sockets
-    /// those that earlier captures left open.
+    /// Of each scope the last full view of an earlier capture; of the sockets those that earlier
+    /// captures left open.
     pub(super) fn new(
         start: &Start,
-        scopes: Vec<(ScopeId, Scope, Option<SnapshotId>)>,
-        formers: Vec<FormerSocket>,
+        capture_started: Clocks,
+        scopes: Vec<(ScopeId, Scope, Option<FullView>)>,
+        past: Past,
         max_new_sockets: u64,
     ) -> Self {
         let netns = start.netns;
@@ -110,38 +130,51 @@ impl Tracker {
             tuple: (former.protocol == Protocol::Mptcp).then(|| Box::new(former.tuple)),
         };
         Self {
-            formers: formers.into_iter().map(|former| (key(&former), former)).collect(),
+            formers: past.formers.into_iter().map(|former| (key(&former), former)).collect(),
             scopes: scopes
                 .into_iter()
                 .map(|(id, scope, last_full_view)| TrackedScope {
                     id,
                     scope,
                     is_supported: true,
-                    last_without_others: last_full_view,
+                    full_views: [None, last_full_view],
                     complete_dumps: 0,
                     is_complete: false,
                     live: 0,
                     seen: 0,
                     unreadable: 0,
                     not_stored: 0,
+                    events_not_stored: 0,
                 })
                 .collect(),
             live: HashMap::new(),
+            register: Register::new(start.next_snapshot, past.undestroyed),
             hasher: DefaultHashBuilder::default(),
+            capture_started,
             next_socket: start.next_socket,
             next_group: start.next_group,
             max_new_sockets,
             tick: Tick {
                 snapshot: start.next_snapshot,
+                started: capture_started,
                 group: start.next_group,
                 is_keyframe: false,
                 new_sockets: 0,
+                unseen: 0,
+                max_unseen: 0,
                 seen: 0,
             },
             not_stored: 0,
+            events_lost: 0,
+            complete_ticks: [SnapshotId(0); 2],
             rows_in_group: 0,
             keyframe_at_ns: None,
         }
+    }
+
+    /// From now on destroy events are read.
+    pub(super) fn listen_to_events(&mut self) {
+        self.register.events = Some(EventCounts::default());
     }
 
     /// Sockets that are held to be there.
@@ -154,13 +187,24 @@ impl Tracker {
         self.not_stored
     }
 
+    /// Spans in which destroy events were lost.
+    pub(super) fn event_losses(&self) -> u64 {
+        self.events_lost
+    }
+
+    /// Destroy events of this tick, `None` where they are not listened for.
+    pub(super) fn event_counts(&self) -> Option<EventCounts> {
+        self.register.events
+    }
+
     /// The scopes that are still to be asked.
     pub(super) fn scopes(&self) -> impl Iterator<Item = (usize, &Scope)> {
         self.scopes.iter().enumerate().filter(|(_, s)| s.is_supported).map(|(i, s)| (i, &s.scope))
     }
 
     /// Begins a snapshot; says its group and whether it is a keyframe.
-    pub(super) fn begin_tick(&mut self, snapshot: SnapshotId, now_ns: i64) -> (GroupId, bool) {
+    pub(super) fn begin_tick(&mut self, snapshot: SnapshotId, now: Clocks) -> (GroupId, bool) {
+        let now_ns = now.monotonic_ns;
         let rows_enough = (self.live_sockets() * KEYFRAME_ROWS_PER_SOCKET).max(KEYFRAME_ROWS_MIN);
         let is_keyframe = self.rows_in_group >= rows_enough
             || self.keyframe_at_ns.is_none_or(|at| now_ns - at >= KEYFRAME_MAX_AGE_NS);
@@ -170,9 +214,22 @@ impl Tracker {
             self.tick.group = self.next_group;
             self.next_group = self.next_group.next();
         }
-        self.tick = Tick { snapshot, group: self.tick.group, is_keyframe, new_sockets: 0, seen: 0 };
+        // Events of each second since the last tick are stored up to the bound of a snapshot.
+        let seconds = (now_ns - self.tick.started.monotonic_ns).max(0) / 1_000_000_000 + 1;
+        self.tick = Tick {
+            snapshot,
+            started: now,
+            group: self.tick.group,
+            is_keyframe,
+            new_sockets: 0,
+            unseen: 0,
+            max_unseen: self.max_new_sockets.saturating_mul(seconds.unsigned_abs()),
+            seen: 0,
+        };
+        self.register.begin_tick(snapshot);
         for scope in &mut self.scopes {
             (scope.seen, scope.unreadable, scope.not_stored) = (0, 0, 0);
+            scope.events_not_stored = 0;
             scope.is_complete = false;
         }
         (self.tick.group, is_keyframe)
@@ -188,53 +245,92 @@ impl Tracker {
     ) {
         let scope = &mut self.scopes[scope_index];
         let protocol = scope.scope.protocol;
-        let times = take_relative_times(payload, protocol).absolute(read_at_ms);
+        let ago = take_relative_times(payload, protocol);
         let Ok(message) = Message::parse(payload) else {
             scope.unreadable += 1;
             return;
         };
-        let hash = self.hasher.hash_one(&*payload);
+        let tick = &mut self.tick;
+        let seen = Sighting {
+            message,
+            payload,
+            hash: self.hasher.hash_one(&*payload),
+            times: ago.absolute(read_at_ms),
+            ago,
+            protocol,
+            snapshot: tick.snapshot,
+            read_at_ns: tick.started.boottime_ns
+                + (read_at_ms * 1_000_000 - tick.started.monotonic_ns),
+        };
         let key = SocketKey {
             netns: scope.scope.netns,
             cookie: message.cookie(),
             tuple: (protocol == Protocol::Mptcp).then(|| Box::new(message.tuple())),
         };
-        let tick = &mut self.tick;
 
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                if scope.complete_dumps > 0 && tick.new_sockets >= self.max_new_sockets {
+                let gone = left_of(&self.register, &seen);
+                let is_ghost =
+                    gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
+                if is_ghost {
+                    return; // its destroy event has been read
+                }
+                if gone.is_none()
+                    && scope.complete_dumps > 0
+                    && tick.new_sockets >= self.max_new_sockets
+                {
                     scope.not_stored += 1;
                     return;
                 }
-                tick.new_sockets += 1;
+                tick.new_sockets += u64::from(gone.is_none());
                 tick.seen += 1;
                 scope.seen += 1;
                 scope.live += 1;
                 self.rows_in_group += 1;
-                let mut live =
-                    Live::new(self.next_socket, scope_index, 0, payload, hash, times, tick);
+                let mut live = Live::new(self.next_socket, scope_index, 0, &seen);
+                if let Some(gone) = gone {
+                    live.remain(&gone, &seen, out);
+                    let has_own_cookie = self.register.gone(message.cookie()).is_none();
+                    begin_remains(&live, &seen, has_own_cookie, &mut self.register, out);
+                    slot.insert(live);
+                    return;
+                }
                 match self.formers.remove(slot.key()) {
                     Some(former) if is_same(&former, &message) => {
-                        live.go_on(former, &message, tick.snapshot, protocol, out);
+                        live.resume(&former, &seen, out);
+                        let cookie = message.cookie();
+                        self.register.resume(seen.flow(), live.socket, cookie, out);
+                        note_listener(&mut self.register, &live, &seen);
+                        if seen.is_over() && !live.is_over {
+                            let evidence = Some(seen.over_evidence());
+                            let death = death_of_former(&former, Some(tick.snapshot), evidence);
+                            end_life(&mut live, death, &seen, &mut self.register, out);
+                        }
                         slot.insert(live);
                         return;
                     }
                     Some(former) => {
                         live.generation = former.generation + 1;
-                        let evidence = EndEvidence::Replaced;
-                        out.ends.push(end_of(&former, Some(tick.snapshot), evidence));
+                        end_former(
+                            &former,
+                            Some(tick.snapshot),
+                            EndEvidence::Replaced,
+                            &mut self.register,
+                            out,
+                        );
                     }
                     None => {}
                 }
                 self.next_socket = self.next_socket.next();
-                slot.insert(live).announce(&message, scope, tick.snapshot, out);
+                announce(&mut live, &seen, scope, &mut self.register, out);
+                slot.insert(live);
                 return;
             }
         };
         let live = slot.get_mut();
-        if live.is_dying(&message, protocol, tick.snapshot) {
+        if live.is_dying(&seen) {
             return;
         }
         let is_first_sight = live.last_seen != tick.snapshot;
@@ -244,31 +340,237 @@ impl Tracker {
         }
         live.is_missing = false;
 
-        if live.hash == hash && is_same_moment(&live.times, &times) {
+        if live.is_same_as(&seen) {
             live.last_seen = tick.snapshot;
             if tick.is_keyframe && is_first_sight {
-                live.write_row(tick.snapshot, out, protocol);
+                live.write_row(tick.snapshot, protocol, out);
                 self.rows_in_group += 1;
             }
             return;
         }
-        if live.scope == scope_index && live.has_endpoints_of(&message) {
-            live.change(&message, payload, hash, times, tick.snapshot, protocol, out);
+        let is_alive_again = live.is_over && !seen.is_over();
+        if live.scope == scope_index && live.has_endpoints_of(&message) && !is_alive_again {
+            let was_in = live.state;
+            let death = (seen.is_over() && !live.is_over)
+                .then(|| live.death(Some(tick.snapshot), Some(seen.over_evidence()), protocol));
+            live.change(&seen, out);
+            if was_in != live.state {
+                note_listener(&mut self.register, live, &seen);
+                if was_in == TcpState::LISTEN {
+                    let place = (protocol, live.local_port());
+                    self.register.listeners.close(live.socket, place, tick.snapshot);
+                }
+                if live.is_over && seen.is_time_wait() {
+                    let flow = seen.flow();
+                    self.register.seen_in_time_wait(flow.as_ref(), live.socket, out);
+                }
+            }
+            if let Some(death) = death {
+                end_life(live, death, &seen, &mut self.register, out);
+            }
         } else {
             // The socket is another connection now: the former one is over. IPV6_ADDRFORM makes it
             // one of another family too.
             let former_scope = live.scope;
-            out.ends.push(live.end(Some(tick.snapshot), EndEvidence::Replaced, protocol));
-            let generation = live.generation + 1;
-            let next =
-                Live::new(self.next_socket, scope_index, generation, payload, hash, times, tick);
+            end_live(
+                live,
+                Some(tick.snapshot),
+                Some(EndEvidence::Replaced),
+                protocol,
+                &mut self.register,
+                out,
+            );
+            let mut next = Live::new(self.next_socket, scope_index, live.generation + 1, &seen);
             self.next_socket = self.next_socket.next();
+            announce(&mut next, &seen, scope, &mut self.register, out);
             *live = next;
-            live.announce(&message, scope, tick.snapshot, out);
             self.scopes[former_scope].live -= 1;
             self.scopes[scope_index].live += 1;
         }
         self.rows_in_group += 1;
+    }
+
+    /// Takes a destroy event, which it changes.
+    pub(super) fn event(&mut self, payload: &mut [u8], stamp: &EventStamp, out: &mut Batch) {
+        if let Some(events) = &mut self.register.events {
+            events.read += 1;
+        }
+        let protocol = Message::parse(payload).ok().and_then(|message| message.protocol());
+        let times = take_relative_times(payload, protocol.unwrap_or(Protocol::Udp));
+        let Ok(message) = Message::parse(payload) else { return };
+        let is_of_scope = |s: &TrackedScope| {
+            s.scope.family == message.family() && Some(s.scope.protocol) == protocol
+        };
+        let (Some(protocol), Some(index)) = (protocol, self.scopes.iter().position(is_of_scope))
+        else {
+            return;
+        };
+        let tuple = message.tuple();
+        if tuple.local.port == 0 && tuple.remote.port == 0 {
+            if let Some(events) = &mut self.register.events {
+                events.unbound += 1;
+            }
+            return;
+        }
+        let snapshot = self.tick.snapshot;
+        let words =
+            LastWords::new(&message, protocol, times, stamp, snapshot, self.capture_started);
+        let key =
+            SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
+        let of_live = self.live.get(&key).filter(|live| !live.is_over);
+        let is_same = of_live.is_none_or(|live| {
+            let flow = live.flow(protocol);
+            flow.map_or(words.flow().is_none(), |flow| words.may_be_of(&flow))
+        });
+        if !is_same {
+            // Connected anew since it was seen: that one ended unseen, and so did this one.
+            let generation = of_live.map_or(0, |live| live.generation + 1);
+            let Self { register, live, .. } = self;
+            if let Some(live) = live.get(&key) {
+                let replaced = Some(EndEvidence::Replaced);
+                end_live(live, Some(snapshot), replaced, protocol, register, out);
+            }
+            self.remove_live(&key);
+            self.record_unseen(index, &words, message.family(), generation, out);
+            return;
+        }
+        if let Some(live) = of_live {
+            let mut death = live.death(None, None, protocol);
+            if live.state == TcpState::LISTEN {
+                self.register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
+            }
+            take_last_words(&mut death, &words);
+            self.register.bury(words.cookie, live.gone());
+            self.register.death(death);
+            self.remove_live(&key);
+            return;
+        }
+        let is_told = self.register.last_words_of_held(&words, out);
+        if let Some(live) = self.live.get(&key) {
+            // What is left of it: a mini-socket stays, a closed socket is freed now.
+            if live.state == TcpState::CLOSE {
+                out.remains_ends.push(live.remains_end(Some(snapshot)));
+                self.register.bury(words.cookie, live.gone());
+                self.remove_live(&key);
+            }
+        } else if let Some(former) = self.formers.remove(&key) {
+            let flow = Flow::new(protocol, &former.tuple);
+            if former.is_remains {
+                self.formers.insert(key, former);
+            } else if !flow.is_none_or(|flow| words.may_be_of(&flow)) {
+                let replaced = EndEvidence::Replaced;
+                end_former(&former, Some(snapshot), replaced, &mut self.register, out);
+                let generation = former.generation + 1;
+                self.record_unseen(index, &words, message.family(), generation, out);
+            } else {
+                let mut death = death_of_former(&former, None, None);
+                take_last_words(&mut death, &words);
+                let rows = Rows {
+                    last: Some(former.last_sample),
+                    count: u32::try_from(former.samples).unwrap_or(u32::MAX),
+                };
+                let (socket, generation) = (former.id, former.generation);
+                let gone = Gone { socket, generation, state: Some(former.state), rows };
+                self.register.bury(words.cookie, gone);
+                self.register.death(death);
+            }
+        } else if !is_told && self.register.gone(words.cookie).is_none() {
+            self.record_unseen(index, &words, message.family(), 0, out);
+        }
+    }
+
+    /// A socket that no dump ever saw.
+    fn record_unseen(
+        &mut self,
+        scope_index: usize,
+        words: &LastWords,
+        family: Family,
+        generation: u32,
+        out: &mut Batch,
+    ) {
+        let scope = &mut self.scopes[scope_index];
+        if !scope.scope.states.proves_absence() {
+            return; // it may never have been in a state that is asked for
+        }
+        if self.tick.unseen >= self.tick.max_unseen {
+            scope.events_not_stored += 1;
+            return;
+        }
+        self.tick.unseen += 1;
+        let id = self.next_socket;
+        self.next_socket = id.next();
+        let is_tcp = words.protocol == Protocol::Tcp;
+        // A TCP socket that is not connected, or no longer, is in no dump though it is there: only
+        // one that was active since was opened since.
+        let opened_after = match words.active_ns {
+            Some(active_ns) => scope.full_view_before(active_ns),
+            None if is_tcp => None,
+            None => scope.last_full_view(),
+        };
+        self.register.birth(
+            NewSocket {
+                id,
+                netns: scope.scope.netns,
+                cookie: words.cookie,
+                generation,
+                family,
+                protocol: words.protocol,
+                tuple: words.tuple,
+                owner: SocketUpdate {
+                    interface: Some(words.tuple.interface).filter(|&index| index != 0),
+                    ..SocketUpdate::default()
+                },
+                first_snapshot: None,
+                opened_after,
+                told: if words.is_half_wiped { TupleTold::Half } else { TupleTold::Whole },
+                origin: None,
+                peer: None,
+            },
+            Some(words.open_by_ns()),
+            out,
+        );
+        let flow = words.flow();
+        let mut death = Death {
+            end: SocketEnd {
+                socket: id,
+                last_snapshot: None,
+                closed_before: None,
+                evidence: None,
+                last_sample: None,
+                samples: 0,
+                state: None,
+                ending: None,
+                destroyed: None,
+                counters: words.counters.unwrap_or_default(),
+            },
+            cookie: words.cookie,
+            flow,
+            origin: None,
+            life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),
+            open_by_ns: Some(words.open_by_ns()),
+            is_unseen: true,
+        };
+        take_last_words(&mut death, words);
+        let rows = Rows::default();
+        self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
+        self.register.death(death);
+    }
+
+    /// Notes that events were lost.
+    pub(super) fn lose_events(&mut self, span: &LostSpan, out: &mut Batch) {
+        self.register.is_all_told = false;
+        self.events_lost += 1;
+        let LostSpan { from, to, count } = *span;
+        out.event_losses.push(EventLoss { snapshot: self.tick.snapshot, from, to, count });
+    }
+
+    fn remove_live(&mut self, key: &SocketKey) {
+        let Some(live) = self.live.remove(key) else { return };
+        let scope = &mut self.scopes[live.scope];
+        scope.live -= 1;
+        if live.last_seen == self.tick.snapshot {
+            scope.seen -= 1;
+        }
     }
 
     /// Takes the end of a scope's dump; true if the kernel never had it, and it is given up.
@@ -285,10 +587,6 @@ impl Tracker {
         let counted = |kind, count| Exception { kind, count: Some(count), ..exception.clone() };
         if scope.unreadable > 0 {
             out.exceptions.push(counted(ExceptionKind::MessagesUnreadable, scope.unreadable));
-        }
-        self.not_stored += scope.not_stored;
-        if scope.not_stored > 0 {
-            out.exceptions.push(counted(ExceptionKind::SocketsNotStored, scope.not_stored));
         }
         match end {
             // What could not be read might have been any of the sockets.
@@ -317,7 +615,7 @@ impl Tracker {
     /// Ends the snapshot: finds what the complete dumps lacked, and completes a keyframe. `flush`
     /// takes batches that have grown full. Gives the number of sockets seen.
     pub(super) fn end_tick(&mut self, out: &mut Batch, mut flush: impl FnMut(&mut Batch)) -> u64 {
-        let Self { scopes, live, tick, rows_in_group, .. } = self;
+        let Self { scopes, live, tick, rows_in_group, register, .. } = self;
         let all_seen = scopes.iter().all(|s| s.seen == s.live);
         if !all_seen {
             live.retain(|_, live| {
@@ -328,13 +626,14 @@ impl Tracker {
                     flush(out);
                 }
                 let scope = &mut scopes[live.scope];
+                let protocol = scope.scope.protocol;
                 if scope.is_complete && live.is_missing {
                     let (closed_before, evidence) = if scope.scope.states.proves_absence() {
                         (Some(tick.snapshot), EndEvidence::Absence)
                     } else {
                         (None, EndEvidence::LeftScope)
                     };
-                    out.ends.push(live.end(closed_before, evidence, scope.scope.protocol));
+                    end_live(live, closed_before, Some(evidence), protocol, register, out);
                     scope.live -= 1;
                     return false;
                 }
@@ -345,37 +644,60 @@ impl Tracker {
                 if tick.is_keyframe {
                     let (snapshot, socket) = (tick.snapshot, live.socket);
                     out.held.push(HeldSample { snapshot, socket, observed: live.last_seen });
-                    live.write_row(tick.snapshot, out, scope.scope.protocol);
+                    live.write_row(tick.snapshot, protocol, out);
                     *rows_in_group += 1;
                 }
                 true
             });
         }
-        for scope in scopes.iter_mut().filter(|s| s.is_complete) {
+        let snapshot = tick.snapshot;
+        for scope in scopes.iter_mut() {
+            let not_stored = scope.not_stored + scope.events_not_stored;
+            self.not_stored += not_stored;
+            if not_stored > 0 {
+                out.exceptions.push(Exception {
+                    snapshot,
+                    kind: ExceptionKind::SocketsNotStored,
+                    scope: Some(scope.id),
+                    errno: None,
+                    count: Some(not_stored),
+                    message: None,
+                });
+            }
+            if !scope.is_complete {
+                continue;
+            }
             scope.complete_dumps += 1;
             if scope.not_stored == 0 && scope.scope.states.proves_absence() {
-                scope.last_without_others = Some(tick.snapshot);
+                let started_ns = tick.started.boottime_ns;
+                scope.full_views = [scope.full_views[1], Some(FullView { snapshot, started_ns })];
             }
         }
         let seen = tick.seen;
-        self.end_formers(out, flush);
+        self.end_formers(out, &mut flush);
+        self.register.resolve(&mut self.live, out, &mut flush);
+        if self.scopes.iter().all(|scope| scope.is_complete || !scope.is_supported) {
+            self.register.forget(self.complete_ticks[0]);
+            self.complete_ticks = [self.complete_ticks[1], snapshot];
+        }
         seen
     }
 
     /// What earlier captures left open and two complete dumps of this one lacked is gone. Where not
     /// every state is asked for it stays open: it may be in another.
-    fn end_formers(&mut self, out: &mut Batch, mut flush: impl FnMut(&mut Batch)) {
-        let snapshot = self.tick.snapshot;
-        for scope in self.scopes.iter().filter(|s| s.is_complete && s.complete_dumps == 2) {
+    fn end_formers(&mut self, out: &mut Batch, flush: &mut impl FnMut(&mut Batch)) {
+        let Self { scopes, formers, register, tick, .. } = self;
+        for scope in scopes.iter().filter(|s| s.is_complete && s.complete_dumps == 2) {
             let looked_at = &scope.scope;
-            self.formers.retain(|_, former| {
+            formers.retain(|_, former| {
                 let is_of_scope =
                     former.family == looked_at.family && former.protocol == looked_at.protocol;
                 if is_of_scope && looked_at.states.proves_absence() {
                     if out.is_full() {
                         flush(out);
                     }
-                    out.ends.push(end_of(former, Some(snapshot), EndEvidence::Absence));
+                    let absence = EndEvidence::Absence;
+                    end_former(former, Some(tick.snapshot), absence, register, out);
                 }
                 !is_of_scope
             });
@@ -388,209 +710,178 @@ fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
     (former.tuple.local, former.tuple.remote) == (tuple.local, tuple.remote)
 }
 
-fn end_of(
+/// The socket that a timewait mini-socket is left of, by its cookie or by its addresses.
+fn left_of(register: &Register, seen: &Sighting<'_>) -> Option<Gone> {
+    if !(seen.is_over() && seen.message.is_mini()) {
+        return None;
+    }
+    register.gone(seen.message.cookie()).or_else(|| register.left_of(&seen.flow()?))
+}
+
+/// Adds a socket with its first row. Of a connection that is over already only the remains are seen.
+fn announce(
+    live: &mut Live,
+    seen: &Sighting<'_>,
+    scope: &TrackedScope,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    live.origin = seen.origin();
+    let message = &seen.message;
+    register.birth(
+        NewSocket {
+            id: live.socket,
+            netns: scope.scope.netns,
+            cookie: message.cookie(),
+            generation: live.generation,
+            family: message.family(),
+            protocol: seen.protocol,
+            tuple: message.tuple(),
+            owner: live.known,
+            first_snapshot: Some(seen.snapshot),
+            opened_after: scope.last_full_view(),
+            told: TupleTold::Whole,
+            origin: live.origin,
+            peer: None,
+        },
+        Some(seen.open_by_ns()),
+        out,
+    );
+    live.write_row(seen.snapshot, seen.protocol, out);
+    note_listener(register, live, seen);
+    if seen.is_over() {
+        let mut death = live.death(Some(seen.snapshot), Some(seen.over_evidence()), seen.protocol);
+        (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
+        death.end.state = None;
+        death.is_unseen = true;
+        if let Some(life) = &mut death.life {
+            (life.was_in_time_wait, life.last) = (seen.is_time_wait(), None);
+        }
+        register.death(death);
+        live.is_over = true;
+        begin_remains(live, seen, false, register, out);
+    }
+}
+
+/// A connection ends, and something is left of it.
+fn end_life(
+    live: &mut Live,
+    mut death: Death,
+    seen: &Sighting<'_>,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    if let Some(life) = &mut death.life {
+        life.was_in_time_wait = seen.is_time_wait();
+    }
+    register.death(death);
+    live.is_over = true;
+    begin_remains(live, seen, false, register, out);
+}
+
+fn begin_remains(
+    live: &Live,
+    seen: &Sighting<'_>,
+    has_own_cookie: bool,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    let cookie = has_own_cookie.then(|| seen.message.cookie());
+    out.remains.push(Remains { socket: live.socket, cookie, first_snapshot: seen.snapshot });
+    if seen.is_time_wait() {
+        register.seen_in_time_wait(seen.flow().as_ref(), live.socket, out);
+    }
+}
+
+fn note_listener(register: &mut Register, live: &Live, seen: &Sighting<'_>) {
+    if seen.message.state() == TcpState::LISTEN {
+        let is_v6_only = seen.message.observe(seen.protocol).v6only == Some(true);
+        let kind = (seen.message.family(), seen.protocol);
+        register.listeners.add(live.socket, kind, &seen.message.tuple(), is_v6_only);
+    }
+}
+
+/// Ends a socket that dumps showed, or what was left of it.
+fn end_live(
+    live: &Live,
+    closed_before: Option<SnapshotId>,
+    evidence: Option<EndEvidence>,
+    protocol: Protocol,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    if live.is_over {
+        out.remains_ends.push(live.remains_end(closed_before));
+        register.bury(live.cookie(), live.gone());
+        return;
+    }
+    if live.state == TcpState::LISTEN {
+        let now = closed_before.unwrap_or(live.last_seen);
+        register.listeners.close(live.socket, (protocol, live.local_port()), now);
+    }
+    let mut death = live.death(closed_before, evidence, protocol);
+    let is_told = register.events.is_some() && register.is_all_told;
+    if let Some(life) = &mut death.life {
+        let is_absent = evidence == Some(EndEvidence::Absence);
+        life.is_vanished_request = is_absent && is_told && live.is_request();
+    }
+    register.death(death);
+}
+
+fn end_former(
     former: &FormerSocket,
     closed_before: Option<SnapshotId>,
     evidence: EndEvidence,
-) -> SocketEnd {
-    SocketEnd {
-        socket: former.id,
-        last_snapshot: former.last_snapshot,
-        closed_before,
-        evidence,
-        last_sample: former.last_sample,
-        samples: former.samples,
-        state: former.state,
-        counters: former.counters,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    if former.is_remains {
+        out.remains_ends.push(RemainsEnd {
+            socket: former.id,
+            last_snapshot: former.last_snapshot,
+            gone_before: closed_before,
+            last_sample: former.last_sample,
+            samples: former.samples,
+        });
+    } else {
+        register.death(death_of_former(former, closed_before, Some(evidence)));
     }
 }
 
-impl Live {
-    fn new(
-        socket: SocketId,
-        scope: usize,
-        generation: u32,
-        payload: &[u8],
-        hash: u64,
-        times: ActivityTimes,
-        tick: &Tick,
-    ) -> Self {
-        Self {
-            socket,
-            scope,
-            generation,
-            state: TcpState(0),
-            hash,
-            times,
-            message: payload.into(),
-            known: SocketUpdate::default(),
-            carried: None,
-            last_seen: tick.snapshot,
-            last_row: tick.snapshot,
-            row_before: None,
-            rows: 0,
-            is_missing: false,
-            closed_in: None,
-        }
-    }
-
-    /// Goes on as a socket of an earlier capture.
-    fn go_on(
-        &mut self,
-        former: FormerSocket,
-        message: &Message<'_>,
-        snapshot: SnapshotId,
-        protocol: Protocol,
-        out: &mut Batch,
-    ) {
-        self.socket = former.id;
-        self.generation = former.generation;
-        self.state = former.state;
-        self.known = former.known;
-        self.last_row = former.last_sample;
-        self.rows = u32::try_from(former.samples).unwrap_or(u32::MAX);
-        if message.is_mini() {
-            self.carried = Some(Box::new(former.counters));
-        }
-        self.note_changes(message, snapshot, out);
-        self.write_row(snapshot, out, protocol);
-    }
-
-    /// Notes a change of state, and what has come to be known of the owner.
-    fn note_changes(&mut self, message: &Message<'_>, snapshot: SnapshotId, out: &mut Batch) {
-        let state = message.state();
-        if state != self.state {
-            let (socket, from) = (self.socket, self.state);
-            out.state_changes.push(StateChange { snapshot, socket, from, to: state });
-            self.state = state;
-        }
-        if self.known.learn(message.owner()) {
-            out.updates.push((self.socket, self.known));
-        }
-    }
-
-    /// Whether this is a socket on its way out, caught between two steps of the kernel: closed, its
-    /// tuple half wiped and its counters reset (measured while connections were aborted). It tells
-    /// nothing. One that is still closed in another dump is meant so: bound again, or disconnected.
-    fn is_dying(
-        &mut self,
-        message: &Message<'_>,
-        protocol: Protocol,
-        snapshot: SnapshotId,
-    ) -> bool {
-        let has_states = matches!(protocol, Protocol::Tcp | Protocol::Mptcp);
-        let is_closed = has_states && message.state() == TcpState::CLOSE;
-        if !is_closed || self.state == TcpState::CLOSE {
-            self.closed_in = None;
-            return false;
-        }
-        *self.closed_in.get_or_insert(snapshot) == snapshot
-    }
-
-    fn has_endpoints_of(&self, message: &Message<'_>) -> bool {
-        Message::parse(&self.message)
-            .is_ok_and(|before| before.endpoint_bytes() == message.endpoint_bytes())
-    }
-
-    /// Adds the socket and its first sample.
-    fn announce(
-        &mut self,
-        message: &Message<'_>,
-        scope: &TrackedScope,
-        snapshot: SnapshotId,
-        out: &mut Batch,
-    ) {
-        self.state = message.state();
-        self.known = message.owner();
-        self.rows = 1;
-        out.sockets.push(NewSocket {
-            id: self.socket,
-            netns: scope.scope.netns,
-            cookie: message.cookie(),
-            generation: self.generation,
-            family: message.family(),
-            protocol: scope.scope.protocol,
-            tuple: message.tuple(),
-            owner: self.known,
-            first_snapshot: snapshot,
-            opened_after: scope.last_without_others,
-        });
-        out.add_sample(&self.message, self.socket, None, scope.scope.protocol, self.times);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one call, each argument is another thing")]
-    fn change(
-        &mut self,
-        message: &Message<'_>,
-        payload: &[u8],
-        hash: u64,
-        times: ActivityTimes,
-        snapshot: SnapshotId,
-        protocol: Protocol,
-        out: &mut Batch,
-    ) {
-        if !message.is_mini() {
-            self.carried = None;
-        } else if self.carried.is_none() {
-            self.carried = Some(Box::new(self.counters(protocol)));
-        }
-        self.note_changes(message, snapshot, out);
-        self.hash = hash;
-        self.times = times;
-        self.last_seen = snapshot;
-        if self.message.len() == payload.len() {
-            self.message.copy_from_slice(payload);
-        } else {
-            self.message = payload.into();
-        }
-        self.write_row(snapshot, out, protocol);
-    }
-
-    /// Adds a row with the last message; a second one in a snapshot replaces the first.
-    fn write_row(&mut self, snapshot: SnapshotId, out: &mut Batch, protocol: Protocol) {
-        if self.last_row != snapshot {
-            self.row_before = Some(self.last_row);
-            self.last_row = snapshot;
-            self.rows += 1;
-        }
-        out.add_sample(&self.message, self.socket, self.row_before, protocol, self.times);
-    }
-
-    fn counters(&self, protocol: Protocol) -> FinalCounters {
-        Message::parse(&self.message)
-            .map(|message| FinalCounters::of(&message.observe(protocol)))
-            .unwrap_or_default()
-    }
-
-    fn end(
-        &self,
-        closed_before: Option<SnapshotId>,
-        evidence: EndEvidence,
-        protocol: Protocol,
-    ) -> SocketEnd {
-        SocketEnd {
-            socket: self.socket,
-            last_snapshot: self.last_seen,
+fn death_of_former(
+    former: &FormerSocket,
+    closed_before: Option<SnapshotId>,
+    evidence: Option<EndEvidence>,
+) -> Death {
+    let flow = Flow::new(former.protocol, &former.tuple);
+    Death {
+        end: SocketEnd {
+            socket: former.id,
+            last_snapshot: Some(former.last_snapshot),
             closed_before,
             evidence,
-            last_sample: self.last_row,
-            samples: u64::from(self.rows),
-            state: self.state,
-            counters: match &self.carried {
-                Some(counters) => **counters,
-                None => self.counters(protocol),
-            },
-        }
+            last_sample: Some(former.last_sample),
+            samples: former.samples,
+            state: Some(former.state),
+            ending: None,
+            destroyed: None,
+            counters: former.counters,
+        },
+        cookie: former.cookie,
+        flow,
+        origin: former.origin,
+        life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),
+        open_by_ns: None,
+        is_unseen: false,
     }
 }
 
-fn is_same_moment(a: &ActivityTimes, b: &ActivityTimes) -> bool {
-    let close = |a: Option<i64>, b: Option<i64>| match (a, b) {
-        (Some(a), Some(b)) => (a - b).abs() <= TIME_TOLERANCE_MS,
-        (a, b) => a == b,
-    };
-    close(a.timer_expires_at_ms, b.timer_expires_at_ms)
-        && close(a.last_data_sent_at_ms, b.last_data_sent_at_ms)
-        && close(a.last_data_recv_at_ms, b.last_data_recv_at_ms)
-        && close(a.last_ack_recv_at_ms, b.last_ack_recv_at_ms)
+fn take_last_words(death: &mut Death, words: &LastWords) {
+    death.end.destroyed = Some(words.destroyed);
+    if let Some(counters) = words.counters {
+        death.end.counters = counters;
+    }
+    if let Some(life) = &mut death.life {
+        life.last_words = words.said;
+    }
 }

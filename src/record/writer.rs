@@ -114,8 +114,26 @@ fn write_batch(
     for socket in &batch.missing {
         tick.missing(snapshot, *socket)?;
     }
+    for (socket, news) in &batch.news {
+        tick.socket_news(*socket, news)?;
+    }
+    for remains in &batch.remains {
+        tick.remains(remains)?;
+    }
+    for end in &batch.remains_ends {
+        tick.remains_end(end)?;
+    }
     for end in &batch.ends {
         tick.socket_end(end)?;
+    }
+    for (socket, update) in &batch.end_updates {
+        tick.end_update(*socket, update)?;
+    }
+    for socket in &batch.peer_resets {
+        tick.peer_was_reset(*socket)?;
+    }
+    for loss in &batch.event_losses {
+        tick.event_loss(loss)?;
     }
     for exception in &batch.exceptions {
         tick.exception(exception)?;

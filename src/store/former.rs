@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use rusqlite::{Connection, Row, params};
 
 use crate::model::{
-    EndEvidence, Endpoint, Family, FinalCounters, FormerSocket, NetnsId, Protocol, Scope,
-    SnapshotId, SocketId, SocketUpdate, States, TcpState, Tuple,
+    EndEvidence, Endpoint, Family, FinalCounters, FormerSocket, Nanos, NetnsId, Origin, Protocol,
+    Scope, SnapshotId, SocketId, SocketUpdate, States, TcpState, Tuple, UndestroyedSocket,
 };
+
+/// Connections whose destroy event is still waited for at most.
+const UNDESTROYED_MAX: i64 = 100_000;
 
 /// Open sockets with their last state (of the last row) and counters (of the last row with any).
 const OPEN_SOCKETS: &str = "
@@ -31,7 +34,8 @@ pub(super) fn sockets(
     let sql = format!(
         "SELECT k.socket_id, k.cookie, k.generation, k.family, k.protocol, k.local_address,
              k.local_port, k.remote_address, k.remote_port, k.interface, k.inode, k.uid,
-             k.cgroup_id, k.mark, o.last_snapshot_id, o.snapshot_id, o.samples, r.state, {COUNTERS}
+             k.cgroup_id, k.mark, o.last_snapshot_id, o.snapshot_id, o.samples, r.state, {COUNTERS},
+             k.origin, o.is_remains
          {OPEN_SOCKETS}
          WHERE k.netns_id = ?1"
     );
@@ -40,9 +44,53 @@ pub(super) fn sockets(
     rows.filter_map(Result::transpose).collect()
 }
 
+/// What this version cannot read is `None`.
+fn tuple(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Tuple>> {
+    let address = |i| row.get::<_, Option<String>>(i).map(|text| text?.parse::<IpAddr>().ok());
+    let (Some(local), Some(remote)) = (address(first)?, address(first + 2)?) else {
+        return Ok(None);
+    };
+    let Some(remote_port) = row.get(first + 3)? else { return Ok(None) };
+    Ok(Some(Tuple {
+        local: Endpoint { address: local, port: row.get(first + 1)? },
+        remote: Endpoint { address: remote, port: remote_port },
+        interface: row.get::<_, Option<u32>>(first + 4)?.unwrap_or(0),
+    }))
+}
+
+fn origin(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Origin>> {
+    Ok(row.get::<_, Option<u8>>(index)?.and_then(Origin::from_number))
+}
+
+/// Sockets of a namespace whose connection was over, and that may not have been freed yet: the
+/// latest ones.
+pub(super) fn undestroyed(
+    connection: &Connection,
+    netns: NetnsId,
+) -> rusqlite::Result<Vec<UndestroyedSocket>> {
+    let mut statement = connection.prepare(
+        "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
+             k.remote_port, k.interface, e.state, k.origin
+         FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
+         WHERE k.netns_id = ?1 AND e.destroyed_at_ns IS NULL
+            AND e.evidence IN ('absence', 'time_wait', 'closed')
+         ORDER BY e.socket_id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![netns.0, UNDESTROYED_MAX], |row| {
+        let Some(tuple) = tuple(row, 2)? else { return Ok(None) };
+        Ok(Some(UndestroyedSocket {
+            id: SocketId(row.get(0)?),
+            cookie: row.get::<_, i64>(1)?.cast_unsigned(),
+            tuple,
+            state: row.get::<_, Option<u8>>(7)?.map(TcpState),
+            origin: origin(row, 8)?,
+        }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}
+
 fn former_socket(row: &Row<'_>) -> rusqlite::Result<Option<FormerSocket>> {
-    let address = |i| row.get::<_, String>(i).map(|text| text.parse::<IpAddr>().ok());
-    let (Some(local), Some(remote)) = (address(5)?, address(7)?) else { return Ok(None) };
+    let Some(tuple) = tuple(row, 5)? else { return Ok(None) };
     let (Some(family), Some(protocol)) =
         (Family::from_number(row.get(3)?), Protocol::from_number(row.get(4)?))
     else {
@@ -55,11 +103,7 @@ fn former_socket(row: &Row<'_>) -> rusqlite::Result<Option<FormerSocket>> {
         generation: row.get(2)?,
         family,
         protocol,
-        tuple: Tuple {
-            local: Endpoint { address: local, port: row.get(6)? },
-            remote: Endpoint { address: remote, port: row.get(8)? },
-            interface: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
-        },
+        tuple,
         known: SocketUpdate {
             interface: row.get(9)?,
             inode: row.get(10)?,
@@ -85,18 +129,22 @@ fn former_socket(row: &Row<'_>) -> rusqlite::Result<Option<FormerSocket>> {
             data_segs_in: row.get(28)?,
             total_retrans: row.get(29)?,
         },
+        origin: origin(row, 30)?,
+        is_remains: row.get(31)?,
     }))
 }
 
-/// The last complete dump of every state of this family and protocol, with nothing left out.
+/// The last complete dump of every state of this family and protocol, with nothing left out, and
+/// when its snapshot began on `CLOCK_BOOTTIME`.
 pub(super) fn last_full_view(
     connection: &Connection,
     scope: &Scope,
-) -> rusqlite::Result<Option<SnapshotId>> {
+) -> rusqlite::Result<Option<(SnapshotId, Nanos)>> {
     let time_wait = States::only(TcpState::TIME_WAIT).0;
-    let last: Option<i64> = connection.query_row(
-        "SELECT max(d.snapshot_id) FROM scopes AS s
+    let last: (Option<i64>, Option<Nanos>) = connection.query_row(
+        "SELECT max(d.snapshot_id), n.started_boottime_ns FROM scopes AS s
          JOIN complete_dumps AS d ON d.scope_id = s.scope_id
+         JOIN snapshots AS n ON n.snapshot_id = d.snapshot_id
          WHERE s.netns_id = ?1 AND s.family = ?2 AND s.protocol = ?3 AND s.filter = ''
             AND (s.states | ?4) = ?5
             AND NOT EXISTS (SELECT 1 FROM exceptions AS x WHERE x.snapshot_id = d.snapshot_id
@@ -108,9 +156,9 @@ pub(super) fn last_full_view(
             time_wait,
             States::ALL.0
         ],
-        |row| row.get(0),
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    Ok(last.map(SnapshotId))
+    Ok(last.0.map(SnapshotId).zip(last.1))
 }
 
 /// Ends what earlier boots of the machine of this capture left open. Machines are told apart by the
@@ -131,8 +179,22 @@ pub(super) fn end_former_boots(
          JOIN snapshots AS l ON l.snapshot_id = o.snapshot_id
          JOIN captures AS former ON former.capture_id = l.capture_id
          JOIN captures AS now ON now.capture_id = ?1
-         WHERE former.boot_id <> now.boot_id AND former.machine_id_hash = now.machine_id_hash"
+         WHERE former.boot_id <> now.boot_id AND former.machine_id_hash = now.machine_id_hash
+            AND NOT o.is_remains"
     );
+    connection.execute(
+        "UPDATE remains SET (last_snapshot_id, gone_before_snapshot_id, last_sample_snapshot_id,
+             samples) = (SELECT o.last_snapshot_id, ?2, o.snapshot_id, o.samples
+                FROM open_sockets AS o WHERE o.socket_id = remains.socket_id)
+         WHERE last_snapshot_id IS NULL AND socket_id IN (
+             SELECT o.socket_id FROM open_sockets AS o
+             JOIN snapshots AS l ON l.snapshot_id = o.snapshot_id
+             JOIN captures AS former ON former.capture_id = l.capture_id
+             JOIN captures AS now ON now.capture_id = ?1
+             WHERE former.boot_id <> now.boot_id AND former.machine_id_hash = now.machine_id_hash
+                AND o.is_remains)",
+        params![capture, first.0],
+    )?;
     connection.execute(&sql, params![capture, first.0, EndEvidence::HostRestart.name()])?;
     Ok(())
 }

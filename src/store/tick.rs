@@ -13,8 +13,9 @@ use super::former;
 use super::share::Shared;
 use super::writer::Start;
 use crate::model::{
-    ClockChange, Exception, GroupId, HeldSample, NewSocket, Observation, SampleRow, Snapshot,
-    SnapshotId, SocketEnd, SocketId, SocketUpdate, StateChange,
+    ClockChange, EndEvidence, EndUpdate, Ending, EventLoss, Exception, GroupId, HeldSample,
+    NewSocket, Observation, Origin, Remains, RemainsEnd, SampleRow, Snapshot, SnapshotId,
+    SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TupleTold,
 };
 
 /// Closes every group that is still open: the last snapshot, and a summary of each socket.
@@ -143,11 +144,15 @@ impl TickWriter<'_> {
     /// When it cannot be written.
     pub fn socket(&mut self, socket: &NewSocket) -> Done {
         let (local, remote) = (&socket.tuple.local, &socket.tuple.remote);
+        let is_half = socket.told == TupleTold::Half;
+        let is_local_known = !(is_half && local.address.is_unspecified());
         self.run(
             "INSERT INTO sockets (socket_id, netns_id, cookie, generation, family, protocol,
-                 local_address, local_port, remote_address, remote_port, interface, inode, uid,
-                 cgroup_id, mark, first_snapshot_id, opened_after_snapshot_id)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 local_address, local_port, remote_address, remote_port, addresses_inferred,
+                 interface, inode, uid, cgroup_id, mark, first_snapshot_id,
+                 opened_after_snapshot_id, origin, peer_socket_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                 ?18, ?19, ?20)",
             params![
                 socket.id.0,
                 socket.netns.0,
@@ -155,19 +160,39 @@ impl TickWriter<'_> {
                 socket.generation,
                 socket.family.number(),
                 socket.protocol.number(),
-                local.address.to_string(),
+                is_local_known.then(|| local.address.to_string()),
                 local.port,
                 remote.address.to_string(),
-                remote.port,
+                (!is_half).then_some(remote.port),
+                (socket.told == TupleTold::Inferred).then_some(true),
                 socket.owner.interface,
                 socket.owner.inode,
                 socket.owner.uid,
                 int(socket.owner.cgroup_id),
                 socket.owner.mark,
-                socket.first_snapshot.0,
+                socket.first_snapshot.map(|s| s.0),
                 socket.opened_after.map(|s| s.0),
+                socket.origin.map(Origin::number),
+                socket.peer.map(|s| s.0),
             ],
         )
+    }
+
+    /// Notes what has come to be known of who a socket is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn socket_news(&mut self, socket: SocketId, news: &SocketNews) -> Done {
+        match news {
+            SocketNews::Origin(origin) => self.run(
+                "UPDATE sockets SET origin = ?2 WHERE socket_id = ?1",
+                params![socket.0, origin.number()],
+            ),
+            SocketNews::Peer(peer) => self.run(
+                "UPDATE sockets SET peer_socket_id = ?2 WHERE socket_id = ?1",
+                params![socket.0, peer.0],
+            ),
+        }
     }
 
     /// Notes what has come to be known of a socket.
@@ -309,21 +334,30 @@ impl TickWriter<'_> {
     /// When it cannot be written.
     pub fn socket_end(&mut self, end: &SocketEnd) -> Done {
         let c = &end.counters;
+        let destroyed = end.destroyed.as_ref();
         self.run(
             "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
-                 last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us, bytes_sent, bytes_retrans,
-                 bytes_acked, bytes_received, segs_out, segs_in, data_segs_out, data_segs_in,
-                 total_retrans)
+                 last_sample_snapshot_id, evidence, samples, state, ending, destroyed_snapshot_id,
+                 destroyed_at_ns, destroyed_boottime_ns, idle_ms, open_ms, rtt_us, rttvar_us,
+                 min_rtt_us, bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out,
+                 segs_in, data_segs_out, data_segs_in, total_retrans)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19)",
+                 ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
             params![
                 end.socket.0,
-                end.last_snapshot.0,
+                end.last_snapshot.map(|s| s.0),
                 end.closed_before.map(|s| s.0),
-                end.last_sample.0,
-                end.evidence.name(),
+                end.last_sample.map(|s| s.0),
+                end.evidence.map(EndEvidence::name),
                 end.samples.sql(),
-                end.state.0,
+                end.state.map(|state| state.0),
+                end.ending.map(Ending::number),
+                destroyed.map(|d| d.snapshot.0),
+                destroyed.map(|d| d.at.utc_ns),
+                destroyed.map(|d| d.at.boottime_ns),
+                destroyed.and_then(|d| d.idle_ms),
+                // How long it was there matters where no dump tells.
+                destroyed.filter(|_| end.last_snapshot.is_none()).and_then(|d| d.open_ms),
                 c.rtt_us,
                 c.rttvar_us,
                 c.min_rtt_us,
@@ -336,6 +370,131 @@ impl TickWriter<'_> {
                 c.data_segs_out,
                 c.data_segs_in,
                 c.total_retrans,
+            ],
+        )
+    }
+
+    /// Notes what came to be known of a socket after its end was stored.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end_update(&mut self, socket: SocketId, update: &EndUpdate) -> Done {
+        if let Some(destroyed) = &update.destroyed {
+            self.run(
+                "UPDATE socket_ends SET destroyed_snapshot_id = ?2, destroyed_at_ns = ?3,
+                     destroyed_boottime_ns = ?4, idle_ms = ?5,
+                     open_ms = CASE WHEN last_snapshot_id IS NULL THEN ?6 END
+                 WHERE socket_id = ?1",
+                params![
+                    socket.0,
+                    destroyed.snapshot.0,
+                    destroyed.at.utc_ns,
+                    destroyed.at.boottime_ns,
+                    destroyed.idle_ms,
+                    destroyed.open_ms
+                ],
+            )?;
+        }
+        if let Some(c) = &update.counters {
+            self.run(
+                "UPDATE socket_ends SET rtt_us = ?2, rttvar_us = ?3, min_rtt_us = ?4,
+                     bytes_sent = ?5, bytes_retrans = ?6, bytes_acked = ?7, bytes_received = ?8,
+                     segs_out = ?9, segs_in = ?10, data_segs_out = ?11, data_segs_in = ?12,
+                     total_retrans = ?13
+                 WHERE socket_id = ?1",
+                params![
+                    socket.0,
+                    c.rtt_us,
+                    c.rttvar_us,
+                    c.min_rtt_us,
+                    int(c.bytes_sent),
+                    int(c.bytes_retrans),
+                    int(c.bytes_acked),
+                    int(c.bytes_received),
+                    c.segs_out,
+                    c.segs_in,
+                    c.data_segs_out,
+                    c.data_segs_in,
+                    c.total_retrans,
+                ],
+            )?;
+        }
+        if let Some(ending) = update.ending {
+            self.run(
+                "UPDATE socket_ends SET ending = ?2 WHERE socket_id = ?1",
+                params![socket.0, ending.number()],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the other end of a connection turned out to be reset: where this end only knows
+    /// that its FIN was acknowledged, or nothing, that is how it ended.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn peer_was_reset(&mut self, socket: SocketId) -> Done {
+        self.run(
+            "UPDATE socket_ends SET ending = ?2
+             WHERE socket_id = ?1 AND (ending IS NULL OR ending IN (?3, ?4))",
+            params![
+                socket.0,
+                Ending::PeerReset.number(),
+                Ending::FinAcked.number(),
+                Ending::HalfClosed.number()
+            ],
+        )
+    }
+
+    /// Adds what is left of a connection.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn remains(&mut self, remains: &Remains) -> Done {
+        // Dumps may have lacked it for a while.
+        self.run(
+            "INSERT INTO remains (socket_id, cookie, first_snapshot_id) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET last_snapshot_id = NULL, gone_before_snapshot_id = NULL,
+                 last_sample_snapshot_id = NULL, samples = NULL",
+            params![remains.socket.0, int(remains.cookie), remains.first_snapshot.0],
+        )
+    }
+
+    /// Notes that what was left of a connection is gone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn remains_end(&mut self, end: &RemainsEnd) -> Done {
+        self.run(
+            "UPDATE remains SET last_snapshot_id = ?2, gone_before_snapshot_id = ?3,
+                 last_sample_snapshot_id = ?4, samples = ?5
+             WHERE socket_id = ?1",
+            params![
+                end.socket.0,
+                end.last_snapshot.0,
+                end.gone_before.map(|s| s.0),
+                end.last_sample.0,
+                end.samples.sql()
+            ],
+        )
+    }
+
+    /// Adds a span in which destroy events were lost.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn event_loss(&mut self, loss: &EventLoss) -> Done {
+        self.run(
+            "INSERT INTO event_losses (snapshot_id, started_at_ns, started_boottime_ns,
+                 ended_at_ns, ended_boottime_ns, count)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                loss.snapshot.0,
+                loss.from.utc_ns,
+                loss.from.boottime_ns,
+                loss.to.utc_ns,
+                loss.to.boottime_ns,
+                int(loss.count),
             ],
         )
     }
@@ -385,8 +544,8 @@ impl TickWriter<'_> {
         self.run(
             "INSERT INTO snapshots (snapshot_id, capture_id, group_id, is_keyframe, started_at_ns,
                  ended_at_ns, started_monotonic_ns, ended_monotonic_ns, started_boottime_ns,
-                 ended_boottime_ns, missed_ticks, sockets_seen, samples)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 ended_boottime_ns, missed_ticks, sockets_seen, samples, events, events_unbound)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             params![
                 snapshot.id.0,
                 start.capture,
@@ -401,6 +560,8 @@ impl TickWriter<'_> {
                 snapshot.missed_ticks.sql(),
                 snapshot.sockets_seen.sql(),
                 rows,
+                int(snapshot.events.map(|events| events.read)),
+                int(snapshot.events.map(|events| events.unbound)),
             ],
         )?;
         let path = self.path;

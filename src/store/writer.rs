@@ -17,8 +17,8 @@ use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
 use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
-    Capture, Clocks, EndReason, FormerSocket, GroupId, NamespaceFacts, NetnsId, Scope, ScopeId,
-    SnapshotId, SocketId,
+    Capture, Clocks, EndReason, FormerSocket, GroupId, NamespaceFacts, Nanos, NetnsId, Scope,
+    ScopeId, SnapshotId, SocketId, UndestroyedSocket,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -125,11 +125,22 @@ impl Writer {
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 
-    /// The last snapshot of an earlier capture that would have shown every socket of this scope.
+    /// Sockets of this boot and namespace whose connection captures before this one saw end, and
+    /// whose destroy event may still come.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn last_full_view(&self, scope: &Scope) -> Result<Option<SnapshotId>, StoreError> {
+    pub fn undestroyed_sockets(&self, start: &Start) -> Result<Vec<UndestroyedSocket>, StoreError> {
+        former::undestroyed(&self.connection, start.netns)
+            .map_err(|e| StoreError::sqlite(&self.path, "read", e))
+    }
+
+    /// The last snapshot of an earlier capture that would have shown every socket of this scope, and
+    /// when it began on `CLOCK_BOOTTIME`.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn last_full_view(&self, scope: &Scope) -> Result<Option<(SnapshotId, Nanos)>, StoreError> {
         former::last_full_view(&self.connection, scope)
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }

@@ -79,6 +79,20 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// `INET_DIAG_PROTOCOL`, which destroy events have.
+    pub fn protocol(&self) -> Option<Protocol> {
+        let (_, value, _) =
+            Attributes::new(self.attributes).find(|(kind, ..)| *kind == INET_DIAG_PROTOCOL)?;
+        Protocol::from_number(u16::from(*value.first()?))
+    }
+
+    /// Whether a destroy event tells only half of the tuple: after an abort by this end or a refused
+    /// connect the local address (unless bound to one), the remote port and the counters are wiped.
+    pub fn is_half_wiped(&self) -> bool {
+        let remote = self.tuple().remote;
+        remote.port == 0 && !remote.address.is_unspecified()
+    }
+
     /// The bytes of both ends as they came: equal if and only if ports and addresses are. The device
     /// may change under a socket that stays the same.
     pub fn endpoint_bytes(&self) -> &'a [u8] {
@@ -299,9 +313,22 @@ pub struct RelativeTimes {
     last_data_sent_ms: Option<u32>,
     last_data_recv_ms: Option<u32>,
     last_ack_recv_ms: Option<u32>,
+    handshake_ms: Option<u32>,
 }
 
 impl RelativeTimes {
+    /// So many milliseconds ago the connection was active for the last time.
+    pub fn active_ms(self) -> Option<u32> {
+        let moments = [self.last_data_sent_ms, self.last_data_recv_ms, self.last_ack_recv_ms];
+        moments.into_iter().flatten().min()
+    }
+
+    /// So many milliseconds ago, or earlier, it was established.
+    pub fn established_ms(self) -> Option<u32> {
+        let moments = [self.last_data_sent_ms, self.last_data_recv_ms, self.last_ack_recv_ms];
+        moments.into_iter().flatten().chain(self.handshake_ms).max()
+    }
+
     /// The same moments on `CLOCK_MONOTONIC`, given when the message was read.
     pub fn absolute(self, read_at_ms: i64) -> ActivityTimes {
         let ago = |ms: Option<u32>| ms.map(|ms| read_at_ms - i64::from(ms));
@@ -351,25 +378,31 @@ struct InfoLayout {
     last_ack_recv: usize,
     sent: Range<usize>,
     received: Range<usize>,
-    any_received: Range<usize>,
+    segments_in: Range<usize>,
+    /// Any of these not zero: a segment came that was more than a refusal. A disconnected socket
+    /// keeps the last two.
+    heard: &'static [(usize, usize)],
 }
 
 const TCP_LAYOUT: InfoLayout = InfoLayout {
     last_data_sent: 44,
     last_data_recv: 52,
     last_ack_recv: 56,
-    sent: 156..160,         // tcpi_data_segs_out
-    received: 152..156,     // tcpi_data_segs_in
-    any_received: 140..144, // tcpi_segs_in
+    sent: 156..160,     // tcpi_data_segs_out
+    received: 152..156, // tcpi_data_segs_in
+    segments_in: 140..144,
+    // tcpi_rtt, tcpi_bytes_received, tcpi_snd_wnd
+    heard: &[(68, 72), (128, 136), (228, 232)],
 };
 
 const MPTCP_LAYOUT: InfoLayout = InfoLayout {
     last_data_sent: 84,
     last_data_recv: 88,
     last_ack_recv: 92,
-    sent: 56..64,         // mptcpi_bytes_sent
-    received: 64..72,     // mptcpi_bytes_received
-    any_received: 72..80, // mptcpi_bytes_acked
+    sent: 56..64,        // mptcpi_bytes_sent
+    received: 64..72,    // mptcpi_bytes_received
+    segments_in: 64..72, // it counts none
+    heard: &[(72, 80)],  // mptcpi_bytes_acked
 };
 
 impl InfoLayout {
@@ -379,7 +412,11 @@ impl InfoLayout {
         };
         let nothing_sent = is_zero(&self.sent);
         let nothing_received = is_zero(&self.received);
-        let no_segment = is_zero(&self.any_received) || state == TcpState::SYN_SENT;
+        let unheard = |&(start, end): &(usize, usize)| {
+            info.get(start..end).is_none_or(|bytes| bytes.iter().all(|&b| b == 0))
+        };
+        let no_segment = self.heard.iter().all(unheard) || state == TcpState::SYN_SENT;
+        let is_connected = !no_segment && !is_zero(&self.segments_in);
         let sent = take_u32(info, self.last_data_sent);
         let received = take_u32(info, self.last_data_recv);
         let acked = take_u32(info, self.last_ack_recv);
@@ -389,6 +426,8 @@ impl InfoLayout {
         times.last_data_sent_ms = sent.filter(|_| !nothing_sent);
         times.last_data_recv_ms = received.filter(|_| !nothing_received);
         times.last_ack_recv_ms = acked.filter(|_| !no_segment);
+        // Until data come the kernel counts from the handshake, but of a disconnected socket.
+        times.handshake_ms = received.filter(|_| nothing_received && is_connected);
     }
 }
 

@@ -58,7 +58,16 @@ impl Dir {
 
     /// The program with these arguments.
     pub(crate) fn command_of(&self, words: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sockrec"));
+        self.command_at(Path::new(env!("CARGO_BIN_EXE_sockrec")), words)
+    }
+
+    /// A copy of the program with these arguments.
+    pub(crate) fn command_at(
+        &self,
+        program: &Path,
+        words: impl IntoIterator<Item: AsRef<OsStr>>,
+    ) -> Command {
+        let mut command = Command::new(program);
         command.args(words).current_dir(self.0.path()).env("TZ", "UTC");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -6,7 +6,7 @@ use std::path::Path;
 use sockrec::model::{
     ActivityTimes, Capture, Clocks, EndReason, Endpoint, Family, HostFacts, MptcpInfo,
     NamespaceFacts, NewSocket, Observation, Protocol, SampleRow, Scope, Snapshot, SnapshotId,
-    SocketId, SocketMemory, SocketUpdate, States, TcpInfo, TcpState, Timer, Tuple,
+    SocketId, SocketMemory, SocketUpdate, States, TcpInfo, TcpState, Timer, Tuple, TupleTold,
 };
 use sockrec::store::{Start, TickWriter, Writer};
 
@@ -100,8 +100,9 @@ impl MadeUp {
         let second = id.0 - start.next_snapshot.0 + 1;
         let sockets_seen = rows.len() as u64;
         let (started, ended) = (clocks(second), clocks(second));
+        let (missed_ticks, events) = (0, None);
         let snapshot =
-            Snapshot { id, group, is_keyframe, started, ended, missed_ticks: 0, sockets_seen };
+            Snapshot { id, group, is_keyframe, started, ended, missed_ticks, sockets_seen, events };
         let done = Done { next: &mut self.next, sockets: &mut self.sockets, rows };
         Unfinished { tick, snapshot, start, done }
     }
@@ -173,7 +174,10 @@ fn new_socket(
             mark: observation.mark,
             interface: None,
         },
-        first_snapshot,
+        first_snapshot: Some(first_snapshot),
         opened_after: None,
+        told: TupleTold::Whole,
+        origin: None,
+        peer: None,
     }
 }

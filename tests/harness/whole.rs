@@ -134,8 +134,9 @@ const RULES: &[(&str, &str)] = &[
         "SELECT k.socket_id FROM sockets AS k
          LEFT JOIN samples AS s
             ON s.snapshot_id = k.first_snapshot_id AND s.socket_id = k.socket_id
-         WHERE s.socket_id IS NULL OR s.previous_snapshot_id IS NOT NULL
-            OR k.opened_after_snapshot_id >= k.first_snapshot_id",
+         WHERE k.first_snapshot_id IS NOT NULL AND (
+            s.socket_id IS NULL OR s.previous_snapshot_id IS NOT NULL
+            OR k.opened_after_snapshot_id >= k.first_snapshot_id)",
     ),
     (
         "a sample's condition and setting stand in its group",
@@ -162,21 +163,65 @@ const RULES: &[(&str, &str)] = &[
          UNION ALL SELECT * FROM (SELECT * FROM group_sockets EXCEPT SELECT * FROM summed)",
     ),
     (
-        "the end of a socket agrees with its rows",
-        "SELECT e.socket_id, e.samples, s.samples, e.last_sample_snapshot_id, s.last
+        "the end of a socket agrees with its rows as a live one",
+        "WITH alive AS (
+             SELECT s.socket_id, count(*) AS samples, max(s.snapshot_id) AS last FROM samples AS s
+             LEFT JOIN remains AS m ON m.socket_id = s.socket_id
+             WHERE m.socket_id IS NULL OR s.snapshot_id < m.first_snapshot_id
+             GROUP BY s.socket_id)
+         SELECT e.socket_id, e.samples, s.samples, e.last_sample_snapshot_id, s.last
          FROM socket_ends AS e
          JOIN sockets AS k ON k.socket_id = e.socket_id
-         LEFT JOIN (SELECT socket_id, count(*) AS samples, max(snapshot_id) AS last FROM samples
-            GROUP BY socket_id) AS s ON s.socket_id = e.socket_id
+         LEFT JOIN alive AS s ON s.socket_id = e.socket_id
          LEFT JOIN samples AS r
             ON r.snapshot_id = e.last_sample_snapshot_id AND r.socket_id = e.socket_id
          LEFT JOIN held_samples AS h
             ON h.snapshot_id = e.last_sample_snapshot_id AND h.socket_id = e.socket_id
-         WHERE e.samples IS NOT s.samples OR e.last_sample_snapshot_id IS NOT s.last
+         WHERE e.samples <> coalesce(s.samples, 0) OR e.last_sample_snapshot_id IS NOT s.last
             OR e.state IS NOT r.state OR e.closed_before_snapshot_id < s.last
             OR e.last_snapshot_id < k.first_snapshot_id
             OR e.last_snapshot_id > e.closed_before_snapshot_id
+            OR (e.last_snapshot_id IS NULL) <> (e.last_sample_snapshot_id IS NULL)
             OR coalesce(h.observed_snapshot_id, s.last) > e.last_snapshot_id",
+    ),
+    (
+        "what is left of a connection comes after its end and agrees with its rows",
+        "SELECT m.socket_id, e.evidence FROM remains AS m
+         LEFT JOIN socket_ends AS e ON e.socket_id = m.socket_id
+         LEFT JOIN (SELECT socket_id, count(*) AS samples, max(snapshot_id) AS last,
+            max(snapshot_id) FILTER (WHERE state IN (5, 6, 7)) AS over
+            FROM samples GROUP BY socket_id) AS s ON s.socket_id = m.socket_id
+         WHERE e.socket_id IS NULL OR m.first_snapshot_id < e.last_sample_snapshot_id
+            OR m.first_snapshot_id > e.closed_before_snapshot_id
+            OR s.over IS NOT s.last OR s.last < m.first_snapshot_id
+            OR m.last_snapshot_id < m.first_snapshot_id
+            OR m.last_snapshot_id > m.gone_before_snapshot_id
+            OR (m.last_snapshot_id IS NULL) <> (m.samples IS NULL)
+            OR m.samples <> s.samples OR m.last_sample_snapshot_id <> s.last",
+    ),
+    (
+        "both ends of a connection name each other",
+        "SELECT k.socket_id, k.peer_socket_id, p.peer_socket_id FROM sockets AS k
+         LEFT JOIN sockets AS p ON p.socket_id = k.peer_socket_id
+         WHERE k.peer_socket_id IS NOT NULL AND (
+            k.local_port IS NOT p.remote_port OR k.remote_port IS NOT p.local_port
+            OR k.netns_id <> p.netns_id OR k.protocol <> p.protocol
+            OR p.peer_socket_id IS NOT k.socket_id)",
+    ),
+    (
+        "what only events tell of was never seen, and what was seen is not half known",
+        "SELECT k.socket_id FROM sockets AS k
+         LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
+         LEFT JOIN samples AS s ON s.snapshot_id = k.first_snapshot_id
+            AND s.socket_id = k.socket_id
+         WHERE (k.first_snapshot_id IS NULL AND e.destroyed_at_ns IS NULL)
+            OR (k.first_snapshot_id IS NOT NULL
+                AND (k.local_address IS NULL OR k.remote_port IS NULL
+                    OR k.addresses_inferred IS NOT NULL))
+            OR (e.destroyed_at_ns IS NULL) <> (e.destroyed_snapshot_id IS NULL)
+            OR (e.destroyed_at_ns IS NULL) <> (e.destroyed_boottime_ns IS NULL)
+            OR k.origin NOT IN (SELECT origin FROM origins)
+            OR e.ending NOT IN (SELECT ending FROM endings)",
     ),
     (
         "states change where the samples say so",
@@ -208,13 +253,24 @@ const RULES: &[(&str, &str)] = &[
         "WITH stays AS (
              SELECT n.capture_id, s.socket_id, min(s.snapshot_id) AS first_id
              FROM samples AS s JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id
-             GROUP BY n.capture_id, s.socket_id)
+             GROUP BY n.capture_id, s.socket_id),
+         left_at AS (
+             SELECT e.socket_id, CASE WHEN m.socket_id IS NULL
+                THEN coalesce(e.destroyed_snapshot_id, e.closed_before_snapshot_id,
+                    e.last_snapshot_id + 1)
+                ELSE coalesce(m.gone_before_snapshot_id, m.last_snapshot_id + 1) END AS snapshot_id
+             FROM socket_ends AS e LEFT JOIN remains AS m ON m.socket_id = e.socket_id)
          SELECT n.snapshot_id, y.socket_id FROM snapshots AS n
          JOIN stays AS y ON y.capture_id = n.capture_id AND y.first_id <= n.snapshot_id
-         LEFT JOIN socket_ends AS e ON e.socket_id = y.socket_id
+         LEFT JOIN left_at AS e ON e.socket_id = y.socket_id
+         LEFT JOIN remains AS m ON m.socket_id = y.socket_id
          LEFT JOIN samples AS s ON s.snapshot_id = n.snapshot_id AND s.socket_id = y.socket_id
-         WHERE n.is_keyframe AND s.socket_id IS NULL AND (e.socket_id IS NULL
-            OR coalesce(e.closed_before_snapshot_id, e.last_snapshot_id + 1) > n.snapshot_id)",
+         -- Between the event of a socket and the first sight of what is left of it there is none.
+         WHERE n.is_keyframe AND s.socket_id IS NULL
+            AND (e.snapshot_id IS NULL OR e.snapshot_id > n.snapshot_id)
+            AND NOT EXISTS (SELECT 1 FROM socket_ends AS d WHERE d.socket_id = y.socket_id
+                AND d.destroyed_snapshot_id <= n.snapshot_id
+                AND m.first_snapshot_id > n.snapshot_id)",
     ),
     (
         "a snapshot saw the sockets that are there but for those that it missed",
@@ -222,12 +278,17 @@ const RULES: &[(&str, &str)] = &[
              SELECT n.capture_id, s.socket_id, min(s.snapshot_id) AS first_id
              FROM samples AS s JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id
              GROUP BY n.capture_id, s.socket_id),
+         left_at AS (
+             SELECT e.socket_id, CASE WHEN m.socket_id IS NULL
+                THEN coalesce(e.destroyed_snapshot_id, e.closed_before_snapshot_id)
+                ELSE m.gone_before_snapshot_id END AS snapshot_id
+             FROM socket_ends AS e LEFT JOIN remains AS m ON m.socket_id = e.socket_id),
          moves AS (
              SELECT snapshot_id, sum(step) AS step FROM (
                  SELECT first_id AS snapshot_id, 1 AS step FROM stays
                  UNION ALL
-                 SELECT e.closed_before_snapshot_id, -1 FROM socket_ends AS e
-                 JOIN snapshots AS n ON n.snapshot_id = e.closed_before_snapshot_id
+                 SELECT e.snapshot_id, -1 FROM left_at AS e
+                 JOIN snapshots AS n ON n.snapshot_id = e.snapshot_id
                  JOIN stays AS y ON y.capture_id = n.capture_id AND y.socket_id = e.socket_id)
              GROUP BY snapshot_id),
          -- Of a socket that left for a state that was not asked for nothing says until when.
@@ -235,6 +296,8 @@ const RULES: &[(&str, &str)] = &[
              SELECT n.capture_id FROM socket_ends AS e
              JOIN snapshots AS n ON n.snapshot_id = e.last_snapshot_id
              WHERE e.closed_before_snapshot_id IS NULL),
+         -- An event may come before or after the dump of its tick has shown its socket.
+         eventful AS (SELECT snapshot_id FROM snapshots WHERE events > 0),
          absent AS (SELECT snapshot_id, count(*) AS sockets FROM missing_sockets GROUP BY 1),
          counted AS (
              SELECT n.snapshot_id, n.capture_id, n.sockets_seen, coalesce(a.sockets, 0) AS missed,
@@ -245,6 +308,8 @@ const RULES: &[(&str, &str)] = &[
              LEFT JOIN absent AS a ON a.snapshot_id = n.snapshot_id)
          SELECT * FROM counted AS c WHERE sockets_seen <> there - missed
             AND capture_id NOT IN (SELECT capture_id FROM vague)
+            AND capture_id NOT IN (SELECT n.capture_id FROM eventful AS v
+                JOIN snapshots AS n ON n.snapshot_id = v.snapshot_id)
             AND NOT EXISTS (SELECT 1 FROM exceptions AS x WHERE x.snapshot_id = c.snapshot_id
                 AND x.kind IN ('dump_failed', 'dump_interrupted', 'messages_unreadable'))",
     ),
@@ -262,7 +327,10 @@ const RULES: &[(&str, &str)] = &[
     (
         "an end says what it rests on",
         "SELECT socket_id, evidence FROM socket_ends
-         WHERE evidence NOT IN ('absence', 'replaced', 'left_scope', 'host_restart')
-            OR (evidence = 'left_scope') <> (closed_before_snapshot_id IS NULL)",
+         WHERE evidence NOT IN ('absence', 'replaced', 'time_wait', 'closed', 'left_scope',
+                'host_restart')
+            OR (coalesce(evidence, 'left_scope') = 'left_scope')
+                <> (closed_before_snapshot_id IS NULL)
+            OR (evidence IS NULL AND destroyed_at_ns IS NULL)",
     ),
 ];

@@ -1,0 +1,41 @@
+-- What was looked at when, and what was not: a row a capture and scope, and between them in time the
+-- gaps.
+--
+-- Parameters: :from_ns, :to_ns (UTC).
+-- Order: in the order of recording; a capture before its gaps. Index: primary keys; one scan of
+-- snapshots.
+WITH
+    recorded AS (
+        SELECT c.capture_id, cs.scope_id, min(n.snapshot_id) AS first_id,
+            min(n.started_at_ns) AS from_ns, max(n.ended_at_ns) AS to_ns, count(*) AS snapshots,
+            count(*) - (
+                SELECT count(DISTINCT x.snapshot_id) FROM exceptions AS x
+                JOIN snapshots AS xn ON xn.snapshot_id = x.snapshot_id
+                WHERE x.scope_id = cs.scope_id AND xn.capture_id = c.capture_id
+                    AND x.kind <> 'sockets_not_stored') AS complete,
+            sum(n.events) AS count, c.interval_ns
+        FROM captures AS c
+        JOIN snapshots AS n ON n.capture_id = c.capture_id
+        JOIN capture_scopes AS cs ON cs.capture_id = c.capture_id
+        GROUP BY c.capture_id, cs.scope_id
+    ),
+    spans AS (
+        SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
+            complete, count, NULL AS delta_ns, NULL AS errno,
+            CASE WHEN count IS NULL THEN 'without destroy events' END AS message, interval_ns
+        FROM recorded
+        UNION ALL
+        SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
+            CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,
+            snapshots, NULL, count, delta_ns, errno, message, NULL
+        FROM gaps
+    )
+SELECT s.from_ns, s.to_ns, s.kind, p.name AS protocol, f.name AS family,
+    CASE WHEN sc.states = 4294967295 THEN 'all' ELSE 'some' END AS states_asked,
+    s.interval_ns, s.snapshots, s.complete AS complete_snapshots, s.count, s.delta_ns, s.errno, s.message
+FROM spans AS s
+LEFT JOIN scopes AS sc ON sc.scope_id = s.scope_id
+LEFT JOIN protocols AS p ON p.protocol = sc.protocol
+LEFT JOIN families AS f ON f.family = sc.family
+WHERE s.to_ns >= :from_ns AND coalesce(s.from_ns, s.to_ns) <= :to_ns
+ORDER BY s.place, s.rank, s.kind, s.scope_id

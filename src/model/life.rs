@@ -1,0 +1,211 @@
+//! What became of a connection: who opened it, how it ended, and what each rests on.
+
+use super::{Clocks, FinalCounters, SnapshotId, SocketId, TcpState, Tuple};
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// This end did.
+    Outbound,
+    /// The other end did.
+    Inbound,
+}
+
+/// What tells who opened a connection; the numbers are those of the table `origins`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Origin {
+    /// It was seen in SYN-SENT.
+    SynSent = 1,
+    /// It was seen as a connection request.
+    SynRecv = 2,
+    /// A listener was on its local address and port.
+    Listener = 3,
+    /// A listener was on its remote address and port, on this host.
+    RemoteListener = 4,
+    /// `tcpi_bytes_acked` counts a SYN of ours.
+    SynCounted = 5,
+    /// `tcpi_bytes_acked` counts no SYN of ours.
+    SynNotCounted = 6,
+    /// The other end, on this host, did not open it.
+    PeerInbound = 7,
+    /// The other end, on this host, opened it.
+    PeerOutbound = 8,
+}
+
+impl Origin {
+    /// Every one.
+    pub const ALL: [Self; 8] = [
+        Self::SynSent,
+        Self::SynRecv,
+        Self::Listener,
+        Self::RemoteListener,
+        Self::SynCounted,
+        Self::SynNotCounted,
+        Self::PeerInbound,
+        Self::PeerOutbound,
+    ];
+
+    /// The number that the recording stores.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The one with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|origin| origin.number() == number)
+    }
+
+    /// Who opened it.
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::SynSent | Self::RemoteListener | Self::SynCounted | Self::PeerInbound => {
+                Direction::Outbound
+            }
+            Self::SynRecv | Self::Listener | Self::SynNotCounted | Self::PeerOutbound => {
+                Direction::Inbound
+            }
+        }
+    }
+
+    /// What that makes the other end of a connection within this host.
+    pub fn of_peer(self) -> Self {
+        match self.direction() {
+            Direction::Outbound => Self::PeerOutbound,
+            Direction::Inbound => Self::PeerInbound,
+        }
+    }
+}
+
+/// How a connection ended and what tells; the numbers are those of the table `endings`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Ending {
+    /// Orderly: it was seen in TIME-WAIT.
+    TimeWait = 1,
+    /// Orderly: the FINs of both ends were acknowledged.
+    BothFins = 2,
+    /// Orderly, as far as this end can know: our FIN was acknowledged.
+    FinAcked = 3,
+    /// Reset or aborted: it ended and no FIN of ours had been acknowledged.
+    FinNotAcked = 4,
+    /// Aborted by this end: the socket was disconnected (`SO_LINGER` 0).
+    Disconnected = 5,
+    /// Reset: the other end, on this host, was aborted or reset.
+    PeerReset = 6,
+    /// Timed out: nothing came any longer while data were retransmitted.
+    Retransmits = 7,
+    /// Timed out: nothing came any longer while the peer was probed.
+    Probes = 8,
+    /// Never established: nothing came from the other end but perhaps a refusal.
+    NothingReceived = 9,
+    /// Never established: a connection request that went without becoming a socket.
+    RequestVanished = 10,
+    /// Not known: our FIN was acknowledged, and the peer had not sent its own.
+    HalfClosed = 11,
+}
+
+impl Ending {
+    /// The number that the recording stores.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether our FIN was acknowledged.
+    pub fn is_fin_acked(self) -> bool {
+        matches!(self, Self::TimeWait | Self::BothFins | Self::FinAcked | Self::HalfClosed)
+    }
+
+    /// Whether the connection was broken off.
+    pub fn is_reset(self) -> bool {
+        matches!(self, Self::FinNotAcked | Self::Disconnected | Self::PeerReset)
+    }
+}
+
+/// A destroy event: the kernel freed the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destroyed {
+    /// The snapshot that recorded it: the event came before its end.
+    pub snapshot: SnapshotId,
+    /// When the event was read.
+    pub at: Clocks,
+    /// The connection was still active at most so long before, `None` where nothing tells.
+    pub idle_ms: Option<i64>,
+    /// The connection was there at least so long before, `None` where nothing tells.
+    pub open_ms: Option<i64>,
+}
+
+/// What came to be known of a connection after its end was stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndUpdate {
+    /// Its socket is freed now.
+    pub destroyed: Option<Destroyed>,
+    /// Its final counters.
+    pub counters: Option<FinalCounters>,
+    /// How it ended.
+    pub ending: Option<Ending>,
+}
+
+/// What is left of a connection that is over and still shows in dumps: a timewait mini-socket, or a
+/// socket that is closed and still held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// The socket.
+    pub socket: SocketId,
+    /// The mini-socket's cookie where it is not that of the socket.
+    pub cookie: Option<u64>,
+    /// The first snapshot that showed it.
+    pub first_snapshot: SnapshotId,
+}
+
+/// The end of what was left of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemainsEnd {
+    /// The socket.
+    pub socket: SocketId,
+    /// The last snapshot that showed it.
+    pub last_snapshot: SnapshotId,
+    /// The snapshot by which it had gone. `None` if it may live on in a state that is not asked for.
+    pub gone_before: Option<SnapshotId>,
+    /// The snapshot of its last row of samples.
+    pub last_sample: SnapshotId,
+    /// Rows of samples that the socket has by then.
+    pub samples: u64,
+}
+
+/// Later knowledge of who a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketNews {
+    /// Who opened it.
+    Origin(Origin),
+    /// The other end of its connection.
+    Peer(SocketId),
+}
+
+/// A connection whose end was stored without its destroy event, which may still come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UndestroyedSocket {
+    /// The socket.
+    pub id: SocketId,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// The state that it was last seen alive in, `None` if it never was.
+    pub state: Option<TcpState>,
+    /// Who opened it.
+    pub origin: Option<Origin>,
+}
+
+/// A span in which destroy events were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventLoss {
+    /// The snapshot that recorded it.
+    pub snapshot: SnapshotId,
+    /// None was lost before.
+    pub from: Clocks,
+    /// None of this span was lost after.
+    pub to: Clocks,
+    /// How many, where that is known: the kernel does not count.
+    pub count: Option<u64>,
+}

@@ -1,0 +1,201 @@
+//! Who opened a connection and how it ended, from the states that it was seen in and the kernel's
+//! counters. Wrong is worse than unknown: what does not tell for sure tells nothing.
+
+use crate::model::{Direction, Ending, Observation, Origin, TcpState};
+
+/// The counters of a full TCP socket that tell how it began and ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Evidence {
+    /// What the peer acknowledged beyond the payload: our SYN, our FIN. Negative while payload is not
+    /// acknowledged.
+    acked_beyond_payload: Option<i64>,
+    /// A segment came that was more than a refusal.
+    has_heard: bool,
+    rqueue: u32,
+    wqueue: u32,
+    bytes_received: Option<u64>,
+    data_segs_in: Option<u32>,
+    segs_in: Option<u32>,
+    segs_out: Option<u32>,
+    total_retrans: Option<u32>,
+    retransmits: u8,
+    probes: u8,
+}
+
+impl Evidence {
+    /// `None` without `tcp_info`.
+    pub(super) fn of(o: &Observation<'_>) -> Option<Self> {
+        let tcp = &o.tcp;
+        tcp.retransmits?;
+        let payload =
+            tcp.bytes_sent.zip(tcp.bytes_retrans).map(|(sent, again)| sent - again.min(sent));
+        Some(Self {
+            acked_beyond_payload: tcp
+                .bytes_acked
+                .zip(payload)
+                .map(|(acked, payload)| acked.wrapping_sub(payload).cast_signed()),
+            has_heard: tcp.rtt_us.is_some()
+                || tcp.snd_wnd_bytes.is_some_and(|window| window != 0)
+                || tcp.bytes_received.is_some_and(|bytes| bytes != 0),
+            rqueue: o.rqueue.unwrap_or(0),
+            wqueue: o.wqueue.unwrap_or(0),
+            bytes_received: tcp.bytes_received,
+            data_segs_in: tcp.data_segs_in,
+            segs_in: tcp.segs_in,
+            segs_out: tcp.segs_out,
+            total_retrans: tcp.total_retrans,
+            retransmits: tcp.retransmits.unwrap_or(0),
+            probes: tcp.probes.unwrap_or(0),
+        })
+    }
+
+    /// Who opened a connection that is in this state. Where nothing is outstanding everything that
+    /// was sent has been acknowledged, and the SYN counts (measured; see docs/ARCHITECTURE.md).
+    pub(super) fn origin_of_live(&self, state: TcpState) -> Option<Origin> {
+        let our_fin = match state {
+            TcpState::ESTABLISHED | TcpState::CLOSE_WAIT => 0,
+            TcpState::FIN_WAIT2 => 1,
+            _ => return None,
+        };
+        if self.wqueue != 0 || !self.has_heard {
+            return None;
+        }
+        match self.acked_beyond_payload? - our_fin {
+            0 => Some(Origin::SynNotCounted),
+            1 => Some(Origin::SynCounted),
+            _ => None,
+        }
+    }
+
+    /// Who opened a connection, by its final counters. With one byte beyond the payload that may be
+    /// the SYN of an opener that was reset or the FIN of an acceptor.
+    pub(super) fn origin_of_final(&self) -> Option<Origin> {
+        match self.acked_beyond_payload? {
+            2 => Some(Origin::SynCounted),
+            0 if self.wqueue == 0 && self.has_heard => Some(Origin::SynNotCounted),
+            _ => None,
+        }
+    }
+}
+
+/// The state in which a socket shows who opened its connection.
+pub(super) fn origin_of_state(state: TcpState, is_mini: bool) -> Option<Origin> {
+    match state {
+        TcpState::SYN_SENT => Some(Origin::SynSent),
+        // A full socket in SYN-RECV may also be that of a simultaneous open.
+        TcpState::SYN_RECV | TcpState::NEW_SYN_RECV if is_mini => Some(Origin::SynRecv),
+        _ => None,
+    }
+}
+
+/// What a destroy event says of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Final {
+    /// The final counters.
+    Full(Evidence),
+    /// The socket was disconnected and its counters were wiped; whether it had been established.
+    Wiped { was_established: bool },
+}
+
+/// All that is known of a connection that is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Life {
+    pub(super) direction: Option<Direction>,
+    /// It was seen in a state that the peer's FIN leads to.
+    pub(super) has_peer_fin: bool,
+    pub(super) was_in_time_wait: bool,
+    /// It was never seen but as a connection request, and its end would have been told had it
+    /// become a socket.
+    pub(super) is_vanished_request: bool,
+    /// The last counters that a dump showed.
+    pub(super) last: Option<Evidence>,
+    pub(super) last_words: Option<Final>,
+}
+
+impl Life {
+    /// How it ended, as far as this end tells.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        if self.was_in_time_wait {
+            return Some(Ending::TimeWait);
+        }
+        let last_words = match self.last_words {
+            Some(Final::Full(counters)) => counters,
+            Some(Final::Wiped { was_established: true }) => return Some(Ending::Disconnected),
+            Some(Final::Wiped { was_established: false }) => return Some(Ending::NothingReceived),
+            None => return self.is_vanished_request.then_some(Ending::RequestVanished),
+        };
+        if !last_words.has_heard {
+            return Some(Ending::NothingReceived);
+        }
+        let is_fin_acked = match (last_words.acked_beyond_payload?, self.direction) {
+            (..=0, _) | (1, Some(Direction::Outbound)) => false,
+            (1, Some(Direction::Inbound)) | (2, _) => true,
+            _ => return None,
+        };
+        if is_fin_acked {
+            return Some(self.ending_with_fin(&last_words));
+        }
+        if last_words.retransmits == 0 && last_words.probes == 0 {
+            return Some(Ending::FinNotAcked);
+        }
+        self.last.and_then(|last| timed_out(&last, &last_words))
+    }
+
+    /// Whether a timewait mini-socket may be left of it: our FIN was acknowledged.
+    pub(super) fn may_remain(&self) -> bool {
+        let Some(Final::Full(counters)) = &self.last_words else { return self.was_in_time_wait };
+        counters.acked_beyond_payload.is_none_or(|beyond| beyond > 0)
+    }
+
+    /// Whether it was waiting for an answer when it ended: it may have timed out.
+    pub(super) fn was_stalled(&self) -> bool {
+        let is_waiting = |counters: &Evidence| counters.retransmits > 0 || counters.probes > 0;
+        match &self.last_words {
+            Some(Final::Full(counters)) => is_waiting(counters),
+            _ => self.last.as_ref().is_some_and(is_waiting),
+        }
+    }
+
+    fn ending_with_fin(&self, last_words: &Evidence) -> Ending {
+        let got_no_data = last_words.data_segs_in == Some(0);
+        match last_words.bytes_received {
+            _ if self.has_peer_fin => Ending::BothFins,
+            // Without payload what was received can only be the FIN.
+            Some(1) if got_no_data => Ending::BothFins,
+            Some(0) if got_no_data => Ending::HalfClosed,
+            _ => Ending::FinAcked,
+        }
+    }
+}
+
+/// Whether a connection that was being retransmitted or probed when it was last seen ended because
+/// nothing came any more. A reset would have come in as a segment; a reset of our own, as of a
+/// socket that was killed, would have gone out as one more segment than the retransmissions.
+fn timed_out(last: &Evidence, last_words: &Evidence) -> Option<Ending> {
+    if last_words.segs_in? != last.segs_in? || last_words.rqueue != last.rqueue {
+        return None;
+    }
+    let sent = last_words.segs_out?.wrapping_sub(last.segs_out?);
+    let again = last_words.total_retrans?.wrapping_sub(last.total_retrans?);
+    if last.retransmits > 0 && last_words.probes == 0 && sent == again {
+        return Some(Ending::Retransmits);
+    }
+    // The kernel resets a peer that answers no probe: one segment more than the probes.
+    let probed = last_words.probes.checked_sub(last.probes)?;
+    (last.probes > 0 && sent == u32::from(probed) + 1).then_some(Ending::Probes)
+}
+
+/// How a connection ended whose other end is on this host and has ended too.
+pub(super) fn ending_with_peer(own: Option<Ending>, peer: Option<Ending>) -> Option<Ending> {
+    let is_open = matches!(own, None | Some(Ending::FinAcked | Ending::HalfClosed));
+    match peer {
+        Some(peer) if is_open && peer.is_reset() => Some(Ending::PeerReset),
+        Some(Ending::TimeWait | Ending::BothFins) if is_open => Some(Ending::BothFins),
+        Some(Ending::FinAcked | Ending::HalfClosed)
+            if matches!(own, Some(Ending::FinAcked | Ending::HalfClosed)) =>
+        {
+            Some(Ending::BothFins)
+        }
+        _ => own,
+    }
+}

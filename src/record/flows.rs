@@ -1,0 +1,205 @@
+//! Sockets by both ends: who is the other end on this host, what a timewait mini-socket is left of,
+//! and whom a half-wiped event means.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
+
+use hashbrown::HashMap;
+
+use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, SocketId, Tuple};
+
+/// Flows of the dead that are kept at most.
+const DEAD_MAX: usize = 200_000;
+
+/// The kernel re-uses addresses and ports of a TIME-WAIT after a second at the earliest.
+pub(super) const REUSE_MIN_NS: Nanos = 500_000_000;
+
+/// Both ends of a connection in one form, whatever the family: IPv4 as v4-mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Flow {
+    protocol: Protocol,
+    local: (Ipv6Addr, u16),
+    remote: (Ipv6Addr, u16),
+}
+
+impl Flow {
+    /// `None` for what is not connected.
+    pub(super) fn new(protocol: Protocol, tuple: &Tuple) -> Option<Self> {
+        (tuple.remote.port != 0).then(|| Self {
+            protocol,
+            local: end(&tuple.local),
+            remote: end(&tuple.remote),
+        })
+    }
+
+    /// The same connection seen from the other end.
+    pub(super) fn reversed(self) -> Self {
+        Self { local: self.remote, remote: self.local, ..self }
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(super) fn local(&self) -> (Ipv6Addr, u16) {
+        self.local
+    }
+
+    pub(super) fn remote(&self) -> (Ipv6Addr, u16) {
+        self.remote
+    }
+
+    /// Whether the other end is on this host for sure.
+    pub(super) fn is_within_host(&self) -> bool {
+        let (remote, _) = self.remote;
+        let is_loopback = match remote.to_ipv4_mapped() {
+            Some(v4) => v4.is_loopback(),
+            None => remote.is_loopback(),
+        };
+        is_loopback || remote == self.local.0
+    }
+}
+
+pub(super) fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+fn end(endpoint: &Endpoint) -> (Ipv6Addr, u16) {
+    (mapped(endpoint.address), endpoint.port)
+}
+
+/// A connection that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dead {
+    pub(super) ending: Option<Ending>,
+    pub(super) origin: Option<Origin>,
+    /// Its destroy event was read at this moment of `CLOCK_BOOTTIME`.
+    pub(super) destroyed_ns: Option<Nanos>,
+    /// No dump showed it alive: its mini-socket has a cookie of its own.
+    pub(super) is_unseen: bool,
+    /// A timewait mini-socket may be left of it.
+    pub(super) may_remain: bool,
+    /// It was waiting for an answer when it ended.
+    pub(super) is_stalled: bool,
+}
+
+/// A socket with a flow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    pub(super) socket: SocketId,
+    pub(super) cookie: u64,
+    pub(super) peer: Option<SocketId>,
+    /// It had begun by this moment of `CLOCK_BOOTTIME`, if that is known.
+    pub(super) open_by_ns: Option<Nanos>,
+    pub(super) dead: Option<Dead>,
+}
+
+/// The live sockets by flow, and those that died lately.
+#[derive(Default)]
+pub(super) struct Flows {
+    members: HashMap<Flow, Member>,
+    dead: VecDeque<(SnapshotId, Flow, SocketId)>,
+}
+
+impl Flows {
+    pub(super) fn get(&self, flow: &Flow) -> Option<&Member> {
+        self.members.get(flow)
+    }
+
+    /// Adds a socket; gives the other end of its connection. A socket that is connected to itself
+    /// is its own.
+    pub(super) fn add(&mut self, flow: Flow, mut member: Member) -> Option<SocketId> {
+        let reversed = flow.reversed();
+        member.peer = if reversed == flow {
+            Some(member.socket)
+        } else {
+            let other = self.members.get_mut(&reversed).filter(|other| other.fits(&member));
+            other.map(|other| {
+                other.peer = Some(member.socket);
+                other.socket
+            })
+        };
+        self.members.insert(flow, member);
+        member.peer
+    }
+
+    /// Notes that a socket has died; it is remembered for a while.
+    pub(super) fn bury(&mut self, flow: &Flow, socket: SocketId, dead: Dead, now: SnapshotId) {
+        if let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) {
+            member.dead = Some(dead);
+            self.dead.push_back((now, *flow, socket));
+        }
+    }
+
+    /// The dead socket of this flow.
+    pub(super) fn dead_mut(&mut self, flow: &Flow, socket: SocketId) -> Option<&mut Dead> {
+        self.members.get_mut(flow).filter(|m| m.socket == socket)?.dead.as_mut()
+    }
+
+    /// Forgets who died before this snapshot; of those whose destroy event may still come none.
+    pub(super) fn forget(&mut self, before: SnapshotId) {
+        let mut waiting = Vec::new();
+        while let Some(&(died, flow, socket)) = self.dead.front() {
+            let is_crowded = self.dead.len() > DEAD_MAX;
+            if died >= before && !is_crowded {
+                break;
+            }
+            self.dead.pop_front();
+            let Some(member) = self.members.get(&flow).filter(|m| m.socket == socket) else {
+                continue;
+            };
+            match member.dead {
+                Some(dead) if dead.destroyed_ns.is_none() && dead.is_unseen && !is_crowded => {
+                    waiting.push((before, flow, socket));
+                }
+                _ => drop(self.members.remove(&flow)),
+            }
+        }
+        self.dead.extend(waiting);
+    }
+
+    /// The connections of which a half-wiped event may tell the other end: by that end's address
+    /// and this end's port.
+    pub(super) fn by_remains_of_wiped(&self) -> HashMap<(Ipv6Addr, u16), Vec<Flow>> {
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        for (flow, member) in &self.members {
+            if flow.protocol == Protocol::Tcp && member.peer.is_none() {
+                found.entry((flow.local.0, flow.remote.1)).or_default().push(*flow);
+            }
+        }
+        found
+    }
+}
+
+impl Member {
+    pub(super) fn is_stalled(&self) -> bool {
+        self.dead.is_some_and(|dead| dead.is_stalled)
+    }
+
+    /// Whether the other may be the other end of this connection, and not of one that used the same
+    /// addresses and ports before or after.
+    fn fits(&self, other: &Self) -> bool {
+        let began_in_time = |a: &Self, b: &Self| {
+            let ended_ns = b.dead.and_then(|dead| dead.destroyed_ns);
+            a.open_by_ns.zip(ended_ns).is_none_or(|(began, ended)| began <= ended + REUSE_MIN_NS)
+        };
+        self.peer.is_none() && began_in_time(self, other) && began_in_time(other, self)
+    }
+}
+
+impl Flow {
+    /// The addresses and ports of the other end.
+    pub(super) fn tuple_of_peer(&self, of: &Tuple) -> Tuple {
+        let as_family = |(address, port): (Ipv6Addr, u16)| {
+            let address = match (of.remote.address, address.to_ipv4_mapped()) {
+                (IpAddr::V4(_), Some(v4)) => IpAddr::V4(v4),
+                _ => IpAddr::V6(address),
+            };
+            Endpoint { address, port }
+        };
+        Tuple { local: as_family(self.remote), remote: as_family(self.local), ..*of }
+    }
+}

@@ -1,0 +1,74 @@
+//! Who listens where: a connection to a listener's address and port was opened by the other end.
+
+use std::net::Ipv6Addr;
+
+use hashbrown::HashMap;
+
+use super::flows::{Flow, mapped};
+use crate::model::{Family, Protocol, SnapshotId, SocketId, Tuple};
+
+#[derive(Debug)]
+struct Listener {
+    socket: SocketId,
+    address: Ipv6Addr,
+    accepts_v4: bool,
+    accepts_v6: bool,
+    closed: Option<SnapshotId>,
+}
+
+/// The listeners that are there, and those that closed lately.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(HashMap<(Protocol, u16), Vec<Listener>>);
+
+impl Listeners {
+    pub(super) fn add(
+        &mut self,
+        socket: SocketId,
+        (family, protocol): (Family, Protocol),
+        tuple: &Tuple,
+        is_v6_only: bool,
+    ) {
+        let same_port = self.0.entry((protocol, tuple.local.port)).or_default();
+        same_port.retain(|listener| listener.socket != socket);
+        same_port.push(Listener {
+            socket,
+            address: mapped(tuple.local.address),
+            accepts_v4: family == Family::Inet || !is_v6_only,
+            accepts_v6: family == Family::Inet6,
+            closed: None,
+        });
+    }
+
+    pub(super) fn close(
+        &mut self,
+        socket: SocketId,
+        (protocol, port): (Protocol, u16),
+        now: SnapshotId,
+    ) {
+        let same_port = self.0.get_mut(&(protocol, port)).into_iter().flatten();
+        for listener in same_port.filter(|listener| listener.socket == socket) {
+            listener.closed = Some(now);
+        }
+    }
+
+    /// Forgets who closed before this snapshot.
+    pub(super) fn forget(&mut self, before: SnapshotId) {
+        self.0.retain(|_, same_port| {
+            same_port.retain(|listener| listener.closed.is_none_or(|closed| closed >= before));
+            !same_port.is_empty()
+        });
+    }
+
+    /// Whether a listener is, or was a moment ago, on this end's address and port.
+    pub(super) fn accepts(&self, flow: &Flow) -> bool {
+        let (protocol, (address, port)) = (flow.protocol(), flow.local());
+        let is_v4 = address.to_ipv4_mapped().is_some();
+        let same_port = self.0.get(&(protocol, port)).into_iter().flatten();
+        same_port.into_iter().any(|listener| {
+            let is_any = listener.address.is_unspecified()
+                || listener.address.to_ipv4_mapped().is_some_and(|v4| v4.is_unspecified());
+            let is_of_family = if is_v4 { listener.accepts_v4 } else { listener.accepts_v6 };
+            listener.address == address || (is_any && is_of_family)
+        })
+    }
+}

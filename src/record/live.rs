@@ -1,0 +1,333 @@
+//! A socket that dumps show, and what its messages change.
+
+use super::batch::Batch;
+use super::ending::{Evidence, Life, origin_of_state};
+use super::flows::Flow;
+use super::register::{Death, Gone, Rows};
+use crate::model::{
+    ActivityTimes, EndEvidence, FinalCounters, FormerSocket, Nanos, Origin, Protocol, RemainsEnd,
+    SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState,
+};
+use crate::wire::inet_diag::{Message, RelativeTimes};
+
+/// The kernel's relative times are rounded to jiffies, and a message is stamped when its datagram
+/// is read: the same moment comes out so much differently from dump to dump (measured: 16 ms).
+const TIME_TOLERANCE_MS: i64 = 50;
+
+/// A socket that was there in the last dump that could have shown it.
+pub(super) struct Live {
+    pub(super) socket: SocketId,
+    pub(super) scope: usize,
+    pub(super) generation: u32,
+    pub(super) state: TcpState,
+    /// Hash of the last message without its relative times.
+    pub(super) hash: u64,
+    pub(super) times: ActivityTimes,
+    /// The last message without its relative times.
+    message: Box<[u8]>,
+    pub(super) known: SocketUpdate,
+    /// The counters of the full socket that a mini-socket once was.
+    carried: Option<Box<FinalCounters>>,
+    pub(super) last_seen: SnapshotId,
+    rows: Rows,
+    row_before: Option<SnapshotId>,
+    pub(super) is_missing: bool,
+    /// Its end is stored: this is what is left of it.
+    pub(super) is_over: bool,
+    /// It was seen in a state that the peer's FIN leads to.
+    has_peer_fin: bool,
+    pub(super) origin: Option<Origin>,
+    /// The snapshot that first showed it closed.
+    closed_in: Option<SnapshotId>,
+}
+
+/// A message as a dump brought it, without its relative times.
+#[derive(Clone, Copy)]
+pub(super) struct Sighting<'m> {
+    pub(super) message: Message<'m>,
+    pub(super) payload: &'m [u8],
+    pub(super) hash: u64,
+    pub(super) times: ActivityTimes,
+    pub(super) protocol: Protocol,
+    pub(super) snapshot: SnapshotId,
+    /// When it was read, on `CLOCK_BOOTTIME`.
+    pub(super) read_at_ns: Nanos,
+    pub(super) ago: RelativeTimes,
+}
+
+impl Sighting<'_> {
+    /// Whether the connection is over: what is seen is a timewait mini-socket, or a socket that was
+    /// connected and is closed.
+    pub(super) fn is_over(&self) -> bool {
+        match self.message.state() {
+            TcpState::TIME_WAIT => true,
+            TcpState::FIN_WAIT2 => self.message.is_mini(),
+            TcpState::CLOSE => has_states(self.protocol) && self.message.tuple().remote.port != 0,
+            _ => false,
+        }
+    }
+
+    pub(super) fn over_evidence(&self) -> EndEvidence {
+        if self.message.is_mini() { EndEvidence::TimeWait } else { EndEvidence::Closed }
+    }
+
+    pub(super) fn is_time_wait(&self) -> bool {
+        self.message.state() == TcpState::TIME_WAIT
+    }
+
+    pub(super) fn flow(&self) -> Option<Flow> {
+        Flow::new(self.protocol, &self.message.tuple())
+    }
+
+    /// The connection had begun by this moment of `CLOCK_BOOTTIME`.
+    pub(super) fn open_by_ns(&self) -> Nanos {
+        let ago_ms = self.ago.established_ms().unwrap_or(0);
+        self.read_at_ns - i64::from(ago_ms) * 1_000_000
+    }
+
+    /// Who opened the connection, as far as this message tells.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        if self.protocol != Protocol::Tcp {
+            return None;
+        }
+        let state = self.message.state();
+        origin_of_state(state, self.message.is_mini()).or_else(|| {
+            self.flow()?;
+            Evidence::of(&self.message.observe(self.protocol))?.origin_of_live(state)
+        })
+    }
+}
+
+impl Live {
+    pub(super) fn new(
+        socket: SocketId,
+        scope: usize,
+        generation: u32,
+        seen: &Sighting<'_>,
+    ) -> Self {
+        Self {
+            socket,
+            scope,
+            generation,
+            state: seen.message.state(),
+            hash: seen.hash,
+            times: seen.times,
+            message: seen.payload.into(),
+            known: seen.message.owner(),
+            carried: None,
+            last_seen: seen.snapshot,
+            rows: Rows::default(),
+            row_before: None,
+            is_missing: false,
+            is_over: false,
+            has_peer_fin: has_peer_fin(seen.message.state()),
+            origin: None,
+            closed_in: None,
+        }
+    }
+
+    /// Goes on as a socket of an earlier capture.
+    pub(super) fn resume(&mut self, former: &FormerSocket, seen: &Sighting<'_>, out: &mut Batch) {
+        self.socket = former.id;
+        self.generation = former.generation;
+        self.state = former.state;
+        self.known = former.known;
+        self.origin = former.origin;
+        self.is_over = former.is_remains;
+        self.rows = Rows {
+            last: Some(former.last_sample),
+            count: u32::try_from(former.samples).unwrap_or(u32::MAX),
+        };
+        if seen.message.is_mini() {
+            self.carried = Some(Box::new(former.counters));
+        }
+        self.note_changes(seen, out);
+        self.write_row(seen.snapshot, seen.protocol, out);
+    }
+
+    /// Goes on as what is left of a socket whose destroy event was read.
+    pub(super) fn remain(&mut self, gone: &Gone, seen: &Sighting<'_>, out: &mut Batch) {
+        self.socket = gone.socket;
+        self.generation = gone.generation;
+        self.is_over = true;
+        self.rows = gone.rows;
+        if let Some(state) = gone.state {
+            self.state = state;
+            self.note_changes(seen, out);
+        }
+        self.write_row(seen.snapshot, seen.protocol, out);
+    }
+
+    /// Notes a change of state, and what has come to be known of the owner.
+    fn note_changes(&mut self, seen: &Sighting<'_>, out: &mut Batch) {
+        let state = seen.message.state();
+        if state != self.state {
+            let (snapshot, socket, from) = (seen.snapshot, self.socket, self.state);
+            out.state_changes.push(StateChange { snapshot, socket, from, to: state });
+            self.state = state;
+            self.has_peer_fin |= has_peer_fin(state);
+        }
+
+        if self.known.learn(seen.message.owner()) {
+            out.updates.push((self.socket, self.known));
+        }
+    }
+
+    /// Whether this is a socket on its way out, caught between two steps of the kernel: closed, its
+    /// tuple half wiped and its counters reset (measured while connections were aborted). It tells
+    /// nothing. One that is still closed in another dump is meant so: bound again, or disconnected.
+    pub(super) fn is_dying(&mut self, seen: &Sighting<'_>) -> bool {
+        let is_closed = has_states(seen.protocol) && seen.message.state() == TcpState::CLOSE;
+        if !is_closed || self.state == TcpState::CLOSE {
+            self.closed_in = None;
+            return false;
+        }
+        *self.closed_in.get_or_insert(seen.snapshot) == seen.snapshot
+    }
+
+    /// Whether nothing changed since the last message.
+    pub(super) fn is_same_as(&self, seen: &Sighting<'_>) -> bool {
+        self.hash == seen.hash && is_same_moment(&self.times, &seen.times)
+    }
+
+    pub(super) fn has_endpoints_of(&self, message: &Message<'_>) -> bool {
+        Message::parse(&self.message)
+            .is_ok_and(|before| before.endpoint_bytes() == message.endpoint_bytes())
+    }
+
+    /// Takes over a message that differs from the last one.
+    pub(super) fn change(&mut self, seen: &Sighting<'_>, out: &mut Batch) {
+        if !seen.message.is_mini() {
+            self.carried = None;
+        } else if self.carried.is_none() {
+            self.carried = Some(Box::new(self.counters(seen.protocol)));
+        }
+        self.note_changes(seen, out);
+        if self.origin.is_none()
+            && let Some(origin) = seen.origin()
+        {
+            self.origin = Some(origin);
+            out.news.push((self.socket, SocketNews::Origin(origin)));
+        }
+        self.hash = seen.hash;
+        self.times = seen.times;
+        self.last_seen = seen.snapshot;
+        if self.message.len() == seen.payload.len() {
+            self.message.copy_from_slice(seen.payload);
+        } else {
+            self.message = seen.payload.into();
+        }
+        self.write_row(seen.snapshot, seen.protocol, out);
+    }
+
+    /// Adds a row with the last message; a second one in a snapshot replaces the first.
+    pub(super) fn write_row(&mut self, snapshot: SnapshotId, protocol: Protocol, out: &mut Batch) {
+        if self.rows.last != Some(snapshot) {
+            self.row_before = self.rows.last.replace(snapshot);
+            self.rows.count += 1;
+        }
+        out.add_sample(&self.message, self.socket, self.row_before, protocol, self.times);
+    }
+
+    fn counters(&self, protocol: Protocol) -> FinalCounters {
+        Message::parse(&self.message)
+            .map(|message| FinalCounters::of(&message.observe(protocol)))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn flow(&self, protocol: Protocol) -> Option<Flow> {
+        Flow::new(protocol, &Message::parse(&self.message).ok()?.tuple())
+    }
+
+    pub(super) fn cookie(&self) -> u64 {
+        Message::parse(&self.message).map_or(0, |message| message.cookie())
+    }
+
+    pub(super) fn local_port(&self) -> u16 {
+        Message::parse(&self.message).map_or(0, |message| message.tuple().local.port)
+    }
+
+    pub(super) fn gone(&self) -> Gone {
+        let (socket, generation, state) = (self.socket, self.generation, Some(self.state));
+        Gone { socket, generation, state, rows: self.rows }
+    }
+
+    /// Its end as a live socket.
+    pub(super) fn death(
+        &self,
+        closed_before: Option<SnapshotId>,
+        evidence: Option<EndEvidence>,
+        protocol: Protocol,
+    ) -> Death {
+        let message = Message::parse(&self.message).ok();
+        let tuple = message.map(|message| message.tuple());
+        let flow = tuple.and_then(|tuple| Flow::new(protocol, &tuple));
+        let observation = message.map(|message| message.observe(protocol));
+        let last = observation.as_ref().filter(|o| !o.is_mini).and_then(Evidence::of);
+        Death {
+            end: SocketEnd {
+                socket: self.socket,
+                last_snapshot: Some(self.last_seen),
+                closed_before,
+                evidence,
+                last_sample: self.rows.last,
+                samples: u64::from(self.rows.count),
+                state: Some(self.state),
+                ending: None,
+                destroyed: None,
+                counters: match (&self.carried, &observation) {
+                    (Some(counters), _) => **counters,
+                    (None, Some(observation)) => FinalCounters::of(observation),
+                    (None, None) => FinalCounters::default(),
+                },
+            },
+            cookie: self.cookie(),
+            flow,
+            origin: self.origin,
+            life: (flow.is_some() && protocol == Protocol::Tcp).then(|| Life {
+                has_peer_fin: self.has_peer_fin,
+                last,
+                ..Life::default()
+            }),
+            open_by_ns: None,
+            is_unseen: false,
+        }
+    }
+
+    /// Whether it was never seen but as a connection request.
+    pub(super) fn is_request(&self) -> bool {
+        self.state == TcpState::SYN_RECV
+            && Message::parse(&self.message).is_ok_and(|message| message.is_mini())
+    }
+
+    /// The end of what was left of it.
+    pub(super) fn remains_end(&self, gone_before: Option<SnapshotId>) -> RemainsEnd {
+        RemainsEnd {
+            socket: self.socket,
+            last_snapshot: self.last_seen,
+            gone_before,
+            last_sample: self.rows.last.unwrap_or(self.last_seen),
+            samples: u64::from(self.rows.count),
+        }
+    }
+}
+
+/// Whether the states of TCP mean something for it; others are "closed" while not connected.
+pub(super) fn has_states(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Tcp | Protocol::Mptcp)
+}
+
+fn has_peer_fin(state: TcpState) -> bool {
+    matches!(state, TcpState::CLOSE_WAIT | TcpState::LAST_ACK | TcpState::CLOSING)
+}
+
+fn is_same_moment(a: &ActivityTimes, b: &ActivityTimes) -> bool {
+    let close = |a: Option<i64>, b: Option<i64>| match (a, b) {
+        (Some(a), Some(b)) => (a - b).abs() <= TIME_TOLERANCE_MS,
+        (a, b) => a == b,
+    };
+    close(a.timer_expires_at_ms, b.timer_expires_at_ms)
+        && close(a.last_data_sent_at_ms, b.last_data_sent_at_ms)
+        && close(a.last_data_recv_at_ms, b.last_data_recv_at_ms)
+        && close(a.last_ack_recv_at_ms, b.last_ack_recv_at_ms)
+}

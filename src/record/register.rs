@@ -1,0 +1,678 @@
+//! The register of births and deaths: sockets that come and go within a tick, what each says of the
+//! others, and what may still come to be known of them.
+//!
+//! Births and deaths are gathered during a tick and written at its end, when all of them can be
+//! held against each other: the other end of a connection tells what this end cannot.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::batch::Batch;
+use super::ending::{Evidence, Final, Life, ending_with_peer};
+use super::flows::{Dead, Flow, Flows, Member, REUSE_MIN_NS, mapped};
+use super::listeners::Listeners;
+use super::live::Live;
+use crate::kernel::EventStamp;
+use crate::model::{
+    Clocks, Destroyed, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FinalCounters,
+    Nanos, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketKey, SocketNews,
+    TcpState, Tuple, TupleTold, UndestroyedSocket,
+};
+use crate::wire::inet_diag::{Message, RelativeTimes};
+
+/// The kernel counts the times of activity in its ticks, which come late on a virtual machine: so
+/// much too long ago they may seem (measured: 16 ms), or too short.
+const TICK_LAG_MS: i64 = 20;
+/// What began at such a time is claimed with more care still.
+const OPENING_LAG_MS: i64 = 50;
+/// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
+const REMEMBERED_MAX: usize = 100_000;
+/// Memory that is kept from tick to tick for so many.
+const BIRTHS_KEPT: usize = 4_096;
+
+/// Where a socket's rows of samples have come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rows {
+    pub(super) last: Option<SnapshotId>,
+    pub(super) count: u32,
+}
+
+/// A socket whose destroy event was read: only its mini-socket may still be seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone {
+    pub(super) socket: SocketId,
+    pub(super) generation: u32,
+    pub(super) state: Option<TcpState>,
+    pub(super) rows: Rows,
+}
+
+/// A connection that is over and whose destroy event has not come.
+#[derive(Clone, Debug)]
+struct Held {
+    socket: SocketId,
+    flow: Option<Flow>,
+    peer: Option<SocketId>,
+    life: Option<Life>,
+}
+
+/// An end that is to be written.
+#[derive(Debug)]
+pub(super) struct Death {
+    pub(super) end: SocketEnd,
+    pub(super) cookie: u64,
+    pub(super) flow: Option<Flow>,
+    pub(super) origin: Option<Origin>,
+    /// `None` for what is no connection.
+    pub(super) life: Option<Life>,
+    pub(super) open_by_ns: Option<Nanos>,
+    pub(super) is_unseen: bool,
+}
+
+/// A destroy event, decoded.
+pub(super) struct LastWords {
+    pub(super) protocol: Protocol,
+    pub(super) cookie: u64,
+    pub(super) tuple: Tuple,
+    pub(super) is_half_wiped: bool,
+    pub(super) said: Option<Final>,
+    pub(super) counters: Option<FinalCounters>,
+    pub(super) destroyed: Destroyed,
+    /// The connection was active at this moment of `CLOCK_BOOTTIME` or later.
+    pub(super) active_ns: Option<Nanos>,
+    /// Nothing of the connection went on after this moment.
+    silent_ns: Nanos,
+}
+
+impl LastWords {
+    pub(super) fn new(
+        message: &Message<'_>,
+        protocol: Protocol,
+        times: RelativeTimes,
+        stamp: &EventStamp,
+        snapshot: SnapshotId,
+        capture_started: Clocks,
+    ) -> Self {
+        let observation = message.observe(protocol);
+        let received = stamp.received;
+        // How long ago it was sent adds to how long ago that was, and so does suspended time.
+        let unread_ms = (received.boottime_ns - stamp.sent_after_ns).max(0) / 1_000_000 + 1;
+        let suspended_ns = received.boottime_ns
+            - capture_started.boottime_ns
+            - (received.monotonic_ns - capture_started.monotonic_ns);
+        let idle_ms = times
+            .active_ms()
+            .map(|ms| i64::from(ms) + TICK_LAG_MS + unread_ms + suspended_ns.max(0) / 1_000_000)
+            .filter(|ms| received.boottime_ns - ms * 1_000_000 >= capture_started.boottime_ns);
+        let is_half_wiped = message.is_half_wiped();
+        let evidence = Evidence::of(&observation).filter(|_| protocol == Protocol::Tcp);
+        let was_established = observation.tcp.min_rtt_us.is_some()
+            || observation.tcp.snd_wnd_bytes.is_some_and(|window| window != 0);
+        let said = match evidence {
+            Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
+            Some(evidence) => Some(Final::Full(evidence)),
+            None => None,
+        };
+        Self {
+            protocol,
+            cookie: message.cookie(),
+            tuple: message.tuple(),
+            is_half_wiped,
+            said,
+            counters: matches!(said, Some(Final::Full(_)))
+                .then(|| FinalCounters::of(&observation))
+                .filter(|_| message.tuple().remote.port != 0),
+            destroyed: Destroyed {
+                snapshot,
+                at: received,
+                idle_ms,
+                open_ms: times.established_ms().map(|ms| (i64::from(ms) - OPENING_LAG_MS).max(0)),
+            },
+            active_ns: idle_ms.map(|ms| received.boottime_ns - ms * 1_000_000),
+            silent_ns: received.boottime_ns
+                - times.active_ms().map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0))
+                    * 1_000_000,
+        }
+    }
+
+    pub(super) fn flow(&self) -> Option<Flow> {
+        Flow::new(self.protocol, &self.tuple)
+    }
+
+    /// Whether a socket that was connected like this may be meant: a cookie can be connected again.
+    pub(super) fn may_be_of(&self, flow: &Flow) -> bool {
+        match self.flow() {
+            Some(own) => own == *flow,
+            None if self.is_half_wiped => {
+                flow.local().1 == self.tuple.local.port
+                    && flow.remote().0 == mapped(self.tuple.remote.address)
+            }
+            None => true,
+        }
+    }
+
+    /// Whether this may be the connection that was seen in TIME-WAIT at this moment of
+    /// `CLOCK_BOOTTIME`, and not one that used the same addresses and ports later.
+    fn fits_time_wait_of(&self, seen_ns: Nanos) -> bool {
+        self.silent_ns <= seen_ns + REUSE_MIN_NS
+    }
+
+    pub(super) fn open_by_ns(&self) -> Nanos {
+        self.destroyed.at.boottime_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
+    }
+}
+
+/// Births and deaths of a tick, and who is remembered from those before.
+pub(super) struct Register {
+    now: SnapshotId,
+    pub(super) listeners: Listeners,
+    flows: Flows,
+    births: Vec<NewSocket>,
+    deaths: Vec<Death>,
+    death_of: HashMap<SocketId, usize>,
+    gone: HashMap<u64, Gone>,
+    gone_order: VecDeque<(SnapshotId, u64)>,
+    held: HashMap<u64, Held>,
+    held_order: VecDeque<u64>,
+    /// `None` where events are not listened for.
+    pub(super) events: Option<EventCounts>,
+    /// Whether every event of this capture was read.
+    pub(super) is_all_told: bool,
+}
+
+impl Register {
+    pub(super) fn new(now: SnapshotId, undestroyed: Vec<UndestroyedSocket>) -> Self {
+        let mut register = Self {
+            now,
+            listeners: Listeners::default(),
+            flows: Flows::default(),
+            births: Vec::new(),
+            deaths: Vec::new(),
+            death_of: HashMap::new(),
+            gone: HashMap::new(),
+            gone_order: VecDeque::new(),
+            held: HashMap::new(),
+            held_order: VecDeque::new(),
+            events: None,
+            is_all_told: true,
+        };
+        for socket in undestroyed {
+            let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
+            register.hold(
+                socket.cookie,
+                Held {
+                    socket: socket.id,
+                    flow: None,
+                    peer: None,
+                    life: (socket.tuple.remote.port != 0).then_some(life),
+                },
+            );
+        }
+        register
+    }
+
+    pub(super) fn begin_tick(&mut self, now: SnapshotId) {
+        self.now = now;
+        if let Some(events) = &mut self.events {
+            *events = EventCounts::default();
+        }
+    }
+
+    /// Enters a socket; finds the other end of its connection.
+    pub(super) fn birth(
+        &mut self,
+        mut socket: NewSocket,
+        open_by_ns: Option<Nanos>,
+        out: &mut Batch,
+    ) {
+        if let Some(flow) = flow_of(&socket) {
+            let (socket_id, cookie) = (socket.id, socket.cookie);
+            let member = Member { socket: socket_id, cookie, peer: None, open_by_ns, dead: None };
+            socket.peer = self.enter(flow, member, out);
+        }
+        self.births.push(socket);
+    }
+
+    /// Enters a socket that is known from an earlier capture.
+    pub(super) fn resume(
+        &mut self,
+        flow: Option<Flow>,
+        socket: SocketId,
+        cookie: u64,
+        out: &mut Batch,
+    ) {
+        let member = Member { socket, cookie, peer: None, open_by_ns: None, dead: None };
+        if let Some(flow) = flow
+            && let Some(peer) = self.enter(flow, member, out)
+        {
+            out.news.push((socket, SocketNews::Peer(peer)));
+        }
+    }
+
+    fn enter(&mut self, flow: Flow, member: Member, out: &mut Batch) -> Option<SocketId> {
+        let socket = member.socket;
+        let peer = self.flows.add(flow, member)?;
+        if peer != socket {
+            match self.birth_of(peer) {
+                Some(birth) => birth.peer = Some(socket),
+                None => out.news.push((peer, SocketNews::Peer(socket))),
+            }
+        }
+        Some(peer)
+    }
+
+    /// Enters the end of a socket.
+    pub(super) fn death(&mut self, death: Death) {
+        let peer = death.flow.as_ref().and_then(|flow| self.flows.get(flow)).and_then(|m| m.peer);
+        if let Some(flow) = &death.flow {
+            let dead = death.dead();
+            self.flows.bury(flow, death.end.socket, dead, self.now);
+        }
+        let is_replaced = death.end.evidence == Some(EndEvidence::Replaced);
+        if death.end.destroyed.is_none() && self.events.is_some() && !is_replaced {
+            self.hold(
+                death.cookie,
+                Held { socket: death.end.socket, flow: death.flow, peer, life: death.life },
+            );
+        }
+        self.death_of.insert(death.end.socket, self.deaths.len());
+        self.deaths.push(death);
+    }
+
+    fn hold(&mut self, cookie: u64, held: Held) {
+        if self.held_order.len() >= REMEMBERED_MAX
+            && let Some(oldest) = self.held_order.pop_front()
+        {
+            self.held.remove(&oldest);
+        }
+        self.held.insert(cookie, held);
+        self.held_order.push_back(cookie);
+    }
+
+    /// Remembers that this cookie's socket is freed.
+    pub(super) fn bury(&mut self, cookie: u64, gone: Gone) {
+        self.gone.insert(cookie, gone);
+        self.gone_order.push_back((self.now, cookie));
+    }
+
+    /// The socket of this cookie, if its destroy event was read.
+    pub(super) fn gone(&self, cookie: u64) -> Option<Gone> {
+        self.gone.get(&cookie).copied()
+    }
+
+    /// The socket that a timewait mini-socket with a cookie of its own is left of.
+    pub(super) fn left_of(&self, flow: &Flow) -> Option<Gone> {
+        let is_gone =
+            |dead: &Dead| dead.is_unseen && dead.may_remain && dead.destroyed_ns.is_some();
+        let member = self.flows.get(flow).filter(|m| m.dead.as_ref().is_some_and(is_gone))?;
+        Some(Gone { socket: member.socket, generation: 0, state: None, rows: Rows::default() })
+    }
+
+    /// A connection that has ended is seen in TIME-WAIT.
+    pub(super) fn seen_in_time_wait(
+        &mut self,
+        flow: Option<&Flow>,
+        socket: SocketId,
+        out: &mut Batch,
+    ) {
+        if let Some(&death) = self.death_of.get(&socket) {
+            if let Some(life) = &mut self.deaths[death].life {
+                life.was_in_time_wait = true;
+            }
+            return;
+        }
+        let dead = flow.and_then(|flow| self.flows.dead_mut(flow, socket));
+        let known = dead.as_ref().and_then(|dead| dead.ending);
+        if matches!(known, Some(Ending::FinAcked | Ending::BothFins | Ending::TimeWait)) {
+            return;
+        }
+        if let Some(dead) = dead {
+            dead.ending = Some(Ending::TimeWait);
+        }
+        let update = EndUpdate { ending: Some(Ending::TimeWait), ..EndUpdate::default() };
+        out.end_updates.push((socket, update));
+    }
+
+    /// Takes the event of a connection that is known to be over; false if there is none.
+    pub(super) fn last_words_of_held(&mut self, words: &LastWords, out: &mut Batch) -> bool {
+        let is_same = |held: &Held| held.flow.is_none_or(|flow| words.may_be_of(&flow));
+        let held = match self.held.get(&words.cookie) {
+            Some(held) if is_same(held) => self.held.remove(&words.cookie),
+            _ => None,
+        };
+        let held = held.or_else(|| {
+            // Its mini-socket has a cookie of its own.
+            let flow = words.flow()?;
+            let member = *self.flows.get(&flow)?;
+            let seen_ns = member.open_by_ns;
+            let dead = member
+                .dead
+                .filter(|dead| dead.is_unseen && dead.destroyed_ns.is_none())
+                .filter(|_| seen_ns.is_none_or(|ns| words.fits_time_wait_of(ns)))?;
+            let origin = dead.origin;
+            let life = Life {
+                direction: origin.map(Origin::direction),
+                was_in_time_wait: true,
+                ..Life::default()
+            };
+            self.held.remove(&member.cookie);
+            Some(Held {
+                socket: member.socket,
+                flow: Some(flow),
+                peer: member.peer,
+                life: Some(life),
+            })
+        });
+        let Some(held) = held else { return false };
+        if let Some(&death) = self.death_of.get(&held.socket) {
+            let death = &mut self.deaths[death];
+            death.end.destroyed = Some(words.destroyed);
+            if let Some(counters) = words.counters {
+                death.end.counters = counters;
+            }
+            if let Some(life) = &mut death.life {
+                life.last_words = words.said;
+            }
+        } else {
+            let ending = held.life.and_then(|life| {
+                let direction = life.direction.or_else(|| direction_told(words));
+                Life { direction, last_words: words.said, ..life }.ending()
+            });
+            let update =
+                EndUpdate { destroyed: Some(words.destroyed), counters: words.counters, ending };
+            out.end_updates.push((held.socket, update));
+            if ending.is_some_and(Ending::is_reset)
+                && let Some(peer) = held.peer
+            {
+                out.peer_resets.push(peer);
+            }
+        }
+        if let Some(flow) = &held.flow
+            && let Some(dead) = self.flows.dead_mut(flow, held.socket)
+        {
+            dead.destroyed_ns = Some(words.destroyed.at.boottime_ns);
+        }
+        true
+    }
+
+    fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
+        let first = self.births.first()?.id.0;
+        let index = usize::try_from(socket.0 - first).ok()?;
+        self.births.get_mut(index)
+    }
+
+    /// Half-wiped events: the other end on this host tells the rest. The one that fits is taken,
+    /// never one of several.
+    fn infer_wiped(&mut self) {
+        let is_wiped = |socket: &NewSocket| socket.told == TupleTold::Half;
+        if !self.births.iter().any(is_wiped) {
+            return;
+        }
+        let candidates = self.flows.by_remains_of_wiped();
+        for index in 0..self.births.len() {
+            let socket = &self.births[index];
+            if !is_wiped(socket) {
+                continue;
+            }
+            let key = (mapped(socket.tuple.remote.address), socket.tuple.local.port);
+            let local = socket.tuple.local.address;
+            let mut fitting = candidates
+                .get(&key)
+                .into_iter()
+                .flatten()
+                .filter(|flow| {
+                    let own = flow.reversed().local().0;
+                    local.is_unspecified() || mapped(local) == own
+                })
+                .filter(|flow| self.flows.get(&flow.reversed()).is_none());
+            let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
+            let Some(other) = self.flows.get(&flow).filter(|m| m.peer.is_none()).copied() else {
+                continue;
+            };
+            let (id, cookie) = (socket.id, socket.cookie);
+            let tuple = flow.tuple_of_peer(&socket.tuple);
+            let Some(&death) = self.death_of.get(&id) else { continue };
+            let dead = self.deaths[death].dead();
+            let own = flow.reversed();
+            let open_by_ns = self.deaths[death].open_by_ns;
+            let member = Member { socket: id, cookie, peer: None, open_by_ns, dead: Some(dead) };
+            if self.flows.add(own, member).is_none() {
+                continue;
+            }
+            self.flows.bury(&own, id, dead, self.now);
+            self.deaths[death].flow = Some(own);
+            let socket = &mut self.births[index];
+            socket.tuple = tuple;
+            socket.told = TupleTold::Inferred;
+            socket.peer = Some(other.socket);
+            let (peer, opened_after) = (other.socket, socket.opened_after);
+            if let Some(peer) = self.birth_of(peer) {
+                peer.peer = Some(id);
+                let of_peer = peer.opened_after;
+                if opened_after.is_none() {
+                    self.births[index].opened_after = of_peer;
+                }
+            }
+        }
+    }
+}
+
+impl Death {
+    fn dead(&self) -> Dead {
+        Dead {
+            ending: None,
+            origin: self.origin,
+            destroyed_ns: self.end.destroyed.map(|d| d.at.boottime_ns),
+            is_unseen: self.is_unseen,
+            may_remain: self.life.is_some_and(|life| life.may_remain()),
+            is_stalled: self.life.is_some_and(|life| life.was_stalled()),
+        }
+    }
+}
+
+fn flow_of(socket: &NewSocket) -> Option<Flow> {
+    let is_known = socket.told != TupleTold::Half;
+    Flow::new(socket.protocol, &socket.tuple).filter(|_| is_known)
+}
+
+fn direction_told(words: &LastWords) -> Option<Direction> {
+    match words.said {
+        Some(Final::Full(evidence)) => evidence.origin_of_final().map(Origin::direction),
+        _ => None,
+    }
+}
+
+impl Register {
+    /// Holds the births and deaths of the tick against each other and hands them out. `flush` takes
+    /// batches that have grown full.
+    pub(super) fn resolve(
+        &mut self,
+        live: &mut HashMap<SocketKey, Live>,
+        out: &mut Batch,
+        flush: &mut impl FnMut(&mut Batch),
+    ) {
+        self.infer_wiped();
+        self.ask_counters(out);
+        self.ask_listeners();
+        self.ask_peers(live, out);
+        for birth in self.births.iter().filter(|birth| birth.origin.is_some()) {
+            if let Some(live) = live.get_mut(&key_of(birth)).filter(|l| l.socket == birth.id) {
+                live.origin = birth.origin;
+            }
+        }
+        self.find_endings();
+        self.ask_peers_for_endings(out);
+        for birth in self.births.drain(..) {
+            out.sockets.push(birth);
+            if out.is_full() {
+                flush(out);
+            }
+        }
+        for death in self.deaths.drain(..) {
+            out.ends.push(death.end);
+            if out.is_full() {
+                flush(out);
+            }
+        }
+        self.births.shrink_to(BIRTHS_KEPT);
+        self.deaths.shrink_to(BIRTHS_KEPT);
+        self.death_of.clear();
+    }
+
+    /// Forgets who died before this snapshot: complete dumps since have shown what is left of them.
+    pub(super) fn forget(&mut self, before: SnapshotId) {
+        self.flows.forget(before);
+        self.listeners.forget(before);
+        while let Some(&(died, cookie)) = self.gone_order.front() {
+            if died >= before && self.gone_order.len() <= REMEMBERED_MAX {
+                break;
+            }
+            self.gone_order.pop_front();
+            self.gone.remove(&cookie);
+        }
+    }
+
+    /// Final counters may tell who opened a connection.
+    fn ask_counters(&mut self, out: &mut Batch) {
+        for index in 0..self.deaths.len() {
+            let death = &self.deaths[index];
+            let (None, Some(Final::Full(evidence))) =
+                (death.origin, death.life.and_then(|life| life.last_words))
+            else {
+                continue;
+            };
+            let Some(origin) = evidence.origin_of_final() else { continue };
+            let socket = death.end.socket;
+            self.deaths[index].origin = Some(origin);
+            match self.birth_of(socket) {
+                Some(birth) => birth.origin = birth.origin.or(Some(origin)),
+                None => out.news.push((socket, SocketNews::Origin(origin))),
+            }
+        }
+    }
+
+    /// A listener at one end tells. Where it contradicts the count of the SYN nothing does.
+    fn ask_listeners(&mut self) {
+        for birth in &mut self.births {
+            let is_seen = matches!(birth.origin, Some(Origin::SynSent | Origin::SynRecv));
+            let Some(flow) = flow_of(birth).filter(|_| birth.protocol == Protocol::Tcp && !is_seen)
+            else {
+                continue;
+            };
+            let is_inbound = self.listeners.accepts(&flow);
+            let is_outbound = flow.is_within_host() && self.listeners.accepts(&flow.reversed());
+            let told = match (is_inbound, is_outbound) {
+                (true, false) => Origin::Listener,
+                (false, true) => Origin::RemoteListener,
+                _ => continue,
+            };
+            let counted = birth.origin.map(Origin::direction);
+            birth.origin = (counted.is_none_or(|d| d == told.direction())).then_some(told);
+        }
+    }
+
+    /// What one end knows tells the other.
+    fn ask_peers(&mut self, live: &mut HashMap<SocketKey, Live>, out: &mut Batch) {
+        for index in 0..self.births.len() {
+            let birth = &self.births[index];
+            let (Some(flow), own) = (flow_of(birth), birth.origin) else { continue };
+            let Some(peer) = birth.peer.filter(|&peer| peer != birth.id) else { continue };
+            let key = |cookie| SocketKey { cookie, ..key_of(birth) };
+            let Some(member) =
+                self.flows.get(&flow.reversed()).filter(|m| m.socket == peer).copied()
+            else {
+                continue;
+            };
+            let key = key(member.cookie);
+            let of_live = live.get_mut(&key).filter(|live| live.socket == peer);
+            let of_peer = match (self.birth_of(peer), &member.dead, &of_live) {
+                (Some(birth), ..) => birth.origin,
+                (_, Some(dead), _) => dead.origin,
+                (.., Some(live)) => live.origin,
+                _ => None,
+            };
+            match (own, of_peer) {
+                (None, Some(origin)) => self.births[index].origin = Some(origin.of_peer()),
+                (Some(origin), None) => {
+                    let origin = origin.of_peer();
+                    if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer) {
+                        dead.origin = Some(origin);
+                    }
+                    if let Some(live) = of_live {
+                        live.origin = Some(origin);
+                    }
+                    match self.birth_of(peer) {
+                        Some(birth) => birth.origin = Some(origin),
+                        None => out.news.push((peer, SocketNews::Origin(origin))),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn find_endings(&mut self) {
+        for index in 0..self.deaths.len() {
+            let socket = self.deaths[index].end.socket;
+            let origin = match self.birth_of(socket) {
+                Some(birth) => birth.origin,
+                None => self.deaths[index].origin,
+            };
+            let death = &mut self.deaths[index];
+            let Some(life) = &mut death.life else { continue };
+            life.direction = origin.map(Origin::direction);
+            let ending = life.ending();
+            death.end.ending = ending;
+            if let Some(held) = self.held.get_mut(&death.cookie).filter(|h| h.socket == socket) {
+                held.life = death.life;
+            }
+            if let Some(dead) =
+                death.flow.as_ref().and_then(|flow| self.flows.dead_mut(flow, socket))
+            {
+                dead.ending = ending;
+                dead.origin = origin;
+            }
+        }
+    }
+
+    fn ask_peers_for_endings(&mut self, out: &mut Batch) {
+        for index in 0..self.deaths.len() {
+            let death = &self.deaths[index];
+            let (Some(flow), Some(life)) = (death.flow, death.life) else { continue };
+            let (socket, own) = (death.end.socket, death.end.ending);
+            let Some(peer) = self.flows.get(&flow.reversed()).copied() else { continue };
+            if peer.peer != Some(socket) || peer.socket == socket {
+                continue;
+            }
+            let Some(of_peer) = peer.dead.map(|dead| dead.ending) else { continue };
+            if own.is_some() || !life.was_stalled() {
+                self.deaths[index].end.ending = ending_with_peer(own, of_peer);
+                if let Some(dead) = self.flows.dead_mut(&flow, socket) {
+                    dead.ending = ending_with_peer(own, of_peer);
+                }
+            }
+            let of_peer_now = ending_with_peer(of_peer, own);
+            if of_peer_now == of_peer || (of_peer.is_none() && peer.is_stalled()) {
+                continue;
+            }
+            if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer.socket) {
+                dead.ending = of_peer_now;
+            }
+            match self.death_of.get(&peer.socket) {
+                Some(&other) => self.deaths[other].end.ending = of_peer_now,
+                None => {
+                    let update = EndUpdate { ending: of_peer_now, ..EndUpdate::default() };
+                    out.end_updates.push((peer.socket, update));
+                }
+            }
+        }
+    }
+}
+
+fn key_of(birth: &NewSocket) -> SocketKey {
+    SocketKey {
+        netns: birth.netns,
+        cookie: birth.cookie,
+        tuple: (birth.protocol == Protocol::Mptcp).then(|| Box::new(birth.tuple)),
+    }
+}

@@ -1,0 +1,180 @@
+//! A recorder that runs beside the generator, and what its recording says of lifetimes.
+
+use std::fs::{self, Permissions};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+
+use rustix::process::Signal;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::common::note;
+use crate::common::wait;
+use crate::harness::{Dir, Running, ask, is_root};
+
+/// `nobody` nearly everywhere.
+const NOBODY: u32 = 65_534;
+
+const FILE: &str = "rec.db";
+
+/// Who records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    /// Who runs the test.
+    Own,
+    /// One without any capability.
+    Ordinary,
+}
+
+impl User {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Own if is_root() => "root",
+            Self::Own | Self::Ordinary => "unprivileged",
+        }
+    }
+
+    /// Those that differ here.
+    pub(crate) fn all() -> &'static [Self] {
+        if is_root() {
+            &[Self::Own, Self::Ordinary]
+        } else {
+            note("this runs as an ordinary user: nothing is recorded as root");
+            &[Self::Ordinary]
+        }
+    }
+}
+
+/// A place to record into.
+pub(crate) struct Rig(Dir);
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self(Dir::new())
+    }
+
+    /// Waits until a snapshot was begun and ended.
+    pub(crate) fn until_seen(&self) {
+        let count = || ask(&self.0.path(FILE), "SELECT count(*) FROM snapshots");
+        let count = || count().expect("it is a recording");
+        // One may be half done now.
+        let enough = count() + 2;
+        wait::until("two more snapshots", || count() >= enough);
+    }
+
+    /// Starts a recorder and waits until it has recorded what is there.
+    pub(crate) fn start(&self, user: User, interval: &str) -> Recorder<'_> {
+        let line = format!("record -q -o {FILE} --interval {interval}");
+        let mut command = self.0.command(&line);
+        if user == User::Ordinary && is_root() {
+            // The program may have been built where others may not look.
+            let binary = self.0.path("sockrec");
+            fs::copy(env!("CARGO_BIN_EXE_sockrec"), &binary).unwrap();
+            for path in [&binary, &self.0.path(".")] {
+                fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+            }
+            command = self.0.command_at(&binary, line.split(' '));
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut running = Running::spawn(command);
+        running.until_snapshots(&self.0.path(FILE), 1);
+        Recorder { dir: &self.0, running }
+    }
+}
+
+/// A recorder that is running.
+pub(crate) struct Recorder<'a> {
+    dir: &'a Dir,
+    running: Running,
+}
+
+impl Recorder<'_> {
+    /// Ends it and reads what it recorded.
+    pub(crate) fn stop(self) -> Vec<Row> {
+        self.running.signal(Signal::TERM);
+        let ran = self.running.finish();
+        if !ran.stderr.is_empty() {
+            println!("the recorder said:\n{}", ran.stderr);
+        }
+        ran.recorded();
+        let question = format!("query connections -f {FILE} --format jsonl --time-format unix-ns");
+        let columns = COLUMNS.join(",");
+        let answer = self.dir.sockrec(&format!("{question} --columns {columns}")).recorded();
+        let text = answer.stdout();
+        let row = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"));
+        text.lines().map(row).collect()
+    }
+}
+
+/// One row of the answer.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(dead_code, reason = "some of it only stands in messages")]
+pub(crate) struct Row {
+    pub(crate) socket_id: i64,
+    #[serde(deserialize_with = "identifier")]
+    pub(crate) cookie: u64,
+    pub(crate) protocol: String,
+    pub(crate) local_address: Option<IpAddr>,
+    pub(crate) local_port: Option<u16>,
+    pub(crate) remote_address: Option<IpAddr>,
+    pub(crate) remote_port: Option<u16>,
+    pub(crate) addresses_inferred: Option<bool>,
+    pub(crate) state: Option<String>,
+    pub(crate) opened_after: Option<i64>,
+    pub(crate) opened_before: Option<i64>,
+    pub(crate) opened_evidence: Option<String>,
+    pub(crate) closed_after: Option<i64>,
+    pub(crate) closed_before: Option<i64>,
+    pub(crate) closed_evidence: Option<String>,
+    pub(crate) destroyed_at: Option<i64>,
+    pub(crate) direction: Option<String>,
+    pub(crate) direction_evidence: Option<String>,
+    pub(crate) ending: Option<String>,
+    pub(crate) ending_evidence: Option<String>,
+    pub(crate) peer_socket_id: Option<i64>,
+    pub(crate) time_wait_min_ns: Option<i64>,
+    pub(crate) time_wait_max_ns: Option<i64>,
+    pub(crate) duration_min_ns: Option<i64>,
+    pub(crate) duration_max_ns: Option<i64>,
+    pub(crate) bytes_sent: Option<u64>,
+    pub(crate) bytes_retrans: Option<u64>,
+    pub(crate) bytes_received: Option<u64>,
+    pub(crate) gaps: Option<String>,
+}
+
+const COLUMNS: &[&str] = &[
+    "socket_id",
+    "cookie",
+    "protocol",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "addresses_inferred",
+    "state",
+    "opened_after",
+    "opened_before",
+    "opened_evidence",
+    "closed_after",
+    "closed_before",
+    "closed_evidence",
+    "destroyed_at",
+    "direction",
+    "direction_evidence",
+    "ending",
+    "ending_evidence",
+    "peer_socket_id",
+    "time_wait_min_ns",
+    "time_wait_max_ns",
+    "duration_min_ns",
+    "duration_max_ns",
+    "bytes_sent",
+    "bytes_retrans",
+    "bytes_received",
+    "gaps",
+];
+
+fn identifier<'de, D: Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(value)?;
+    text.parse().map_err(|_| de::Error::custom(format!("`{text}` is no identifier")))
+}
