@@ -6,6 +6,7 @@
 mod capture;
 mod identity;
 mod observation;
+mod owner;
 mod state;
 mod table;
 mod tick;
@@ -13,12 +14,14 @@ mod time;
 
 pub use capture::{Capture, EndReason, HostFacts, NamespaceFacts, Scope, States};
 pub use identity::{
-    Endpoint, Family, GroupId, NetnsId, Protocol, ScopeId, SnapshotId, SocketId, SocketKey, Tuple,
+    Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,
+    SocketKey, Tuple,
 };
 pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,
 };
+pub use owner::{Cgroup, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{
