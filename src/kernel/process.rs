@@ -120,8 +120,8 @@ impl ProcDir {
     /// When it is gone, or this user may not.
     pub fn open_process(&mut self, pid: u32) -> Result<OpenProcess, Unreadable> {
         let process = self.directory_of(pid)?;
-        let stat = Stat::of(&process)?;
         let descriptors = open_directory(&process, c"fd")?;
+        let stat = Stat::of(&process)?;
         let key = ProcessKey { pid, started_ticks: stat.started_ticks };
         Ok(OpenProcess { key, comm: stat.comm, process, descriptors })
     }
