@@ -44,9 +44,9 @@ pub(super) struct CgroupSearch {
 
 impl CgroupSearch {
     /// `stored`: what is in the recording already.
-    pub(super) fn new(stored: Vec<u64>) -> Self {
+    pub(super) fn new(stored: &[u64]) -> Self {
         Self {
-            done: stored.into_iter().collect(),
+            done: stored.iter().copied().collect(),
             wanted: HashMap::new(),
             is_walking: false,
             fresh: HashSet::new(),
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_is_wanted_is_found_over_several_passes_and_once() {
         let mut cgroups = MadeUp { ids: (2..1_000).collect(), at: 0, walks: 0 };
-        let mut search = CgroupSearch::new(vec![7]);
+        let mut search = CgroupSearch::new(&[7]);
         assert_eq!(search.due_ns(), None);
         for id in [1, 7, 900, 900] {
             search.want(id);
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_given_up() {
         let mut cgroups = MadeUp { ids: vec![2], at: 0, walks: 0 };
-        let mut search = CgroupSearch::new(Vec::new());
+        let mut search = CgroupSearch::new(&[]);
         search.want(3);
         for second in 0..100 {
             assert_eq!(search.pass(&mut cgroups, second * 1_000_000_000), []);

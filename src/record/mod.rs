@@ -20,5 +20,5 @@ pub use collector::{
     Wake, run,
 };
 pub use owner_finder::OwnerFinder;
-pub use owners::{Budget, Descriptors, FormerOwners, OwnerSearch, Processes, SocketNews};
+pub use owners::{Budget, Descriptors, OwnerSearch, Processes, SocketNews};
 pub use schedule::Schedule;

@@ -8,9 +8,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use hashbrown::HashSet;
 
 use super::cgroups::CgroupSearch;
-use super::owners::{Budget, FormerOwners, OwnerSearch, SocketNews};
+use super::owners::{Budget, OwnerSearch, SocketNews};
 use crate::kernel::{CgroupWalk, ProcDir, SystemClock};
-use crate::model::{Nanos, OwnerChange, ProcessId, SnapshotId, SocketId};
+use crate::model::{Nanos, OwnerChange, SnapshotId, SocketId};
+use crate::store::{FormerOwners, Start};
 
 /// The thread rests so many times as long as it worked: it takes a twentieth of one processor.
 const RESTS_A_PASS: u32 = 19;
@@ -53,24 +54,18 @@ pub struct OwnerFinder {
 }
 
 impl OwnerFinder {
-    /// Starts the thread. `first_snapshot` is the first of the capture, `stored_cgroups` those that
-    /// the recording has.
+    /// Starts the thread, which goes on from what earlier captures left.
     ///
     /// # Errors
     /// When there is no `/proc` or no thread to be had.
-    pub fn start(
-        next_process: ProcessId,
-        first_snapshot: SnapshotId,
-        former: FormerOwners,
-        stored_cgroups: Vec<u64>,
-    ) -> io::Result<Self> {
+    pub fn start(start: &Start, former: FormerOwners) -> io::Result<Self> {
         // One on its way and one that is gathered: a thread that is held up costs no more memory
         // than the sockets that there are.
         let (news, incoming) = bounded(1);
         let (outgoing, reports) = unbounded();
         let finder = Thread {
-            owners: OwnerSearch::new(next_process, first_snapshot, former),
-            cgroups: CgroupSearch::new(stored_cgroups),
+            cgroups: CgroupSearch::new(&former.cgroups),
+            owners: OwnerSearch::new(start.next_process, start.next_snapshot, former),
             processes: ProcDir::open()?,
             walk: CgroupWalk::new(),
             news: incoming,
@@ -78,7 +73,7 @@ impl OwnerFinder {
             heard: 0,
         };
         thread::Builder::new().name("owners".to_owned()).spawn(move || finder.run())?;
-        let pending = News::new(first_snapshot, 0);
+        let pending = News::new(start.next_snapshot, 0);
         Ok(Self { news, reports, pending, is_pending_told: true })
     }
 

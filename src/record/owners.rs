@@ -19,6 +19,7 @@ use crate::model::{
     Nanos, OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey, SnapshotId,
     SocketId,
 };
+use crate::store::FormerOwners;
 
 const SECOND_NS: Nanos = 1_000_000_000;
 /// Rounds follow each other at once while new sockets come, else not before this, and twice as
@@ -103,15 +104,6 @@ pub struct SocketNews {
     pub wanted: HashMap<SocketId, u32>,
     /// Sockets that ended.
     pub gone: Vec<SocketId>,
-}
-
-/// What earlier captures of this boot left, see [`crate::store::Writer::former_owners`].
-#[derive(Clone, Debug, Default)]
-pub struct FormerOwners {
-    /// The processes that have a number.
-    pub processes: Vec<(ProcessId, ProcessKey)>,
-    /// Which of them held sockets that may still live.
-    pub ownerships: Vec<Ownership>,
 }
 
 /// A recorded socket's file; several sockets can share one (MPTCP's subflows).

@@ -260,6 +260,27 @@ const RULES: &[(&str, &str)] = &[
             OR (c.missed_ticks IS NULL) <> (coalesce(c.end_reason, 'lost') = 'lost')",
     ),
     (
+        "a process holds a socket from its first snapshot on, once at a time",
+        "SELECT o.socket_id, o.process_id, o.first_snapshot_id FROM (
+             SELECT *, lag(coalesce(last_snapshot_id, 9e18)) OVER (
+                 PARTITION BY socket_id, process_id ORDER BY first_snapshot_id) AS before
+             FROM socket_owners) AS o
+         JOIN sockets AS k ON k.socket_id = o.socket_id
+         WHERE o.first_snapshot_id < k.first_snapshot_id OR o.first_snapshot_id < o.before
+            OR o.last_snapshot_id < o.first_snapshot_id",
+    ),
+    (
+        "a process has one number, and is of the boot of its sockets",
+        "SELECT max(process_id) FROM processes GROUP BY boot_id, pid, started_ticks
+         HAVING count(*) > 1
+         UNION ALL
+         SELECT p.process_id FROM socket_owners AS o
+         JOIN processes AS p ON p.process_id = o.process_id
+         JOIN sockets AS k ON k.socket_id = o.socket_id
+         JOIN namespaces AS n ON n.netns_id = k.netns_id
+         WHERE n.boot_id <> p.boot_id",
+    ),
+    (
         "an end says what it rests on",
         "SELECT socket_id, evidence FROM socket_ends
          WHERE evidence NOT IN ('absence', 'replaced', 'left_scope', 'host_restart')

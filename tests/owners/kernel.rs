@@ -12,8 +12,9 @@ use std::time::Duration;
 use rustix::io::FdFlags;
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 use sockrec::kernel::{ProcDir, SystemClock, sees_every_process};
-use sockrec::model::{OwnerChange, Process, ProcessId, SnapshotId, SocketId};
-use sockrec::record::{Budget, FormerOwners, OwnerFinder, OwnerSearch, SocketNews};
+use sockrec::model::{GroupId, NetnsId, OwnerChange, Process, ProcessId, SnapshotId, SocketId};
+use sockrec::record::{Budget, OwnerFinder, OwnerSearch, SocketNews};
+use sockrec::store::{FormerOwners, Start};
 
 use crate::common::{not_run, wait};
 
@@ -90,8 +91,15 @@ impl Said {
 }
 
 fn finder() -> OwnerFinder {
-    let former = FormerOwners::default();
-    OwnerFinder::start(ProcessId(1), SnapshotId(1), former, Vec::new()).unwrap()
+    let start = Start {
+        capture: 1,
+        netns: NetnsId(1),
+        next_socket: SocketId(1),
+        next_snapshot: SnapshotId(1),
+        next_group: GroupId(1),
+        next_process: ProcessId(1),
+    };
+    OwnerFinder::start(&start, FormerOwners::default()).unwrap()
 }
 
 #[test]

@@ -9,7 +9,8 @@ use sockrec::kernel::{Glimpse, Unreadable};
 use sockrec::model::{
     OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey, SnapshotId, SocketId,
 };
-use sockrec::record::{Budget, Descriptors, FormerOwners, OwnerSearch, Processes, SocketNews};
+use sockrec::record::{Budget, Descriptors, OwnerSearch, Processes, SocketNews};
+use sockrec::store::FormerOwners;
 
 pub const SECOND_NS: i64 = 1_000_000_000;
 /// What one look costs.

@@ -1,13 +1,22 @@
-//! Who holds which socket: the search over a made-up `/proc`, and over the real one.
+//! Who holds which socket: the search over a made-up `/proc` and over the real one, and what a
+//! recording keeps of it.
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod kernel;
 mod made_up;
+mod stored;
 
+use harness::Random;
 use made_up::{Case, SECOND_NS, World};
 use sockrec::model::{Ownership, ProcessId, ProcessKey, SnapshotId, SocketId};
-use sockrec::record::{Budget, FormerOwners, SocketNews};
+use sockrec::record::{Budget, SocketNews};
+use sockrec::store::FormerOwners;
+
+/// No process.
+const NOBODY: [u32; 0] = [];
 
 #[test]
 fn nothing_is_read_while_nothing_is_wanted() {
@@ -406,6 +415,7 @@ fn a_later_capture_goes_on_with_processes_and_ownerships() {
             (ProcessId(3), key(12, 30)),
         ],
         ownerships: vec![held(1, 1), held(1, 2), held(2, 1), held(3, 3), held(4, 1)],
+        cgroups: Vec::new(),
     };
     let mut case = Case::after(former, 20);
     case.world.start(10, &[1]); // the same process, which let go of 2
@@ -426,7 +436,7 @@ fn a_later_capture_goes_on_with_processes_and_ownerships() {
 #[test]
 fn in_the_end_it_knows_the_truth() {
     for seed in 1..=60_u64 {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut case = Case::new();
         case.budget = Budget { looks: 1 + random.below(300) as usize, cpu_ns: 200_000 };
         let mut next_inode = 1;
@@ -491,20 +501,5 @@ fn happen(world: &mut World, random: &mut Random, next_inode: &mut u32) {
             world.at(pid).sockets.push(*next_inode);
             *next_inode += 1;
         }
-    }
-}
-
-/// No process.
-const NOBODY: [u32; 0] = [];
-
-/// Random numbers that are the same in every run (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
     }
 }
