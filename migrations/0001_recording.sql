@@ -250,6 +250,41 @@ CREATE TABLE state_changes (
     PRIMARY KEY (snapshot_id, socket_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Who holds, or held, the sockets. Found out beside the dumps: between two snapshots.
+
+CREATE TABLE processes (
+    process_id     INTEGER PRIMARY KEY,
+    boot_id        INTEGER NOT NULL REFERENCES boots,
+    pid            INTEGER NOT NULL,
+    started_ticks  INTEGER NOT NULL,
+    started_at_ns  INTEGER,
+    comm           TEXT,
+    exe            TEXT,
+    command_line   TEXT,
+    uid            INTEGER,
+    user           TEXT,
+    cgroup         TEXT,
+    unit           TEXT,
+    container      TEXT
+) STRICT;
+
+CREATE TABLE socket_owners (
+    socket_id          INTEGER NOT NULL REFERENCES sockets,
+    process_id         INTEGER NOT NULL REFERENCES processes,
+    first_snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    last_snapshot_id   INTEGER REFERENCES snapshots,
+    PRIMARY KEY (socket_id, process_id, first_snapshot_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cgroups (
+    boot_id    INTEGER NOT NULL REFERENCES boots,
+    cgroup_id  INTEGER NOT NULL,
+    path       TEXT    NOT NULL,
+    unit       TEXT,
+    container  TEXT,
+    PRIMARY KEY (boot_id, cgroup_id)
+) STRICT, WITHOUT ROWID;
+
 -- The samples: a row only when something changed. What changes often stands in
 -- `samples`; what changes seldom is shared by value within a group.
 

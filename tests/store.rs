@@ -4,6 +4,7 @@ mod harness;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -373,6 +374,12 @@ fn every_rule_finds_what_breaks_it() {
     let path = dir.path("rec.db");
     let churn = Churn::start();
     let mut recorder = dir.start("record -q -i 20ms --no-events -o rec.db");
+    recorder.until_snapshots(&path, 1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // In TIME-WAIT after this.
+    drop(client);
+    drop(listener.accept().unwrap());
     recorder.until("sockets have come, changed and gone", || {
         let sql = "SELECT (SELECT count(*) FROM socket_ends) > 9 AND
              (SELECT count(*) FROM state_changes) > 9 AND

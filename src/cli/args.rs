@@ -63,6 +63,9 @@ pub(super) struct RecordArgs {
     /// are known to the interval only
     #[arg(long, help_heading = "Options")]
     pub(super) no_events: bool,
+    /// Do not look for the processes and cgroups that hold the sockets
+    #[arg(long, help_heading = "Options")]
+    pub(super) no_owners: bool,
     /// No progress line and no summary
     #[arg(short, long, help_heading = "Options")]
     pub(super) quiet: bool,

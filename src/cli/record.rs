@@ -20,7 +20,7 @@ use super::message::{note, say, usage, warn};
 use super::output::no_states;
 use crate::kernel::{
     DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
-    own_namespace,
+    own_namespace, sees_every_process,
 };
 use crate::model::{Capture, EndReason, Family, Protocol, States};
 use crate::record::{
@@ -41,6 +41,8 @@ struct Options<'a> {
     max_new_sockets: u64,
     events: bool,
     event_buffer_bytes: Option<usize>,
+    owners: bool,
+    sees_every_process: bool,
     has_net_admin: bool,
 }
 
@@ -64,6 +66,8 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         max_new_sockets: plan.max_new_sockets,
         events: events.is_some(),
         event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
+        owners: plan.finds_owners,
+        sees_every_process: sees_every_process(),
         has_net_admin,
     };
     let writer = Writer::open(&args.output)?;
@@ -104,6 +108,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     if !args.quiet && !has_net_admin {
         note("without CAP_NET_ADMIN the kernel does not tell SO_MARK: `mark` stays empty");
     }
+    if !args.quiet && plan.finds_owners && !sees_every_process() {
+        note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
+    }
     let events = events.map(EventReader::start).transpose();
     let events = events.context("could not start reading destroy events")?;
     let line = Line::new(&args);
@@ -127,6 +134,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
                 }
                 Event::Unsupported(family, protocol) => {
                     unsupported.push(format!("{}/{}", protocol.name(), family.name()));
+                }
+                Event::NoOwners(message) => {
+                    line.aside(&format!("cannot look for the owners of sockets: {message}"));
                 }
                 Event::DumpFailed(family, protocol, message) => {
                     if !has_failed {
@@ -192,6 +202,7 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
         duration_ns: args.duration,
         count: args.count,
         max_new_sockets: args.max_new_sockets,
+        finds_owners: !args.no_owners,
     })
 }
 

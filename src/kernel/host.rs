@@ -58,6 +58,19 @@ pub fn has_net_admin() -> bool {
     own_mask("CapEff:").is_some_and(|effective| effective & (1 << CAP_NET_ADMIN) != 0)
 }
 
+/// Whether this process may see which sockets the processes of other users hold: their
+/// `/proc/PID/fd` is closed to them (CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH), and what a descriptor
+/// leads to is told to those who may trace the process (CAP_SYS_PTRACE).
+pub fn sees_every_process() -> bool {
+    const CAP_DAC_OVERRIDE: u32 = 1;
+    const CAP_DAC_READ_SEARCH: u32 = 2;
+    const CAP_SYS_PTRACE: u32 = 19;
+    own_mask("CapEff:").is_some_and(|effective| {
+        let has = |capability: u32| effective & (1 << capability) != 0;
+        has(CAP_SYS_PTRACE) && (has(CAP_DAC_OVERRIDE) || has(CAP_DAC_READ_SEARCH))
+    })
+}
+
 /// Whether whoever started this process had it ignore a signal, as `nohup` does with SIGHUP and
 /// shells without job control do with SIGINT for what they put into the background.
 pub fn is_ignored(signal: i32) -> bool {

@@ -1,11 +1,16 @@
-//! The only place that talks to the kernel: sock_diag dumps and destroy events, clocks, and what the machine is.
+//! The only place that talks to the kernel: sock_diag dumps and destroy events, clocks, what the
+//! machine is, and which processes and cgroups it has.
 
+mod cgroup;
 mod clock;
 mod diag;
 mod events;
 mod host;
+mod process;
 
+pub use cgroup::CgroupWalk;
 pub use clock::SystemClock;
 pub use diag::{DiagError, DiagSocket, DumpEnd};
 pub use events::{EventBatch, EventReader, EventSocket, EventStamp, LostSpan};
-pub use host::{has_net_admin, host_facts, is_ignored, own_namespace};
+pub use host::{has_net_admin, host_facts, is_ignored, own_namespace, sees_every_process};
+pub use process::{Glimpse, OpenProcess, ProcDir, Unreadable};

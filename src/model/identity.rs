@@ -44,6 +44,10 @@ recording_id! {
     /// A network namespace of one boot.
     NetnsId
 }
+recording_id! {
+    /// A process that holds, or held, a recorded socket.
+    ProcessId
+}
 
 /// Address family of a socket (`AF_INET`, `AF_INET6`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,6 +7,7 @@ mod capture;
 mod identity;
 mod life;
 mod observation;
+mod owner;
 mod state;
 mod table;
 mod tick;
@@ -14,7 +15,8 @@ mod time;
 
 pub use capture::{Capture, EndReason, HostFacts, NamespaceFacts, Scope, States};
 pub use identity::{
-    Endpoint, Family, GroupId, NetnsId, Protocol, ScopeId, SnapshotId, SocketId, SocketKey, Tuple,
+    Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,
+    SocketKey, Tuple,
 };
 pub use life::{
     Destroyed, Direction, EndUpdate, Ending, EventLoss, Origin, Remains, RemainsEnd, SocketNews,
@@ -24,6 +26,7 @@ pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,
 };
+pub use owner::{Cgroup, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{

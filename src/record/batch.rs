@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::model::{
     ActivityTimes, ClockChange, Clocks, EndReason, EndUpdate, EventLoss, Exception, GroupId,
-    HeldSample, NewSocket, Protocol, Remains, RemainsEnd, Snapshot, SnapshotId, SocketEnd,
-    SocketId, SocketNews, SocketUpdate, StateChange,
+    HeldSample, NewSocket, OwnerChange, Protocol, Remains, RemainsEnd, Snapshot, SnapshotId,
+    SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange,
 };
 
 /// A sample whose message still stands in bytes: decoding is the writer's work.
@@ -37,6 +37,7 @@ pub(super) struct Batch {
     pub(super) remains_ends: Vec<RemainsEnd>,
     pub(super) news: Vec<(SocketId, SocketNews)>,
     pub(super) event_losses: Vec<EventLoss>,
+    pub(super) owner_changes: Vec<OwnerChange>,
     pub(super) exceptions: Vec<Exception>,
     pub(super) clock_changes: Vec<ClockChange>,
 }
@@ -87,6 +88,7 @@ impl Batch {
             remains_ends,
             news,
             event_losses,
+            owner_changes,
             exceptions,
             clock_changes,
         } = self;
@@ -104,6 +106,7 @@ impl Batch {
         remains_ends.clear();
         news.clear();
         event_losses.clear();
+        owner_changes.clear();
         exceptions.clear();
         clock_changes.clear();
     }
@@ -115,5 +118,5 @@ pub(super) enum Parcel {
     BeginTick { snapshot: SnapshotId, group: GroupId, is_keyframe: bool },
     Rows(Box<Batch>),
     EndTick(Snapshot),
-    EndCapture { reason: EndReason, at: Clocks, missed_ticks: u64 },
+    EndCapture { reason: EndReason, at: Clocks, missed_ticks: u64, owner_changes: Vec<OwnerChange> },
 }

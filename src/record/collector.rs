@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::batch::{Batch, Parcel};
+use super::owner_finder::OwnerFinder;
 use super::schedule::Schedule;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Written, write_all};
@@ -17,6 +19,8 @@ use crate::model::{
 };
 use crate::store::{StoreError, Writer};
 
+/// So long the end of a capture waits for the owners of its last sockets.
+const OWNERS_WAITED_FOR: Duration = Duration::from_millis(500);
 /// Parcels on their way to the writer: about 16 MiB of rows, or some twenty idle ticks.
 const CHANNEL_PARCELS: usize = 64;
 /// UTC is slewed all the time; more than this between two ticks is a step.
@@ -39,6 +43,8 @@ pub struct Plan {
     pub count: Option<u64>,
     /// New sockets that one tick stores at most, but for the first.
     pub max_new_sockets: u64,
+    /// Whether to find out which processes hold the sockets.
+    pub finds_owners: bool,
 }
 
 /// Why the wait for a tick ended.
@@ -102,6 +108,8 @@ pub enum Event {
     Unsupported(Family, Protocol),
     /// A dump failed.
     DumpFailed(Family, Protocol, String),
+    /// The owners of sockets cannot be looked for.
+    NoOwners(String),
 }
 
 /// How far a capture has come.
@@ -254,6 +262,18 @@ pub fn run(
         formers: writer.former_sockets(&start)?,
         undestroyed: writer.undestroyed_sockets(&start)?,
     };
+    let mut owners = None;
+    if plan.finds_owners {
+        match OwnerFinder::start(&start, writer.former_owners(&start, &past.formers)?) {
+            Ok(finder) => owners = Some(finder),
+            Err(e) => (inputs.listener)(&Event::NoOwners(e.to_string())),
+        }
+    }
+    for former in past.formers.iter().filter(|former| !former.is_remains) {
+        if let (Some(owners), Some(inode)) = (&mut owners, former.known.inode) {
+            owners.want(former.id, inode);
+        }
+    }
     let written = Arc::new(Written::default());
     let stopper = inputs.pace.stopper();
     let (parcels, incoming) = bounded(CHANNEL_PARCELS);
@@ -280,7 +300,7 @@ pub fn run(
         plan,
         tracker,
         events: EventBatch::default(),
-        outbox: Outbox { parcels, empties, batch: Box::default() },
+        outbox: Outbox { parcels, empties, owners, batch: Box::default() },
         written: &written,
         snapshot: start.next_snapshot,
         taken: 0,
@@ -325,6 +345,7 @@ struct Collector<'a> {
 struct Outbox {
     parcels: Sender<Parcel>,
     empties: Receiver<Box<Batch>>,
+    owners: Option<OwnerFinder>,
     batch: Box<Batch>,
 }
 
@@ -336,8 +357,31 @@ impl Outbox {
 
     /// Sends what was gathered and goes on with an empty batch.
     fn flush(&mut self) -> Result<(), RecordError> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let result = self.exchange(&mut batch);
+        self.batch = batch;
+        result
+    }
+
+    /// Sends a batch in exchange for an empty one. Whose the sockets in it are is looked for.
+    fn exchange(&mut self, batch: &mut Box<Batch>) -> Result<(), RecordError> {
+        if let Some(owners) = &mut self.owners {
+            let new = batch.sockets.iter().map(|socket| (socket.id, &socket.owner));
+            let updated = batch.updates.iter().map(|(id, known)| (*id, known));
+            for (id, known) in new.chain(updated) {
+                if let Some(inode) = known.inode {
+                    owners.want(id, inode);
+                }
+                if let Some(cgroup) = known.cgroup_id {
+                    owners.want_cgroup(cgroup);
+                }
+            }
+            for end in &batch.ends {
+                owners.forget(end.socket);
+            }
+        }
         let empty = self.empties.try_recv().unwrap_or_default();
-        let full = std::mem::replace(&mut self.batch, empty);
+        let full = std::mem::replace(batch, empty);
         self.send(Parcel::Rows(full))
     }
 }
@@ -388,9 +432,12 @@ impl Collector<'_> {
         Ok(reason)
     }
 
-    fn end(&self, reason: EndReason, at: Clocks) -> Result<(), RecordError> {
+    fn end(&mut self, reason: EndReason, at: Clocks) -> Result<(), RecordError> {
         let missed_ticks = self.missed_ticks;
-        self.outbox.send(Parcel::EndCapture { reason, at, missed_ticks })
+        let owners = self.outbox.owners.as_mut();
+        let owner_changes = owners.map(|owners| owners.settle(OWNERS_WAITED_FOR));
+        let owner_changes = owner_changes.unwrap_or_default();
+        self.outbox.send(Parcel::EndCapture { reason, at, missed_ticks, owner_changes })
     }
 
     /// A first snapshot without a single dump is no recording.
@@ -451,13 +498,17 @@ impl Collector<'_> {
         outcome = outcome.and(taken);
         let ended = pace.now();
         self.note_clock_changes(ended);
-        let Outbox { parcels, empties, batch } = &mut self.outbox;
-        let sockets_seen = self.tracker.end_tick(batch, |batch| {
-            let empty = empties.try_recv().unwrap_or_default();
-            let full = std::mem::replace(batch, *empty);
-            // A writer that is gone shows at the next send.
-            let _ = parcels.send(Parcel::Rows(Box::new(full)));
+        let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
+        let mut batch = std::mem::take(&mut outbox.batch);
+        let sockets_seen = tracker.end_tick(&mut batch, |batch| {
+            if outcome.is_ok() {
+                outcome = outbox.exchange(batch);
+            }
         });
+        if let Some(owners) = &self.outbox.owners {
+            batch.owner_changes.extend(owners.changes());
+        }
+        self.outbox.batch = batch;
         outcome?;
         self.outbox.flush()?;
         self.outbox.send(Parcel::EndTick(Snapshot {
@@ -470,6 +521,9 @@ impl Collector<'_> {
             sockets_seen,
             events: self.tracker.event_counts(),
         }))?;
+        if let Some(owners) = &mut self.outbox.owners {
+            owners.end_tick(snapshot);
+        }
         self.last_clocks = Some(ended);
         self.snapshot = snapshot.next();
         self.taken += 1;

@@ -3,14 +3,18 @@
 //! The collector runs on the caller's thread: it paces the ticks, makes the dumps and finds out
 //! what changed (`tracker`). What changed goes in chunks through a bounded channel to the writer
 //! thread, which decodes and stores it (`writer`). A slow disk shows as lag there and then as
-//! missed ticks here; it never makes a dump wait unseen.
+//! missed ticks here; it never makes a dump wait unseen. Whose the sockets are is looked for on a
+//! third thread ([`OwnerFinder`]), in its own time.
 
 mod batch;
+mod cgroups;
 mod collector;
 mod ending;
 mod flows;
 mod listeners;
 mod live;
+mod owner_finder;
+mod owners;
 mod register;
 mod schedule;
 mod tracker;
@@ -20,4 +24,6 @@ pub use collector::{
     Event, Inputs, Kernel, LiveKernel, Pace, Plan, Progress, RecordError, SignalPace, Summary,
     Wake, run,
 };
+pub use owner_finder::OwnerFinder;
+pub use owners::{Budget, Descriptors, OwnerSearch, Processes, SocketNews};
 pub use schedule::Schedule;

@@ -488,8 +488,8 @@ impl Register {
     pub(super) fn resolve(
         &mut self,
         live: &mut HashMap<SocketKey, Live>,
-        out: &mut Batch,
-        flush: &mut impl FnMut(&mut Batch),
+        out: &mut Box<Batch>,
+        flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
         self.infer_wiped();
         self.ask_counters(out);

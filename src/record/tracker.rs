@@ -614,7 +614,11 @@ impl Tracker {
 
     /// Ends the snapshot: finds what the complete dumps lacked, and completes a keyframe. `flush`
     /// takes batches that have grown full. Gives the number of sockets seen.
-    pub(super) fn end_tick(&mut self, out: &mut Batch, mut flush: impl FnMut(&mut Batch)) -> u64 {
+    pub(super) fn end_tick(
+        &mut self,
+        out: &mut Box<Batch>,
+        mut flush: impl FnMut(&mut Box<Batch>),
+    ) -> u64 {
         let Self { scopes, live, tick, rows_in_group, register, .. } = self;
         let all_seen = scopes.iter().all(|s| s.seen == s.live);
         if !all_seen {
@@ -685,7 +689,7 @@ impl Tracker {
 
     /// What earlier captures left open and two complete dumps of this one lacked is gone. Where not
     /// every state is asked for it stays open: it may be in another.
-    fn end_formers(&mut self, out: &mut Batch, flush: &mut impl FnMut(&mut Batch)) {
+    fn end_formers(&mut self, out: &mut Box<Batch>, flush: &mut impl FnMut(&mut Box<Batch>)) {
         let Self { scopes, formers, register, tick, .. } = self;
         for scope in scopes.iter().filter(|s| s.is_complete && s.complete_dumps == 2) {
             let looked_at = &scope.scope;

@@ -42,7 +42,8 @@ pub(super) fn write_all(
                 }
                 written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
             }
-            Parcel::EndCapture { reason, at, missed_ticks } => {
+            Parcel::EndCapture { reason, at, missed_ticks, owner_changes } => {
+                writer.owner_changes(&start, &owner_changes)?;
                 writer.end_capture(&start, reason, at, missed_ticks)?;
                 written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
                 return Ok(());
@@ -66,7 +67,7 @@ fn write_tick(
     while let Ok(parcel) = parcels.recv() {
         match parcel {
             Parcel::Rows(mut batch) => {
-                write_batch(&mut tick, snapshot, &batch)?;
+                write_batch(&mut tick, snapshot, start, &batch)?;
                 batch.clear();
                 // A collector that is gone needs no more batches.
                 let _ = empties.send(batch);
@@ -86,6 +87,7 @@ fn write_tick(
 fn write_batch(
     tick: &mut TickWriter<'_>,
     snapshot: SnapshotId,
+    start: &Start,
     batch: &Batch,
 ) -> Result<(), StoreError> {
     for socket in &batch.sockets {
@@ -131,6 +133,9 @@ fn write_batch(
     }
     for socket in &batch.peer_resets {
         tick.peer_was_reset(*socket)?;
+    }
+    for change in &batch.owner_changes {
+        tick.owner_change(start, change)?;
     }
     for loss in &batch.event_losses {
         tick.event_loss(loss)?;

@@ -94,7 +94,7 @@ pub struct TickWriter<'w> {
     pub(super) path: &'w Path,
 }
 
-type Done = Result<(), StoreError>;
+pub(super) type Done = Result<(), StoreError>;
 
 impl TickWriter<'_> {
     fn run(&self, sql: &str, parameters: impl rusqlite::Params) -> Done {
@@ -105,7 +105,7 @@ impl TickWriter<'_> {
             .map_err(|e| self.error(e))
     }
 
-    fn error(&self, e: rusqlite::Error) -> StoreError {
+    pub(super) fn error(&self, e: rusqlite::Error) -> StoreError {
         StoreError::sqlite(self.path, "write to", e)
     }
 

@@ -14,11 +14,12 @@ use super::columns::{SqlInteger, int};
 use super::file::{file_uri, lock_if_idle, log_path, open_for_recording};
 use super::former;
 use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
+use super::owners::{self, FormerOwners};
 use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
-    Capture, Clocks, EndReason, FormerSocket, GroupId, NamespaceFacts, Nanos, NetnsId, Scope,
-    ScopeId, SnapshotId, SocketId, UndestroyedSocket,
+    Capture, Clocks, EndReason, FormerSocket, GroupId, NamespaceFacts, Nanos, NetnsId, OwnerChange,
+    ProcessId, Scope, ScopeId, SnapshotId, SocketId, UndestroyedSocket,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -54,6 +55,8 @@ pub struct Start {
     pub next_snapshot: SnapshotId,
     /// The first free number.
     pub next_group: GroupId,
+    /// The first free number.
+    pub next_process: ProcessId,
 }
 
 impl Writer {
@@ -143,6 +146,40 @@ impl Writer {
     pub fn last_full_view(&self, scope: &Scope) -> Result<Option<(SnapshotId, Nanos)>, StoreError> {
         former::last_full_view(&self.connection, scope)
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
+    }
+
+    /// The owners that captures before this one found, of this boot and of these sockets:
+    /// processes keep their number, and what they held they may hold still.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn former_owners(
+        &self,
+        start: &Start,
+        sockets: &[FormerSocket],
+    ) -> Result<FormerOwners, StoreError> {
+        owners::former(&self.connection, start, sockets)
+            .map_err(|e| StoreError::sqlite(&self.path, "read", e))
+    }
+
+    /// Writes what was found after the last snapshot.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing of it is there.
+    pub fn owner_changes(
+        &mut self,
+        start: &Start,
+        changes: &[OwnerChange],
+    ) -> Result<(), StoreError> {
+        let write = || -> rusqlite::Result<()> {
+            let transaction =
+                Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+            for change in changes {
+                owners::write(&transaction, start, change)?;
+            }
+            transaction.commit()
+        };
+        write().map_err(|e| StoreError::sqlite(&self.path, "write to", e))
     }
 
     /// Begins the transaction of one snapshot.
@@ -302,6 +339,7 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
         next_socket: SocketId(next_id(&transaction, "SELECT max(socket_id) FROM sockets")?),
         next_snapshot: SnapshotId(next_id(&transaction, "SELECT max(snapshot_id) FROM snapshots")?),
         next_group: GroupId(next_id(&transaction, "SELECT max(group_id) FROM groups")?),
+        next_process: ProcessId(next_id(&transaction, "SELECT max(process_id) FROM processes")?),
     };
     transaction.commit()?;
     Ok(start)

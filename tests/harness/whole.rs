@@ -295,7 +295,7 @@ const RULES: &[(&str, &str)] = &[
          vague AS (
              SELECT n.capture_id FROM socket_ends AS e
              JOIN snapshots AS n ON n.snapshot_id = e.last_snapshot_id
-             WHERE e.closed_before_snapshot_id IS NULL),
+             WHERE e.evidence = 'left_scope'),
          -- An event may come before or after the dump of its tick has shown its socket.
          eventful AS (SELECT snapshot_id FROM snapshots WHERE events > 0),
          absent AS (SELECT snapshot_id, count(*) AS sockets FROM missing_sockets GROUP BY 1),
@@ -323,6 +323,27 @@ const RULES: &[(&str, &str)] = &[
          JOIN snapshots AS n ON n.capture_id = c.capture_id
          GROUP BY c.capture_id HAVING c.missed_ticks < sum(n.missed_ticks)
             OR (c.missed_ticks IS NULL) <> (coalesce(c.end_reason, 'lost') = 'lost')",
+    ),
+    (
+        "a process holds a socket from its first snapshot on, once at a time",
+        "SELECT o.socket_id, o.process_id, o.first_snapshot_id FROM (
+             SELECT *, lag(coalesce(last_snapshot_id, 9e18)) OVER (
+                 PARTITION BY socket_id, process_id ORDER BY first_snapshot_id) AS before
+             FROM socket_owners) AS o
+         JOIN sockets AS k ON k.socket_id = o.socket_id
+         WHERE o.first_snapshot_id < k.first_snapshot_id OR o.first_snapshot_id < o.before
+            OR o.last_snapshot_id < o.first_snapshot_id",
+    ),
+    (
+        "a process has one number, and is of the boot of its sockets",
+        "SELECT max(process_id) FROM processes GROUP BY boot_id, pid, started_ticks
+         HAVING count(*) > 1
+         UNION ALL
+         SELECT p.process_id FROM socket_owners AS o
+         JOIN processes AS p ON p.process_id = o.process_id
+         JOIN sockets AS k ON k.socket_id = o.socket_id
+         JOIN namespaces AS n ON n.netns_id = k.netns_id
+         WHERE n.boot_id <> p.boot_id",
     ),
     (
         "an end says what it rests on",

@@ -254,6 +254,7 @@ impl World {
             duration_ns: None,
             count: Some(self.dumps.len() as u64),
             max_new_sockets: self.max_new_sockets,
+            finds_owners: false,
         };
         let capture = Capture {
             host: HostFacts {

@@ -1,0 +1,198 @@
+//! The thread that looks for owners, so that `/proc` never makes a tick wait.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use hashbrown::HashSet;
+
+use super::cgroups::CgroupSearch;
+use super::owners::{Budget, OwnerSearch, SocketNews};
+use crate::kernel::{CgroupWalk, ProcDir, SystemClock};
+use crate::model::{Nanos, OwnerChange, SnapshotId, SocketId};
+use crate::store::{FormerOwners, Start};
+
+/// The thread rests so many times as long as it worked: it takes a twentieth of one processor.
+const RESTS_A_PASS: u32 = 19;
+/// It rests at least so long …
+const REST_MIN: Duration = Duration::from_millis(10);
+/// … and at most so long, if `/proc` once made it wait.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// What the collector tells at the end of a tick.
+struct News {
+    snapshot: SnapshotId,
+    /// Counts up, so that an answer can be told to be one to the last.
+    number: u64,
+    sockets: SocketNews,
+    cgroups: HashSet<u64>,
+}
+
+impl News {
+    fn new(snapshot: SnapshotId, number: u64) -> Self {
+        Self { snapshot, number, sockets: SocketNews::default(), cgroups: HashSet::new() }
+    }
+}
+
+/// What the thread tells after a pass, if that is anything.
+struct Report {
+    changes: Vec<OwnerChange>,
+    /// The last news that it has heard.
+    heard: u64,
+    /// Whether all that was wanted has been looked for.
+    is_settled: bool,
+}
+
+/// Looks for the owners of sockets on a thread of its own, which ends when this is dropped. Nothing
+/// here waits for that thread, but [`Self::settle`].
+pub struct OwnerFinder {
+    news: Sender<News>,
+    reports: Receiver<Report>,
+    pending: News,
+    is_pending_told: bool,
+}
+
+impl OwnerFinder {
+    /// Starts the thread, which goes on from what earlier captures left.
+    ///
+    /// # Errors
+    /// When there is no `/proc` or no thread to be had.
+    pub fn start(start: &Start, former: FormerOwners) -> io::Result<Self> {
+        // One on its way and one that is gathered: a thread that is held up costs no more memory
+        // than the sockets that there are.
+        let (news, incoming) = bounded(1);
+        let (outgoing, reports) = unbounded();
+        let finder = Thread {
+            cgroups: CgroupSearch::new(&former.cgroups),
+            owners: OwnerSearch::new(start.next_process, start.next_snapshot, former),
+            processes: ProcDir::open()?,
+            walk: CgroupWalk::new(),
+            news: incoming,
+            reports: outgoing,
+            heard: 0,
+        };
+        thread::Builder::new().name("owners".to_owned()).spawn(move || finder.run())?;
+        let pending = News::new(start.next_snapshot, 0);
+        Ok(Self { news, reports, pending, is_pending_told: true })
+    }
+
+    /// The owners of a socket are wanted; once more where its inode has changed.
+    pub fn want(&mut self, socket: SocketId, inode: u32) {
+        self.pending.sockets.wanted.insert(socket, inode);
+    }
+
+    /// The path of a cgroup is wanted; costs nothing where it is known or was wanted before.
+    pub fn want_cgroup(&mut self, id: u64) {
+        self.pending.cgroups.insert(id);
+    }
+
+    /// A socket ended.
+    pub fn forget(&mut self, socket: SocketId) {
+        if self.pending.sockets.wanted.remove(&socket).is_none() {
+            self.pending.sockets.gone.push(socket);
+        }
+    }
+
+    /// Tells the thread what has come together, and that this snapshot is taken. If it is still at
+    /// work on what it was told before, it will hear of it at the next tick.
+    pub fn end_tick(&mut self, snapshot: SnapshotId) {
+        self.pending.snapshot = snapshot;
+        self.pending.number += 1;
+        self.tell(Duration::ZERO);
+    }
+
+    fn tell(&mut self, timeout: Duration) {
+        let next = News::new(self.pending.snapshot, self.pending.number);
+        let news = std::mem::replace(&mut self.pending, next);
+        let sent = self.news.send_timeout(news, timeout);
+        self.is_pending_told = sent.is_ok();
+        if let Err(unsent) = sent {
+            self.pending = unsent.into_inner();
+        }
+    }
+
+    /// What was found since the last call. Does not wait.
+    pub fn changes(&self) -> impl Iterator<Item = OwnerChange> {
+        self.reports.try_iter().flat_map(|report| report.changes)
+    }
+
+    /// Waits until all that was told has been looked for, for so long at most, and gives what was
+    /// found: at the end of a capture, for its last sockets.
+    pub fn settle(&mut self, timeout: Duration) -> Vec<OwnerChange> {
+        let deadline = Instant::now() + timeout;
+        if !self.is_pending_told {
+            self.tell(timeout);
+        }
+        let mut changes = Vec::new();
+        while let Ok(report) = self.reports.recv_deadline(deadline) {
+            changes.extend(report.changes);
+            if report.is_settled && report.heard == self.pending.number {
+                break;
+            }
+        }
+        changes
+    }
+}
+
+struct Thread {
+    owners: OwnerSearch,
+    cgroups: CgroupSearch,
+    processes: ProcDir,
+    walk: CgroupWalk,
+    news: Receiver<News>,
+    reports: Sender<Report>,
+    heard: u64,
+}
+
+impl Thread {
+    /// Works until nobody wants to know any more.
+    fn run(mut self) {
+        while self.wait_for_work() {
+            let began = Instant::now();
+            let cpu_ns = self.processes.cpu_ns();
+            let now_ns = SystemClock.monotonic_ns();
+            let mut changes = self.cgroups.pass(&mut self.walk, now_ns);
+            changes.extend(self.owners.pass(&mut self.processes, now_ns, Budget::PASS));
+            let is_settled = self.owners.is_settled() && self.cgroups.is_settled();
+            let report = Report { changes, heard: self.heard, is_settled };
+            if (is_settled || !report.changes.is_empty()) && self.reports.send(report).is_err() {
+                return;
+            }
+            let used = Duration::from_nanos(self.processes.cpu_ns().saturating_sub(cpu_ns));
+            let rest = (used * RESTS_A_PASS).clamp(REST_MIN, REST_MAX);
+            thread::sleep(rest.saturating_sub(began.elapsed()));
+        }
+    }
+
+    /// Hears the news, and waits for them while there is nothing to do; false when the collector is
+    /// gone.
+    fn wait_for_work(&mut self) -> bool {
+        let left = self.due_ns().map(|due_ns| {
+            let left_ns = due_ns.saturating_sub(SystemClock.monotonic_ns()).max(0);
+            Duration::from_nanos(left_ns.unsigned_abs())
+        });
+        let heard = match left {
+            Some(left) => self.news.recv_timeout(left),
+            None => self.news.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match heard {
+            Ok(news) => self.hear(news),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+
+    fn hear(&mut self, news: News) {
+        self.heard = news.number;
+        self.owners.hear(news.snapshot, news.sockets);
+        for id in news.cgroups {
+            self.cgroups.want(id);
+        }
+    }
+
+    fn due_ns(&self) -> Option<Nanos> {
+        self.owners.due_ns().into_iter().chain(self.cgroups.due_ns()).min()
+    }
+}
