@@ -180,6 +180,15 @@ pub enum SocketNews {
     Origin(Origin),
     /// The other end of its connection.
     Peer(SocketId),
+    /// Its addresses and ports, inferred from the other end.
+    Addresses(Tuple),
+    /// Its cookie. What was seen so far is that of its mini-socket.
+    Cookie {
+        /// `SO_COOKIE` of the socket.
+        socket: u64,
+        /// That of the mini-socket.
+        remains: u64,
+    },
 }
 
 /// A connection whose end was stored without its destroy event, which may still come.

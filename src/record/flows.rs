@@ -161,9 +161,9 @@ impl Flows {
         self.dead.extend(waiting);
     }
 
-    /// The connections of which a half-wiped event may tell the other end: by that end's address
-    /// and this end's port.
-    pub(super) fn by_remains_of_wiped(&self) -> HashMap<(Ipv6Addr, u16), Vec<Flow>> {
+    /// The TCP connections whose other end is not known, by what a half-wiped event tells of that
+    /// end: the address of this one and the port of that one.
+    pub(super) fn unpaired(&self) -> HashMap<(Ipv6Addr, u16), Vec<Flow>> {
         let mut found: HashMap<_, Vec<_>> = HashMap::new();
         for (flow, member) in &self.members {
             if flow.protocol == Protocol::Tcp && member.peer.is_none() {

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::flows::{Flow, mapped};
-use crate::model::{Family, Protocol, SnapshotId, SocketId, Tuple};
+use crate::model::{Endpoint, Family, Protocol, SnapshotId, SocketId, Tuple};
 
 #[derive(Debug)]
 struct Listener {
@@ -59,9 +59,23 @@ impl Listeners {
         });
     }
 
+    /// Whether a listener is, or was a moment ago, on this end's port, and on its address if that is
+    /// known.
+    pub(super) fn accepts_at(&self, protocol: Protocol, local: &Endpoint) -> bool {
+        if local.address.is_unspecified() {
+            self.0.contains_key(&(protocol, local.port))
+        } else {
+            self.accepts_on(protocol, mapped(local.address), local.port)
+        }
+    }
+
     /// Whether a listener is, or was a moment ago, on this end's address and port.
     pub(super) fn accepts(&self, flow: &Flow) -> bool {
-        let (protocol, (address, port)) = (flow.protocol(), flow.local());
+        let (address, port) = flow.local();
+        self.accepts_on(flow.protocol(), address, port)
+    }
+
+    fn accepts_on(&self, protocol: Protocol, address: Ipv6Addr, port: u16) -> bool {
         let is_v4 = address.to_ipv4_mapped().is_some();
         let same_port = self.0.get(&(protocol, port)).into_iter().flatten();
         same_port.into_iter().any(|listener| {

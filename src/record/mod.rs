@@ -11,6 +11,7 @@ mod cgroups;
 mod collector;
 mod ending;
 mod flows;
+mod half_told;
 mod listeners;
 mod live;
 mod owner_finder;

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use super::batch::Batch;
 use super::ending::{Evidence, Final, Life, ending_with_peer};
 use super::flows::{Dead, Flow, Flows, Member, REUSE_MIN_NS, mapped};
+use super::half_told::HalfTold;
 use super::listeners::Listeners;
 use super::live::Live;
 use crate::kernel::EventStamp;
@@ -81,7 +82,7 @@ pub(super) struct LastWords {
     /// The connection was active at this moment of `CLOCK_BOOTTIME` or later.
     pub(super) active_ns: Option<Nanos>,
     /// Nothing of the connection went on after this moment.
-    silent_ns: Nanos,
+    pub(super) silent_ns: Nanos,
 }
 
 impl LastWords {
@@ -164,12 +165,13 @@ impl LastWords {
 
 /// Births and deaths of a tick, and who is remembered from those before.
 pub(super) struct Register {
-    now: SnapshotId,
+    pub(super) now: SnapshotId,
     pub(super) listeners: Listeners,
-    flows: Flows,
+    pub(super) flows: Flows,
+    pub(super) half_told: HalfTold,
     births: Vec<NewSocket>,
-    deaths: Vec<Death>,
-    death_of: HashMap<SocketId, usize>,
+    pub(super) deaths: Vec<Death>,
+    pub(super) death_of: HashMap<SocketId, usize>,
     gone: HashMap<u64, Gone>,
     gone_order: VecDeque<(SnapshotId, u64)>,
     held: HashMap<u64, Held>,
@@ -186,6 +188,7 @@ impl Register {
             now,
             listeners: Listeners::default(),
             flows: Flows::default(),
+            half_told: HalfTold::default(),
             births: Vec::new(),
             deaths: Vec::new(),
             death_of: HashMap::new(),
@@ -356,6 +359,13 @@ impl Register {
                 ..Life::default()
             };
             self.held.remove(&member.cookie);
+            let (socket, remains) = (words.cookie, member.cookie);
+            if socket != remains {
+                if let Some(birth) = self.birth_of(member.socket) {
+                    birth.cookie = socket;
+                }
+                out.news.push((member.socket, SocketNews::Cookie { socket, remains }));
+            }
             Some(Held {
                 socket: member.socket,
                 flow: Some(flow),
@@ -395,70 +405,15 @@ impl Register {
         true
     }
 
-    fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
+    pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
         let first = self.births.first()?.id.0;
         let index = usize::try_from(socket.0 - first).ok()?;
         self.births.get_mut(index)
     }
-
-    /// Half-wiped events: the other end on this host tells the rest. The one that fits is taken,
-    /// never one of several.
-    fn infer_wiped(&mut self) {
-        let is_wiped = |socket: &NewSocket| socket.told == TupleTold::Half;
-        if !self.births.iter().any(is_wiped) {
-            return;
-        }
-        let candidates = self.flows.by_remains_of_wiped();
-        for index in 0..self.births.len() {
-            let socket = &self.births[index];
-            if !is_wiped(socket) {
-                continue;
-            }
-            let key = (mapped(socket.tuple.remote.address), socket.tuple.local.port);
-            let local = socket.tuple.local.address;
-            let mut fitting = candidates
-                .get(&key)
-                .into_iter()
-                .flatten()
-                .filter(|flow| {
-                    let own = flow.reversed().local().0;
-                    local.is_unspecified() || mapped(local) == own
-                })
-                .filter(|flow| self.flows.get(&flow.reversed()).is_none());
-            let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
-            let Some(other) = self.flows.get(&flow).filter(|m| m.peer.is_none()).copied() else {
-                continue;
-            };
-            let (id, cookie) = (socket.id, socket.cookie);
-            let tuple = flow.tuple_of_peer(&socket.tuple);
-            let Some(&death) = self.death_of.get(&id) else { continue };
-            let dead = self.deaths[death].dead();
-            let own = flow.reversed();
-            let open_by_ns = self.deaths[death].open_by_ns;
-            let member = Member { socket: id, cookie, peer: None, open_by_ns, dead: Some(dead) };
-            if self.flows.add(own, member).is_none() {
-                continue;
-            }
-            self.flows.bury(&own, id, dead, self.now);
-            self.deaths[death].flow = Some(own);
-            let socket = &mut self.births[index];
-            socket.tuple = tuple;
-            socket.told = TupleTold::Inferred;
-            socket.peer = Some(other.socket);
-            let (peer, opened_after) = (other.socket, socket.opened_after);
-            if let Some(peer) = self.birth_of(peer) {
-                peer.peer = Some(id);
-                let of_peer = peer.opened_after;
-                if opened_after.is_none() {
-                    self.births[index].opened_after = of_peer;
-                }
-            }
-        }
-    }
 }
 
 impl Death {
-    fn dead(&self) -> Dead {
+    pub(super) fn dead(&self) -> Dead {
         Dead {
             ending: None,
             origin: self.origin,
@@ -491,7 +446,7 @@ impl Register {
         out: &mut Box<Batch>,
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
-        self.infer_wiped();
+        self.complete_half_told(out);
         self.ask_counters(out);
         self.ask_listeners();
         self.ask_peers(live, out);
@@ -522,6 +477,7 @@ impl Register {
     /// Forgets who died before this snapshot: complete dumps since have shown what is left of them.
     pub(super) fn forget(&mut self, before: SnapshotId) {
         self.flows.forget(before);
+        self.half_told.forget(self.now);
         self.listeners.forget(before);
         while let Some(&(died, cookie)) = self.gone_order.front() {
             if died >= before && self.gone_order.len() <= REMEMBERED_MAX {
@@ -555,8 +511,13 @@ impl Register {
     fn ask_listeners(&mut self) {
         for birth in &mut self.births {
             let is_seen = matches!(birth.origin, Some(Origin::SynSent | Origin::SynRecv));
-            let Some(flow) = flow_of(birth).filter(|_| birth.protocol == Protocol::Tcp && !is_seen)
-            else {
+            if birth.protocol != Protocol::Tcp || is_seen {
+                continue;
+            }
+            let Some(flow) = flow_of(birth) else {
+                let is_inbound = birth.told == TupleTold::Half
+                    && self.listeners.accepts_at(birth.protocol, &birth.tuple.local);
+                birth.origin = birth.origin.or(is_inbound.then_some(Origin::Listener));
                 continue;
             };
             let is_inbound = self.listeners.accepts(&flow);

@@ -443,9 +443,13 @@ impl Tracker {
             self.register.bury(words.cookie, live.gone());
             self.register.death(death);
             self.remove_live(&key);
+            self.register.find_half_told(&words, out);
             return;
         }
         let is_told = self.register.last_words_of_held(&words, out);
+        if is_told {
+            self.register.find_half_told(&words, out);
+        }
         if let Some(live) = self.live.get(&key) {
             // What is left of it: a mini-socket stays, a closed socket is freed now.
             if live.state == TcpState::CLOSE {
@@ -554,6 +558,11 @@ impl Tracker {
         let rows = Rows::default();
         self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
         self.register.death(death);
+        if words.is_half_wiped && is_tcp {
+            self.register.enter_half_told(id, words);
+        } else {
+            self.register.find_half_told(words, out);
+        }
     }
 
     /// Notes that events were lost.

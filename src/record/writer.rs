@@ -116,11 +116,11 @@ fn write_batch(
     for socket in &batch.missing {
         tick.missing(snapshot, *socket)?;
     }
-    for (socket, news) in &batch.news {
-        tick.socket_news(*socket, news)?;
-    }
     for remains in &batch.remains {
         tick.remains(remains)?;
+    }
+    for (socket, news) in &batch.news {
+        tick.socket_news(*socket, news)?;
     }
     for end in &batch.remains_ends {
         tick.remains_end(end)?;

@@ -192,6 +192,21 @@ impl TickWriter<'_> {
                 "UPDATE sockets SET peer_socket_id = ?2 WHERE socket_id = ?1",
                 params![socket.0, peer.0],
             ),
+            SocketNews::Addresses(tuple) => self.run(
+                "UPDATE sockets SET local_address = ?2, remote_port = ?3, addresses_inferred = 1
+                 WHERE socket_id = ?1",
+                params![socket.0, tuple.local.address.to_string(), tuple.remote.port],
+            ),
+            SocketNews::Cookie { socket: cookie, remains } => {
+                self.run(
+                    "UPDATE sockets SET cookie = ?2 WHERE socket_id = ?1",
+                    params![socket.0, cookie.sql()],
+                )?;
+                self.run(
+                    "UPDATE remains SET cookie = ?2 WHERE socket_id = ?1",
+                    params![socket.0, remains.sql()],
+                )
+            }
         }
     }
 

@@ -1,0 +1,156 @@
+//! Half-wiped events: after an abort, or a refused connect, the kernel tells neither the remote port
+//! nor, mostly, the local address. The other end on this host tells the rest: the one that fits,
+//! never one of several.
+
+use std::net::Ipv6Addr;
+
+use hashbrown::HashMap;
+
+use super::batch::Batch;
+use super::flows::{Dead, Flow, Member, mapped};
+use super::register::{LastWords, Register};
+use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
+
+/// The other end may hear of an abort, and let go of its socket, some ticks later.
+const WAITED_TICKS: i64 = 60;
+/// As many are waited for at most.
+const WAITED_MAX: usize = 10_000;
+/// An abort and the last activity at the other end are one moment but for the kernel's ticks.
+const SAME_MOMENT_NS: Nanos = 20_000_000;
+
+/// A socket of which an event told half.
+#[derive(Clone, Copy, Debug)]
+struct Half {
+    socket: SocketId,
+    cookie: u64,
+    tuple: Tuple,
+    open_by_ns: Option<Nanos>,
+    dead: Dead,
+    died: SnapshotId,
+}
+
+impl Half {
+    fn may_be(&self, own: &Flow) -> bool {
+        let local = self.tuple.local.address;
+        local.is_unspecified() || mapped(local) == own.local().0
+    }
+}
+
+/// Those whose other end has not been found, by its address and this end's port.
+#[derive(Debug, Default)]
+pub(super) struct HalfTold(HashMap<(Ipv6Addr, u16), Vec<Half>>);
+
+impl HalfTold {
+    /// Waits no longer for the other ends of those that died long ago.
+    pub(super) fn forget(&mut self, now: SnapshotId) {
+        let is_crowded = self.0.len() > WAITED_MAX;
+        self.0.retain(|_, halves| {
+            halves.retain(|half| !is_crowded && half.died.0 + WAITED_TICKS > now.0);
+            !halves.is_empty()
+        });
+    }
+
+    fn remove(&mut self, key: (Ipv6Addr, u16), socket: SocketId) {
+        if let Some(halves) = self.0.get_mut(&key) {
+            halves.retain(|half| half.socket != socket);
+        }
+    }
+}
+
+fn key_of(tuple: &Tuple) -> (Ipv6Addr, u16) {
+    (mapped(tuple.remote.address), tuple.local.port)
+}
+
+impl Register {
+    /// Enters a socket of which a half-wiped event has told.
+    pub(super) fn enter_half_told(&mut self, socket: SocketId, words: &LastWords) {
+        let Some(&death) = self.death_of.get(&socket) else { return };
+        let death = &self.deaths[death];
+        self.half_told.0.entry(key_of(&words.tuple)).or_default().push(Half {
+            socket,
+            cookie: words.cookie,
+            tuple: words.tuple,
+            open_by_ns: death.open_by_ns,
+            dead: death.dead(),
+            died: self.now,
+        });
+    }
+
+    /// A socket has gone, told in full: it may be the other end of one that was told by half before.
+    pub(super) fn find_half_told(&mut self, words: &LastWords, out: &mut Batch) {
+        let Some(flow) = words.flow() else { return };
+        let Some(member) = self.flows.get(&flow).filter(|m| m.peer.is_none()).copied() else {
+            return;
+        };
+        let own = flow.reversed();
+        let key = (flow.local().0, flow.remote().1);
+        let halves = self.half_told.0.get(&key).into_iter().flatten();
+        let mut fitting = halves.filter(|half| {
+            let aborted_ns = half.dead.destroyed_ns.unwrap_or(Nanos::MAX);
+            half.may_be(&own) && words.silent_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
+        });
+        if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
+            self.complete(&half, &flow, member.socket, out);
+        }
+    }
+
+    /// Finds the other ends that had gone, or not yet, when the half-wiped events of this tick came.
+    pub(super) fn complete_half_told(&mut self, out: &mut Batch) {
+        let now = self.now;
+        let halves = self.half_told.0.values().flatten().filter(|half| half.died == now);
+        let halves: Vec<Half> = halves.copied().collect();
+        if halves.is_empty() {
+            return;
+        }
+        let unpaired = self.flows.unpaired();
+        for half in halves {
+            let flows = unpaired.get(&key_of(&half.tuple)).into_iter().flatten();
+            let mut fitting = flows.filter(|flow| {
+                let own = flow.reversed();
+                half.may_be(&own) && self.flows.get(&own).is_none()
+            });
+            let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
+            if let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()) {
+                let peer = peer.socket;
+                self.complete(&half, &flow, peer, out);
+            }
+        }
+    }
+
+    fn complete(&mut self, half: &Half, flow_of_peer: &Flow, peer: SocketId, out: &mut Batch) {
+        let Half { socket, cookie, tuple, open_by_ns, dead, .. } = *half;
+        let own = flow_of_peer.reversed();
+        let member = Member { socket, cookie, peer: None, open_by_ns, dead: Some(dead) };
+        if self.flows.add(own, member).is_none() {
+            return; // of another time
+        }
+        self.flows.bury(&own, socket, dead, self.now);
+        self.half_told.remove(key_of(&tuple), socket);
+        if let Some(&death) = self.death_of.get(&socket) {
+            self.deaths[death].flow = Some(own);
+        }
+        let opened_after = match self.birth_of(peer) {
+            Some(birth) => {
+                birth.peer = Some(socket);
+                birth.opened_after
+            }
+            None => {
+                out.news.push((peer, SocketNews::Peer(socket)));
+                None
+            }
+        };
+        let tuple = flow_of_peer.tuple_of_peer(&tuple);
+        match self.birth_of(socket) {
+            Some(birth) => {
+                birth.tuple = tuple;
+                birth.told = TupleTold::Inferred;
+                birth.peer = Some(peer);
+                birth.opened_after = birth.opened_after.or(opened_after);
+            }
+            None => {
+                out.news.push((socket, SocketNews::Addresses(tuple)));
+                out.news.push((socket, SocketNews::Peer(peer)));
+            }
+        }
+    }
+}
