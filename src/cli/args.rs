@@ -38,6 +38,8 @@ Examples:
   sockrec record -o night.db --interval 10s   less often, into another file
   sockrec record -t --not-state time-wait     TCP without TIME-WAIT
   sockrec record -o run.db -- ./test.sh       as long as a command runs
+  sockrec record --follow                     and show each connection as it ends
+  sockrec record -q --follow=jsonl | jq .     the same for programs
 
 Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but with gaps; that of COMMAND if one was given
 and failed.")]
@@ -59,6 +61,9 @@ pub(super) struct RecordArgs {
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
     #[arg(long, value_name = "N", default_value_t = 50_000, help_heading = "Options")]
     pub(super) max_new_sockets: u64,
+    /// Write each connection on stdout as it ends: as a table, csv or jsonl
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    pub(super) follow: Option<Format>,
     /// Do not listen to destroy events: connections shorter than the interval stay unseen, and ends
     /// are known to the interval only
     #[arg(long, help_heading = "Options")]

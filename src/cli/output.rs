@@ -25,6 +25,7 @@ pub(super) fn options(common: &CommonArgs) -> Options {
         zone: zone(common.output.utc),
         width: terminal_width(),
         exact: common.output.exact,
+        streams: false,
     }
 }
 
@@ -91,7 +92,14 @@ pub(super) fn selection(
             Some("`connections` has the last state, `samples` every one"),
         ));
     }
-    Ok(Selection { columns: columns.to_vec(), sockets, from_ns, to_ns, limit: select.limit })
+    Ok(Selection {
+        columns: columns.to_vec(),
+        sockets,
+        from_ns,
+        to_ns,
+        limit: select.limit,
+        ended: None,
+    })
 }
 
 pub(super) fn no_states() -> anyhow::Error {

@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::args::RecordArgs;
+use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
 use super::output::no_states;
 use crate::kernel::{
@@ -48,6 +49,7 @@ struct Options<'a> {
 
 pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let plan = plan(&args)?;
+    follow::check(args.follow)?;
     let socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
     let host = host_facts().context("could not tell which boot of the machine this is")?;
     let has_net_admin = has_net_admin();
@@ -91,6 +93,13 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
             let _ = on_signal.try_send(EndReason::Signal);
         }
     });
+    let (follower, ended) = match args.follow {
+        Some(format) => {
+            let (follower, ended) = Follower::start(&args.output, format, stop.clone())?;
+            (Some(follower), Some(ended))
+        }
+        None => (None, None),
+    };
     let command = args.command.split_first().map(|_| Recorded::start(&args, stop)).transpose()?;
 
     let capture = Capture {
@@ -123,6 +132,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         Inputs {
             kernel: &mut LiveKernel::new(socket, events),
             pace: &mut pace,
+            ended,
             listener: &mut |event| match event {
                 Event::Tick(progress) => {
                     if !unsupported.is_empty() {
@@ -153,6 +163,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         },
     );
     line.clear();
+    if let Some(follower) = follower {
+        follower.finish()?;
+    }
     let elapsed_ns = SystemClock.now().boottime_ns - capture.started.boottime_ns;
     match &summary {
         Ok(summary) => summarise(&args, &plan, summary, elapsed_ns),

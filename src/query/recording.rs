@@ -160,7 +160,7 @@ impl Recording {
             (":first_snapshot_id", Value::Integer(first)),
             (":last_snapshot_id", Value::Integer(last)),
             (":limit", selection.limit.map_or(Value::Null, |n| Value::Integer(n.cast_signed()))),
-            (":is_ended", Value::Null),
+            (":is_ended", Value::Integer(selection.ended.is_some().into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
         if let Question::At { snapshot_id } = question {

@@ -40,6 +40,9 @@ pub struct Selection {
     pub to_ns: Option<i64>,
     /// At most so many rows.
     pub limit: Option<u64>,
+    /// Of connections only these, which have ended, and of them only what was connected: what is open
+    /// is not even looked for.
+    pub ended: Option<Vec<i64>>,
 }
 
 impl Selection {
@@ -81,6 +84,13 @@ impl Selection {
                 conditions.push(format!("{column} = :wanted_{column}"));
                 parameters.push((format!(":wanted_{column}"), OwnedValue::Integer(number)));
             }
+        }
+        if let Some(ended) = &self.ended {
+            let ids: Vec<_> = ended.iter().map(i64::to_string).collect();
+            conditions.push("socket_id IN (SELECT value FROM json_each(:ended))".to_owned());
+            conditions.push("remote_port IS NOT 0".to_owned());
+            parameters
+                .push((":ended".to_owned(), OwnedValue::Text(format!("[{}]", ids.join(",")))));
         }
         if let Some(SpanColumns { first, last }) = span {
             // Whatever may have lived in the span is shown.

@@ -15,7 +15,7 @@ use super::writer::{Written, write_all};
 use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader, SystemClock};
 use crate::model::{
     Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol, Scope,
-    Snapshot, SnapshotId, States,
+    Snapshot, SnapshotId, SocketId, States,
 };
 use crate::store::{StoreError, Writer};
 
@@ -97,6 +97,8 @@ pub struct Inputs<'a> {
     pub pace: &'a mut dyn Pace,
     /// Is told after each tick, and of what the user should know at once.
     pub listener: &'a mut dyn FnMut(&Event),
+    /// Is told of the sockets whose end has been stored, a message a snapshot.
+    pub ended: Option<Sender<Vec<SocketId>>>,
 }
 
 /// What a capture says while it goes on.
@@ -276,6 +278,7 @@ pub fn run(
     }
     let written = Arc::new(Written::default());
     let stopper = inputs.pace.stopper();
+    let ended = inputs.ended.clone();
     let (parcels, incoming) = bounded(CHANNEL_PARCELS);
     let (returned, empties) = unbounded();
     let thread = {
@@ -283,7 +286,8 @@ pub fn run(
         thread::Builder::new()
             .name("sockrec-writer".to_owned())
             .spawn(move || {
-                let result = write_all(writer, start, &incoming, &returned, &written);
+                let result =
+                    write_all(writer, start, &incoming, &returned, &written, ended.as_ref());
                 if let (Err(_), Some(stopper)) = (&result, stopper) {
                     // Full: a stop is under way already.
                     let _ = stopper.try_send(EndReason::Error);
@@ -388,7 +392,7 @@ impl Outbox {
 
 impl Collector<'_> {
     fn run(&mut self, inputs: Inputs<'_>, started: Clocks) -> Result<EndReason, RecordError> {
-        let Inputs { kernel, pace, listener } = inputs;
+        let Inputs { kernel, pace, listener, .. } = inputs;
         let mut schedule = Schedule::new(started.monotonic_ns, self.plan.interval_ns);
         let end_ns = self.plan.duration_ns.map(|d| started.monotonic_ns + d);
         let mut missed = 0;

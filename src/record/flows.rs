@@ -12,7 +12,7 @@ use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, Socket
 const DEAD_MAX: usize = 200_000;
 
 /// The kernel re-uses addresses and ports of a TIME-WAIT after a second at the earliest.
-pub(super) const REUSE_MIN_NS: Nanos = 500_000_000;
+const REUSE_MIN_NS: Nanos = 500_000_000;
 
 /// Both ends of a connection in one form, whatever the family: IPv4 as v4-mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +78,8 @@ pub(super) struct Dead {
     pub(super) origin: Option<Origin>,
     /// Its destroy event was read at this moment of `CLOCK_BOOTTIME`.
     pub(super) destroyed_ns: Option<Nanos>,
+    /// It was over by this moment of `CLOCK_BOOTTIME`, if that is known.
+    pub(super) over_ns: Option<Nanos>,
     /// No dump showed it alive: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
     /// A timewait mini-socket may be left of it.
@@ -183,7 +185,7 @@ impl Member {
     /// addresses and ports before or after.
     fn fits(&self, other: &Self) -> bool {
         let began_in_time = |a: &Self, b: &Self| {
-            let ended_ns = b.dead.and_then(|dead| dead.destroyed_ns);
+            let ended_ns = b.dead.and_then(|dead| dead.over_ns);
             a.open_by_ns.zip(ended_ns).is_none_or(|(began, ended)| began <= ended + REUSE_MIN_NS)
         };
         self.peer.is_none() && began_in_time(self, other) && began_in_time(other, self)

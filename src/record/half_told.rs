@@ -8,15 +8,13 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::flows::{Dead, Flow, Member, mapped};
-use super::register::{LastWords, Register};
+use super::register::{LastWords, Register, SAME_MOMENT_NS};
 use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
 const WAITED_TICKS: i64 = 60;
 /// As many are waited for at most.
 const WAITED_MAX: usize = 10_000;
-/// An abort and the last activity at the other end are one moment but for the kernel's ticks.
-const SAME_MOMENT_NS: Nanos = 20_000_000;
 
 /// A socket of which an event told half.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +85,7 @@ impl Register {
         let halves = self.half_told.0.get(&key).into_iter().flatten();
         let mut fitting = halves.filter(|half| {
             let aborted_ns = half.dead.destroyed_ns.unwrap_or(Nanos::MAX);
-            half.may_be(&own) && words.silent_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
+            half.may_be(&own) && words.active_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
         });
         if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
             self.complete(&half, &flow, member.socket, out);

@@ -14,6 +14,9 @@ use crate::wire::inet_diag::{Message, RelativeTimes};
 /// is read: the same moment comes out so much differently from dump to dump (measured: 16 ms).
 const TIME_TOLERANCE_MS: i64 = 50;
 
+/// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`).
+const TIME_WAIT_MS: u32 = 60_000;
+
 /// A socket that was there in the last dump that could have shown it.
 pub(super) struct Live {
     pub(super) socket: SocketId,
@@ -79,9 +82,15 @@ impl Sighting<'_> {
         Flow::new(self.protocol, &self.message.tuple())
     }
 
-    /// The connection had begun by this moment of `CLOCK_BOOTTIME`.
+    /// The connection had begun by this moment of `CLOCK_BOOTTIME`; and if it is over and in
+    /// TIME-WAIT, that is when it was over.
     pub(super) fn open_by_ns(&self) -> Nanos {
-        let ago_ms = self.ago.established_ms().unwrap_or(0);
+        let ago_ms = if self.is_time_wait() {
+            let left_ms = self.ago.expires_ms().unwrap_or(TIME_WAIT_MS);
+            TIME_WAIT_MS.saturating_sub(left_ms)
+        } else {
+            self.ago.established_ms().unwrap_or(0)
+        };
         self.read_at_ns - i64::from(ago_ms) * 1_000_000
     }
 
@@ -290,6 +299,7 @@ impl Live {
                 ..Life::default()
             }),
             open_by_ns: None,
+            over_ns: None,
             is_unseen: false,
         }
     }

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::{Evidence, Final, Life, ending_with_peer};
-use super::flows::{Dead, Flow, Flows, Member, REUSE_MIN_NS, mapped};
+use super::flows::{Dead, Flow, Flows, Member, mapped};
 use super::half_told::HalfTold;
 use super::listeners::Listeners;
 use super::live::Live;
@@ -27,6 +27,8 @@ use crate::wire::inet_diag::{Message, RelativeTimes};
 const TICK_LAG_MS: i64 = 20;
 /// What began at such a time is claimed with more care still.
 const OPENING_LAG_MS: i64 = 50;
+/// What both ends, or an event and a dump, tell of one moment lies that far apart at most.
+pub(super) const SAME_MOMENT_NS: Nanos = 100_000_000;
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
 const REMEMBERED_MAX: usize = 100_000;
 /// Memory that is kept from tick to tick for so many.
@@ -67,6 +69,8 @@ pub(super) struct Death {
     /// `None` for what is no connection.
     pub(super) life: Option<Life>,
     pub(super) open_by_ns: Option<Nanos>,
+    /// It was over by this moment of `CLOCK_BOOTTIME`, where no event tells.
+    pub(super) over_ns: Option<Nanos>,
     pub(super) is_unseen: bool,
 }
 
@@ -79,10 +83,9 @@ pub(super) struct LastWords {
     pub(super) said: Option<Final>,
     pub(super) counters: Option<FinalCounters>,
     pub(super) destroyed: Destroyed,
-    /// The connection was active at this moment of `CLOCK_BOOTTIME` or later.
-    pub(super) active_ns: Option<Nanos>,
-    /// Nothing of the connection went on after this moment.
-    pub(super) silent_ns: Nanos,
+    /// The connection was active at this moment of `CLOCK_BOOTTIME` or later; if nothing tells, its
+    /// socket was freed later.
+    pub(super) active_ns: Nanos,
 }
 
 impl LastWords {
@@ -129,10 +132,8 @@ impl LastWords {
                 idle_ms,
                 open_ms: times.established_ms().map(|ms| (i64::from(ms) - OPENING_LAG_MS).max(0)),
             },
-            active_ns: idle_ms.map(|ms| received.boottime_ns - ms * 1_000_000),
-            silent_ns: received.boottime_ns
-                - times.active_ms().map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0))
-                    * 1_000_000,
+            active_ns: idle_ms
+                .map_or(stamp.sent_after_ns, |ms| received.boottime_ns - ms * 1_000_000),
         }
     }
 
@@ -152,10 +153,12 @@ impl LastWords {
         }
     }
 
-    /// Whether this may be the connection that was seen in TIME-WAIT at this moment of
-    /// `CLOCK_BOOTTIME`, and not one that used the same addresses and ports later.
-    fn fits_time_wait_of(&self, seen_ns: Nanos) -> bool {
-        self.silent_ns <= seen_ns + REUSE_MIN_NS
+    /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_BOOTTIME`, and
+    /// not one that used the same addresses and ports later.
+    fn fits_time_wait_of(&self, began_ns: Nanos) -> bool {
+        let may_remain =
+            Life { last_words: self.said, ..Life::default() }.may_remain() && !self.is_half_wiped;
+        may_remain && self.active_ns <= began_ns + SAME_MOMENT_NS
     }
 
     pub(super) fn open_by_ns(&self) -> Nanos {
@@ -347,11 +350,11 @@ impl Register {
             // Its mini-socket has a cookie of its own.
             let flow = words.flow()?;
             let member = *self.flows.get(&flow)?;
-            let seen_ns = member.open_by_ns;
+            let began_ns = member.open_by_ns;
             let dead = member
                 .dead
                 .filter(|dead| dead.is_unseen && dead.destroyed_ns.is_none())
-                .filter(|_| seen_ns.is_none_or(|ns| words.fits_time_wait_of(ns)))?;
+                .filter(|_| began_ns.is_none_or(|ns| words.fits_time_wait_of(ns)))?;
             let origin = dead.origin;
             let life = Life {
                 direction: origin.map(Origin::direction),
@@ -418,6 +421,7 @@ impl Death {
             ending: None,
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.boottime_ns),
+            over_ns: self.end.destroyed.map(|d| d.at.boottime_ns).or(self.over_ns),
             is_unseen: self.is_unseen,
             may_remain: self.life.is_some_and(|life| life.may_remain()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),

@@ -93,8 +93,8 @@ pub(super) struct Tracker {
     tick: Tick,
     not_stored: u64,
     events_lost: u64,
-    /// The last two snapshots of which every dump was complete.
-    complete_ticks: [SnapshotId; 2],
+    /// The last snapshots of which every dump was complete: what none of them showed is not there.
+    complete_ticks: [SnapshotId; 4],
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
 }
@@ -166,7 +166,7 @@ impl Tracker {
             },
             not_stored: 0,
             events_lost: 0,
-            complete_ticks: [SnapshotId(0); 2],
+            complete_ticks: [SnapshotId(0); 4],
             rows_in_group: 0,
             keyframe_at_ns: None,
         }
@@ -506,8 +506,8 @@ impl Tracker {
         let is_tcp = words.protocol == Protocol::Tcp;
         // A TCP socket that is not connected, or no longer, is in no dump though it is there: only
         // one that was active since was opened since.
-        let opened_after = match words.active_ns {
-            Some(active_ns) => scope.full_view_before(active_ns),
+        let opened_after = match words.destroyed.idle_ms {
+            Some(_) => scope.full_view_before(words.active_ns),
             None if is_tcp => None,
             None => scope.last_full_view(),
         };
@@ -552,6 +552,7 @@ impl Tracker {
             origin: None,
             life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),
             open_by_ns: Some(words.open_by_ns()),
+            over_ns: None,
             is_unseen: true,
         };
         take_last_words(&mut death, words);
@@ -691,7 +692,8 @@ impl Tracker {
         self.register.resolve(&mut self.live, out, &mut flush);
         if self.scopes.iter().all(|scope| scope.is_complete || !scope.is_supported) {
             self.register.forget(self.complete_ticks[0]);
-            self.complete_ticks = [self.complete_ticks[1], snapshot];
+            self.complete_ticks.rotate_left(1);
+            self.complete_ticks[3] = snapshot;
         }
         seen
     }
@@ -752,7 +754,12 @@ fn announce(
             tuple: message.tuple(),
             owner: live.known,
             first_snapshot: Some(seen.snapshot),
-            opened_after: scope.last_full_view(),
+            // One in TIME-WAIT may have been missed by a dump, but not before that began.
+            opened_after: if seen.is_time_wait() {
+                scope.full_view_before(seen.open_by_ns())
+            } else {
+                scope.last_full_view()
+            },
             told: TupleTold::Whole,
             origin: live.origin,
             peer: None,
@@ -767,6 +774,7 @@ fn announce(
         (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
         death.end.state = None;
         death.is_unseen = true;
+        death.over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
         if let Some(life) = &mut death.life {
             (life.was_in_time_wait, life.last) = (seen.is_time_wait(), None);
         }
@@ -885,6 +893,7 @@ fn death_of_former(
         origin: former.origin,
         life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),
         open_by_ns: None,
+        over_ns: None,
         is_unseen: false,
     }
 }

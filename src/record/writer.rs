@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::batch::{Batch, Parcel};
-use crate::model::{SampleRow, SnapshotId};
+use crate::model::{SampleRow, SnapshotId, SocketId};
 use crate::store::{Start, StoreError, TickWriter, Writer};
 use crate::wire::inet_diag::Message;
 
@@ -24,6 +24,7 @@ pub(super) fn write_all(
     parcels: &Receiver<Parcel>,
     empties: &Sender<Box<Batch>>,
     written: &Written,
+    ended: Option<&Sender<Vec<SocketId>>>,
 ) -> Result<(), StoreError> {
     while let Ok(parcel) = parcels.recv() {
         match parcel {
@@ -37,8 +38,13 @@ pub(super) fn write_all(
                 } else {
                     tick.set_group(group);
                 }
-                if !write_tick(tick, snapshot, &start, parcels, empties, written)? {
+                let mut ends = ended.map(|_| Vec::new());
+                if !write_tick(tick, snapshot, &start, parcels, empties, written, &mut ends)? {
                     return Ok(());
+                }
+                if let (Some(ended), Some(ends)) = (ended, ends) {
+                    // Who no longer wants to know has ended.
+                    let _ = ended.send(ends);
                 }
                 written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
             }
@@ -63,11 +69,15 @@ fn write_tick(
     parcels: &Receiver<Parcel>,
     empties: &Sender<Box<Batch>>,
     written: &Written,
+    ends: &mut Option<Vec<SocketId>>,
 ) -> Result<bool, StoreError> {
     while let Ok(parcel) = parcels.recv() {
         match parcel {
             Parcel::Rows(mut batch) => {
                 write_batch(&mut tick, snapshot, start, &batch)?;
+                if let Some(ends) = ends {
+                    ends.extend(batch.ends.iter().map(|end| end.socket));
+                }
                 batch.clear();
                 // A collector that is gone needs no more batches.
                 let _ = empties.send(batch);

@@ -56,7 +56,7 @@ impl TimeFormat {
     }
 }
 
-/// What can be chosen beside the format. `zone`, `width` and `exact` concern tables alone.
+/// What can be chosen beside the format. `zone`, `width`, `exact` and `streams` concern tables alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// How moments are written.
@@ -67,6 +67,8 @@ pub struct Options {
     pub width: Option<usize>,
     /// Tables shorten nothing: `12345` instead of `12.3ms`, moments to the nanosecond.
     pub exact: bool,
+    /// Tables are written row by row as they come, with widths that mostly fit.
+    pub streams: bool,
 }
 
 /// A name that is none of those offered.

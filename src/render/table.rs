@@ -55,6 +55,22 @@ enum Numbers {
     Size,
 }
 
+impl Shown {
+    /// The width that most values need not exceed.
+    fn usual_width(&self) -> usize {
+        match self.numbers {
+            Numbers::Plain if self.right => 5,
+            // An IPv4 one.
+            Numbers::Plain if self.name.ends_with("address") => 15,
+            Numbers::Plain => 8,
+            Numbers::Identifier => 12,
+            Numbers::Time(_) => 30,
+            Numbers::Boolean => 5,
+            Numbers::Span(_) | Numbers::Size => 7,
+        }
+    }
+}
+
 struct Cell {
     /// Where its text ends; it begins where the one before ends.
     end: usize,
@@ -112,6 +128,9 @@ impl Exporter for Table<'_> {
             name.clear();
             write_name(&mut name, column.name).map_err(io::Error::other)?;
             column.width = name.width();
+            if self.options.streams {
+                column.width = column.width.max(column.usual_width());
+            }
         }
         Ok(())
     }

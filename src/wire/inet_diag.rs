@@ -317,6 +317,11 @@ pub struct RelativeTimes {
 }
 
 impl RelativeTimes {
+    /// In so many milliseconds the timer fires.
+    pub fn expires_ms(self) -> Option<u32> {
+        self.expires_ms
+    }
+
     /// So many milliseconds ago the connection was active for the last time.
     pub fn active_ms(self) -> Option<u32> {
         let moments = [self.last_data_sent_ms, self.last_data_recv_ms, self.last_ack_recv_ms];

@@ -8,6 +8,7 @@ mod arguments;
 mod bad_input;
 mod crash;
 mod disk_full;
+mod events;
 mod hostile_text;
 mod output;
 mod permissions;

@@ -16,7 +16,7 @@ const NOBODY: u32 = 65_534;
 
 /// A directory in which an ordinary user may run the program, `None` (said aloud) where that user
 /// cannot reach it.
-fn reachable() -> Option<Dir> {
+pub(crate) fn reachable() -> Option<Dir> {
     let dir = Dir::new();
     mode(&dir.path("."), 0o755);
     let version = ordinary(dir.command("--version")).output();
@@ -27,7 +27,7 @@ fn reachable() -> Option<Dir> {
     None
 }
 
-fn ordinary(mut command: Command) -> Command {
+pub(crate) fn ordinary(mut command: Command) -> Command {
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -42,7 +42,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn give_away(path: &Path) {
+pub(crate) fn as_owner(path: &Path) {
     if is_root() {
         chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
@@ -54,7 +54,7 @@ fn made_up(dir: &Dir, name: &str) {
     let mut made = MadeUp::begin(&path);
     made.snapshot(&[observation(1)]).commit();
     made.end();
-    give_away(&path);
+    as_owner(&path);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn what_a_crash_left_in_a_directory_that_may_not_be_written() {
         for end in ends {
             let to = dir.path(format!("sub/rec.db{end}"));
             fs::copy(dir.path(format!("made.db{end}")), &to).unwrap();
-            give_away(&to);
+            as_owner(&to);
         }
         mode(&dir.path("sub"), 0o555);
     };

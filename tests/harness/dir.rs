@@ -165,7 +165,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn spawn(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        Self::spawn_of(command.spawn().unwrap())
+    }
+
+    /// A program that was started; what is left of its pipes is read.
+    pub(crate) fn spawn_of(mut child: Child) -> Self {
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
         Self { child, stdout, stderr }

@@ -271,6 +271,7 @@ impl World {
         };
         let writer = Writer::open(&self.path()).unwrap();
         let inputs = Inputs {
+            ended: None,
             kernel: &mut FakeKernel { world: self, tick: 0, clock: &clock },
             pace: &mut FakePace { world: self, tick: 0, clock: &clock },
             listener: &mut |event| {

@@ -1,0 +1,113 @@
+//! `sockrec record --follow`: each connection on stdout as it ends.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::message::usage;
+use super::output::{stdout, zone};
+use crate::model::{EndReason, SocketId};
+use crate::query::{QueryError, Question, Recording, Selection};
+use crate::render::{Format, Options, exporter};
+
+/// What a line of the table tells; csv and jsonl tell everything.
+const TABLE: &[&str] = &[
+    "closed_before",
+    "protocol",
+    "local_address",
+    "local_port",
+    "direction",
+    "remote_address",
+    "remote_port",
+    "duration_min_ns",
+    "duration_max_ns",
+    "bytes_sent",
+    "bytes_received",
+    "total_retrans",
+    "ending",
+];
+
+/// The thread that writes ended connections out of the recording as they are stored there.
+pub(super) struct Follower {
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Refuses a format that cannot be written as things go on.
+pub(super) fn check(format: Option<Format>) -> anyhow::Result<()> {
+    if format == Some(Format::Json) {
+        return Err(usage("`--follow` writes no json, which has an end", Some("try `jsonl`")));
+    }
+    Ok(())
+}
+
+impl Follower {
+    /// Starts it; what is sent to the other part is written. When nobody reads its output any longer
+    /// it stops the recorder.
+    pub(super) fn start(
+        path: &Path,
+        format: Format,
+        stop: Sender<EndReason>,
+    ) -> anyhow::Result<(Self, Sender<Vec<SocketId>>)> {
+        let (sender, ended) = unbounded();
+        let path = path.to_owned();
+        let thread = thread::Builder::new()
+            .name("sockrec-follow".to_owned())
+            .spawn(move || {
+                let result = follow(&path, format, &ended);
+                if result.is_err() {
+                    // Full: a stop is under way already.
+                    let _ = stop.try_send(EndReason::Signal);
+                }
+                result
+            })
+            .context("could not start the thread that follows")?;
+        Ok((Self { thread }, sender))
+    }
+
+    /// Waits until all is written. That nobody read it to the end is no error.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        let result = self.thread.join().map_err(|_| anyhow::anyhow!("the follower died"))?;
+        match result {
+            Err(e) if is_closed_pipe(&e) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
+}
+
+fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyhow::Result<()> {
+    let is_table = format == Format::Table;
+    let mut selection = Selection {
+        columns: if is_table { TABLE.iter().map(|&c| c.to_owned()).collect() } else { Vec::new() },
+        ..Selection::default()
+    };
+    let options = Options { zone: zone(false), streams: true, ..Options::default() };
+    let mut out = exporter(format, &options, stdout());
+    let mut recording = None;
+    for sockets in ended {
+        // There is a recording once something was stored.
+        let recording = match &mut recording {
+            Some(recording) => recording,
+            none => {
+                let opened = Recording::open(path)?;
+                out.begin(&opened.columns(Question::Connections, &selection)?)?;
+                none.insert(opened)
+            }
+        };
+        if !sockets.is_empty() {
+            selection.ended = Some(sockets.iter().map(|socket| socket.0).collect());
+            recording.answer(Question::Connections, &selection, |row| {
+                out.row(row).map_err(QueryError::Output)
+            })?;
+        }
+        out.finish()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Destroy events that come faster than they are read, and connections that are followed.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::thread;
+
+use rustix::process::{Signal, WaitIdOptions, WaitIdStatus, waitid};
+use serde_json::Value;
+
+use super::permissions::{as_owner, ordinary, reachable};
+use crate::harness::{Dir, Running, ask, assert_recording_is_whole, until};
+
+/// A connection that ended in order.
+fn connection(listener: &TcpListener) -> u16 {
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let port = client.local_addr().unwrap().port();
+    let (server, _) = listener.accept().unwrap();
+    drop(client);
+    drop(server);
+    port
+}
+
+fn objects(stdout: &str) -> Vec<Value> {
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The kernel says once that it lost events, and never how many.
+#[test]
+fn lost_events_are_told_by_whoever_may_have_lost_something() {
+    let Some(dir) = reachable() else { return };
+    as_owner(&dir.path("."));
+    let path = dir.path("rec.db");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stays = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut recorder = Running::spawn(ordinary(dir.command("record -i 50ms -o rec.db")));
+    recorder.until_snapshots(&path, 2);
+    let buffer_bytes =
+        ask(&path, "SELECT json_extract(options, '$.event_buffer_bytes') FROM captures").unwrap();
+
+    // While it stands still nobody reads. An event takes more than 512 bytes, a connection two.
+    recorder.signal(Signal::STOP);
+    until("it stands still", || {
+        let status = waitid(
+            rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&recorder.child)),
+            WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT,
+        );
+        status.unwrap().is_some_and(|status: WaitIdStatus| status.stopped()).then_some(())
+    });
+    for _ in 0..buffer_bytes / 1_024 {
+        connection(&listener);
+    }
+    recorder.signal(Signal::CONT);
+    recorder.until("a loss is recorded", || {
+        (ask(&path, "SELECT count(*) FROM event_losses").ok()? > 0).then_some(())
+    });
+    drop(stays);
+    let stored = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
+    recorder.until_snapshots(&path, stored + 2);
+    recorder.signal(Signal::INT);
+    let ran = recorder.finish();
+    assert_eq!(ran.code(), Some(3), "{}", ran.told());
+    assert!(ran.stderr.contains("destroy events came faster"), "{}", ran.told());
+    assert_recording_is_whole(&path);
+
+    let port = listener.local_addr().unwrap().port();
+    let rows = dir.sockrec("query connections -f rec.db -t --format jsonl").fine();
+    let rows = objects(&rows.stdout());
+    let of_listener = rows.iter().filter(|row| row["remote_port"] == port);
+    let mut told = 0;
+    for row in of_listener {
+        // Who was there before lived through it; who came and went within it may be missing.
+        let kinds = row["gaps"].as_str().unwrap_or_default();
+        told += usize::from(kinds.split(',').any(|kind| kind == "events_lost"));
+    }
+    assert!(told > 0, "no lifetime says that events were lost");
+    // Those that are there do not end for want of an event.
+    let span = "SELECT max(ended_boottime_ns - started_boottime_ns) > 0 FROM event_losses";
+    assert_eq!(ask(&path, span), Ok(1));
+}
+
+#[test]
+fn a_connection_is_written_out_while_it_records() {
+    let dir = Dir::new();
+    let mut recorder = dir.command("record -q -i 20ms --follow=jsonl -o rec.db").spawn().unwrap();
+    let mut lines = BufReader::new(recorder.stdout.take().unwrap()).lines();
+    let mut recorder = Running::spawn_of(recorder);
+    recorder.until_snapshots(&dir.path("rec.db"), 2);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = connection(&listener);
+    let told = loop {
+        let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if row["local_port"] == port {
+            break row;
+        }
+    };
+    let rest = thread::spawn(move || lines.count());
+    recorder.signal(Signal::INT);
+    recorder.finish().recorded();
+    rest.join().unwrap();
+    assert_eq!(told["direction"], "outbound");
+    assert_eq!(told["ending"], "orderly");
+    let line = format!("query connections -f rec.db --socket {} --format jsonl", told["socket_id"]);
+    let asked = objects(&dir.sockrec(&line).fine().stdout()).remove(0);
+    for column in ["cookie", "local_port", "remote_port", "destroyed_at", "bytes_received"] {
+        assert_eq!(told[column], asked[column], "{column}");
+    }
+}
+
+#[test]
+fn when_nobody_reads_what_is_followed_the_recording_ends_well() {
+    let dir = Dir::new();
+    let mut command = dir.command("record -i 20ms --follow -o rec.db");
+    command.stdout(Stdio::piped());
+    let mut recorder = command.spawn().unwrap();
+    drop(recorder.stdout.take());
+    let mut recorder = Running::spawn_of(recorder);
+    recorder.until_snapshots(&dir.path("rec.db"), 1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    connection(&listener);
+    recorder.finish().recorded();
+    assert_recording_is_whole(&dir.path("rec.db"));
+    let ended = "SELECT count(*) FROM captures WHERE end_reason = 'signal'";
+    assert_eq!(ask(&dir.path("rec.db"), ended), Ok(1));
+}
+
+#[test]
+fn a_connection_is_not_followed_in_a_format_that_has_an_end() {
+    let dir = Dir::new();
+    let ran = dir.sockrec("record --follow=json -o rec.db");
+    assert_eq!(ran.code(), Some(2), "{}", ran.told());
+    assert!(ran.stderr.contains("try `jsonl`"), "{}", ran.told());
+    assert!(dir.names().is_empty(), "{:?}", dir.names());
+}
