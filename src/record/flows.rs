@@ -11,8 +11,10 @@ use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, Socket
 /// Flows of the dead that are kept at most.
 const DEAD_MAX: usize = 200_000;
 
+/// What both ends, or an event and a dump, tell of one moment lies that far apart at most.
+pub(super) const SAME_MOMENT_NS: Nanos = 100_000_000;
 /// The kernel re-uses addresses and ports of a TIME-WAIT after a second at the earliest.
-const REUSE_MIN_NS: Nanos = 500_000_000;
+pub(super) const REUSE_MIN_NS: Nanos = 500_000_000;
 
 /// Both ends of a connection in one form, whatever the family: IPv4 as v4-mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +106,10 @@ pub(super) struct Member {
 pub(super) struct Flows {
     members: HashMap<Flow, Member>,
     dead: VecDeque<(SnapshotId, Flow, SocketId)>,
+    /// Connections of which only a timewait mini-socket was seen: their event may still come, after
+    /// those of others that had the same addresses and ports before.
+    unclaimed: HashMap<Flow, Member>,
+    unclaimed_order: VecDeque<Flow>,
 }
 
 impl Flows {
@@ -130,10 +136,25 @@ impl Flows {
 
     /// Notes that a socket has died; it is remembered for a while.
     pub(super) fn bury(&mut self, flow: &Flow, socket: SocketId, dead: Dead, now: SnapshotId) {
-        if let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) {
-            member.dead = Some(dead);
-            self.dead.push_back((now, *flow, socket));
+        let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
+            return;
+        };
+        member.dead = Some(dead);
+        self.dead.push_back((now, *flow, socket));
+        if dead.is_unseen && dead.destroyed_ns.is_none() {
+            self.unclaimed.insert(*flow, *member);
+            self.unclaimed_order.push_back(*flow);
         }
+    }
+
+    /// The connection of which only a timewait mini-socket was seen, if it is the one that is meant.
+    pub(super) fn claim(
+        &mut self,
+        flow: &Flow,
+        is_meant: impl FnOnce(&Member) -> bool,
+    ) -> Option<Member> {
+        self.unclaimed.get(flow).filter(|member| is_meant(member))?;
+        self.unclaimed.remove(flow)
     }
 
     /// The dead socket of this flow.
@@ -141,26 +162,22 @@ impl Flows {
         self.members.get_mut(flow).filter(|m| m.socket == socket)?.dead.as_mut()
     }
 
-    /// Forgets who died before this snapshot; of those whose destroy event may still come none.
+    /// Forgets who died before this snapshot. Those whose destroy event may still come are kept.
     pub(super) fn forget(&mut self, before: SnapshotId) {
-        let mut waiting = Vec::new();
         while let Some(&(died, flow, socket)) = self.dead.front() {
-            let is_crowded = self.dead.len() > DEAD_MAX;
-            if died >= before && !is_crowded {
+            if died >= before && self.dead.len() <= DEAD_MAX {
                 break;
             }
             self.dead.pop_front();
-            let Some(member) = self.members.get(&flow).filter(|m| m.socket == socket) else {
-                continue;
-            };
-            match member.dead {
-                Some(dead) if dead.destroyed_ns.is_none() && dead.is_unseen && !is_crowded => {
-                    waiting.push((before, flow, socket));
-                }
-                _ => drop(self.members.remove(&flow)),
+            if self.members.get(&flow).is_some_and(|m| m.socket == socket && m.dead.is_some()) {
+                self.members.remove(&flow);
             }
         }
-        self.dead.extend(waiting);
+        while self.unclaimed_order.len() > DEAD_MAX {
+            if let Some(flow) = self.unclaimed_order.pop_front() {
+                self.unclaimed.remove(&flow);
+            }
+        }
     }
 
     /// The TCP connections whose other end is not known, by what a half-wiped event tells of that
@@ -186,7 +203,7 @@ impl Member {
     fn fits(&self, other: &Self) -> bool {
         let began_in_time = |a: &Self, b: &Self| {
             let ended_ns = b.dead.and_then(|dead| dead.over_ns);
-            a.open_by_ns.zip(ended_ns).is_none_or(|(began, ended)| began <= ended + REUSE_MIN_NS)
+            a.open_by_ns.zip(ended_ns).is_none_or(|(began, ended)| began <= ended + SAME_MOMENT_NS)
         };
         self.peer.is_none() && began_in_time(self, other) && began_in_time(other, self)
     }

@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::flows::{Dead, Flow, Member, mapped};
-use super::register::{LastWords, Register, SAME_MOMENT_NS};
+use super::flows::{Dead, Flow, Member, SAME_MOMENT_NS, mapped};
+use super::register::{LastWords, Register};
 use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.

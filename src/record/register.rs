@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::{Evidence, Final, Life, ending_with_peer};
-use super::flows::{Dead, Flow, Flows, Member, mapped};
+use super::flows::{Dead, Flow, Flows, Member, REUSE_MIN_NS, SAME_MOMENT_NS, mapped};
 use super::half_told::HalfTold;
 use super::listeners::Listeners;
 use super::live::Live;
@@ -27,8 +27,6 @@ use crate::wire::inet_diag::{Message, RelativeTimes};
 const TICK_LAG_MS: i64 = 20;
 /// What began at such a time is claimed with more care still.
 const OPENING_LAG_MS: i64 = 50;
-/// What both ends, or an event and a dump, tell of one moment lies that far apart at most.
-pub(super) const SAME_MOMENT_NS: Nanos = 100_000_000;
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
 const REMEMBERED_MAX: usize = 100_000;
 /// Memory that is kept from tick to tick for so many.
@@ -154,11 +152,13 @@ impl LastWords {
     }
 
     /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_BOOTTIME`, and
-    /// not one that used the same addresses and ports later.
+    /// not one that used the same addresses and ports before or later.
     fn fits_time_wait_of(&self, began_ns: Nanos) -> bool {
         let may_remain =
             Life { last_words: self.said, ..Life::default() }.may_remain() && !self.is_half_wiped;
-        may_remain && self.active_ns <= began_ns + SAME_MOMENT_NS
+        may_remain
+            && self.active_ns <= began_ns + SAME_MOMENT_NS
+            && self.destroyed.at.boottime_ns + REUSE_MIN_NS >= began_ns
     }
 
     pub(super) fn open_by_ns(&self) -> Nanos {
@@ -349,13 +349,25 @@ impl Register {
         let held = held.or_else(|| {
             // Its mini-socket has a cookie of its own.
             let flow = words.flow()?;
-            let member = *self.flows.get(&flow)?;
-            let began_ns = member.open_by_ns;
-            let dead = member
-                .dead
-                .filter(|dead| dead.is_unseen && dead.destroyed_ns.is_none())
-                .filter(|_| began_ns.is_none_or(|ns| words.fits_time_wait_of(ns)))?;
-            let origin = dead.origin;
+            let mut member = self.flows.claim(&flow, |member| {
+                member.open_by_ns.is_none_or(|ns| words.fits_time_wait_of(ns))
+            })?;
+            match self.flows.get(&flow) {
+                Some(latest) if latest.socket == member.socket => member = *latest,
+                // Another had the same addresses and ports before.
+                _ => {
+                    member.peer = None;
+                    member.peer = self.enter(flow, member, out);
+                    match (member.peer, self.birth_of(member.socket)) {
+                        (Some(peer), Some(birth)) => birth.peer = Some(peer),
+                        (Some(peer), None) => {
+                            out.news.push((member.socket, SocketNews::Peer(peer)));
+                        }
+                        (None, _) => {}
+                    }
+                }
+            }
+            let origin = member.dead.and_then(|dead| dead.origin);
             let life = Life {
                 direction: origin.map(Origin::direction),
                 was_in_time_wait: true,
@@ -404,6 +416,8 @@ impl Register {
             && let Some(dead) = self.flows.dead_mut(flow, held.socket)
         {
             dead.destroyed_ns = Some(words.destroyed.at.boottime_ns);
+            // What it left was seen before.
+            dead.may_remain = false;
         }
         true
     }

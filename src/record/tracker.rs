@@ -271,7 +271,7 @@ impl Tracker {
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                let gone = left_of(&self.register, &seen);
+                let gone = left_of(&mut self.register, &seen);
                 let is_ghost =
                     gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
                 if is_ghost {
@@ -726,7 +726,7 @@ fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
 }
 
 /// The socket that a timewait mini-socket is left of, by its cookie or by its addresses.
-fn left_of(register: &Register, seen: &Sighting<'_>) -> Option<Gone> {
+fn left_of(register: &mut Register, seen: &Sighting<'_>) -> Option<Gone> {
     if !(seen.is_over() && seen.message.is_mini()) {
         return None;
     }
