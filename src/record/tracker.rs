@@ -109,7 +109,8 @@ struct Tick {
     new_sockets: u64,
     /// Sockets that only their destroy event told of.
     unseen: u64,
-    max_unseen: u64,
+    /// When the tick before began, on `CLOCK_MONOTONIC`.
+    last_started_ns: Nanos,
     seen: u64,
 }
 
@@ -161,7 +162,7 @@ impl Tracker {
                 is_keyframe: false,
                 new_sockets: 0,
                 unseen: 0,
-                max_unseen: 0,
+                last_started_ns: capture_started.monotonic_ns,
                 seen: 0,
             },
             not_stored: 0,
@@ -214,8 +215,6 @@ impl Tracker {
             self.tick.group = self.next_group;
             self.next_group = self.next_group.next();
         }
-        // Events of each second since the last tick are stored up to the bound of a snapshot.
-        let seconds = (now_ns - self.tick.started.monotonic_ns).max(0) / 1_000_000_000 + 1;
         self.tick = Tick {
             snapshot,
             started: now,
@@ -223,7 +222,7 @@ impl Tracker {
             is_keyframe,
             new_sockets: 0,
             unseen: 0,
-            max_unseen: self.max_new_sockets.saturating_mul(seconds.unsigned_abs()),
+            last_started_ns: self.tick.started.monotonic_ns,
             seen: 0,
         };
         self.register.begin_tick(snapshot);
@@ -496,7 +495,10 @@ impl Tracker {
         if !scope.scope.states.proves_absence() {
             return; // it may never have been in a state that is asked for
         }
-        if self.tick.unseen >= self.tick.max_unseen {
+        // Of each second up to the bound of a snapshot.
+        let since_ns = words.destroyed.at.monotonic_ns - self.tick.last_started_ns;
+        let seconds = (since_ns.max(0) / 1_000_000_000 + 1).unsigned_abs();
+        if self.tick.unseen >= self.max_new_sockets.saturating_mul(seconds) {
             scope.events_not_stored += 1;
             return;
         }
