@@ -1,14 +1,15 @@
 //! What the recorder makes of dumps, failures and clocks that a real kernel gives only by chance.
 
+mod events;
+mod socket;
 mod world;
 
 use sockrec::model::{Family, Protocol, States, TcpState};
 use sockrec::query::{Question, Recording};
 use sockrec::record::{Event, RecordError};
 
-use world::{
-    FakeSocket, Jump, SECOND, START_UTC, World, complete, failed, interrupted, unsupported,
-};
+use socket::FakeSocket;
+use world::{Jump, SECOND, START_UTC, World, complete, failed, interrupted, unsupported};
 
 const LIFE: &[&str] = &["cookie", "state", "closed_evidence", "samples"];
 

@@ -3,18 +3,20 @@
 //! Sockets are real messages of the wire format; what each dump shows and how it ends is scripted
 //! tick by tick.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sockrec::kernel::DumpEnd;
+use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
 use sockrec::model::{
-    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, States, TcpState,
-    Value,
+    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, States, Value,
 };
 use sockrec::query::{QueryError, Question, Recording, Selection};
 use sockrec::record::{Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
 use sockrec::store::{Reader, StoreError, Writer};
+
+use crate::socket::{FakeEvent, FakeSocket};
 
 pub const SECOND: i64 = 1_000_000_000;
 /// 2026-11-21 12:00:00 UTC
@@ -22,111 +24,6 @@ pub const START_UTC: i64 = 1_795_262_400 * SECOND;
 /// Up for 1,000 s, of which 100 s were spent suspended.
 pub const START_MONOTONIC: i64 = 900 * SECOND;
 pub const START_BOOTTIME: i64 = 1_000 * SECOND;
-
-/// A TCP socket as inet_diag would tell of it.
-#[derive(Clone, Debug)]
-pub struct FakeSocket {
-    pub cookie: u64,
-    pub state: TcpState,
-    pub local_port: u16,
-    pub remote_port: u16,
-    pub inode: u32,
-    pub uid: u32,
-    pub rqueue: u32,
-    pub wqueue: u32,
-    pub bytes_sent: u64,
-    pub segs_out: u32,
-    pub rtt_us: u32,
-    /// Milliseconds of CLOCK_MONOTONIC.
-    pub last_data_sent_at_ms: i64,
-}
-
-impl FakeSocket {
-    pub fn established(cookie: u64, local_port: u16, remote_port: u16) -> Self {
-        Self {
-            cookie,
-            state: TcpState::ESTABLISHED,
-            local_port,
-            remote_port,
-            inode: 10_000 + u32::from(local_port),
-            uid: 1_000,
-            rqueue: 0,
-            wqueue: 0,
-            bytes_sent: 100,
-            segs_out: 3,
-            rtt_us: 250,
-            last_data_sent_at_ms: START_MONOTONIC / 1_000_000 - 5_000,
-        }
-    }
-
-    pub fn listener(cookie: u64, local_port: u16, backlog: u32, limit: u32) -> Self {
-        Self {
-            state: TcpState::LISTEN,
-            rqueue: backlog,
-            wqueue: limit,
-            ..Self::established(cookie, local_port, 0)
-        }
-    }
-
-    pub fn in_state(&self, state: TcpState) -> Self {
-        Self { state, ..self.clone() }
-    }
-
-    /// The mini-socket that is left of it.
-    pub fn time_wait(&self) -> Self {
-        Self { inode: 0, uid: 0, ..self.in_state(TcpState::TIME_WAIT) }
-    }
-
-    pub fn sent(&self, bytes: u64) -> Self {
-        Self { bytes_sent: self.bytes_sent + bytes, segs_out: self.segs_out + 1, ..self.clone() }
-    }
-
-    /// The payload of its SOCK_DIAG_BY_FAMILY message when asked at this moment.
-    fn message(&self, family: Family, now_ms: i64) -> Vec<u8> {
-        let is_mini = self.state == TcpState::TIME_WAIT;
-        let mut m = vec![0; 72];
-        m[0] = family.number();
-        m[1] = self.state.0;
-        m[2] = if is_mini { 3 } else { 0 };
-        m[4..6].copy_from_slice(&self.local_port.to_be_bytes());
-        m[6..8].copy_from_slice(&self.remote_port.to_be_bytes());
-        m[8..12].copy_from_slice(&[127, 0, 0, 1]);
-        m[24..28].copy_from_slice(if self.remote_port == 0 { &[0; 4] } else { &[127, 0, 0, 2] });
-        m[44..52].copy_from_slice(&self.cookie.to_ne_bytes());
-        let words = [(56, self.rqueue), (60, self.wqueue), (64, self.uid), (68, self.inode)];
-        for (offset, value) in words {
-            m[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-        }
-        if is_mini {
-            let left_ms = u32::try_from(START_MONOTONIC / 1_000_000 + 600_000 - now_ms).unwrap();
-            m[52..56].copy_from_slice(&left_ms.to_ne_bytes());
-            return m;
-        }
-        let mut info = vec![0; 280];
-        info[0] = self.state.0;
-        info[8..12].copy_from_slice(&204_000u32.to_ne_bytes());
-        let ago = u32::try_from((now_ms - self.last_data_sent_at_ms).max(0)).unwrap();
-        info[44..48].copy_from_slice(&ago.to_ne_bytes());
-        info[56..60].copy_from_slice(&ago.to_ne_bytes());
-        info[68..72].copy_from_slice(&self.rtt_us.to_ne_bytes());
-        info[72..76].copy_from_slice(&50u32.to_ne_bytes());
-        info[136..140].copy_from_slice(&self.segs_out.to_ne_bytes());
-        info[140..144].copy_from_slice(&self.segs_out.to_ne_bytes());
-        info[156..160].copy_from_slice(&self.segs_out.to_ne_bytes());
-        info[200..208].copy_from_slice(&self.bytes_sent.to_ne_bytes());
-        attribute(&mut m, 2, &info);
-        attribute(&mut m, 4, b"cubic\0");
-        m
-    }
-}
-
-fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let len = u16::try_from(value.len() + 4).unwrap();
-    message.extend(len.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(value);
-    message.resize(message.len().next_multiple_of(4), 0);
-}
 
 /// What the dump of one family shows in one tick, and how it ends.
 pub struct Dump {
@@ -159,10 +56,21 @@ pub struct Jump {
     pub late_ns: i64,
 }
 
+/// The destroy events of one tick.
+#[derive(Default)]
+pub struct Told {
+    before_dumps: Vec<FakeEvent>,
+    while_dumping: Vec<FakeEvent>,
+    /// Since the tick before some were lost, so many if that is known.
+    losses: Vec<Option<u64>>,
+}
+
 /// A scripted machine.
 pub struct World {
     pub dumps: Vec<Dump>,
     pub jumps: HashMap<usize, Jump>,
+    pub told: HashMap<usize, Told>,
+    pub listens_to_events: bool,
     pub states: States,
     pub protocol: Protocol,
     pub families: Vec<Family>,
@@ -178,6 +86,8 @@ impl Default for World {
         Self {
             dumps: Vec::new(),
             jumps: HashMap::new(),
+            told: HashMap::new(),
+            listens_to_events: false,
             states: States::ALL,
             protocol: Protocol::Tcp,
             families: vec![Family::Inet],
@@ -195,6 +105,11 @@ impl Default for World {
 }
 
 impl World {
+    /// One in which destroy events are listened for.
+    pub fn with_events() -> Self {
+        Self { listens_to_events: true, ..Self::default() }
+    }
+
     /// The next tick shows these sockets, in a complete dump.
     pub fn shows(&mut self, sockets: &[&FakeSocket]) -> &mut Self {
         self.ends(sockets, complete)
@@ -222,12 +137,37 @@ impl World {
         self
     }
 
+    /// Before the dumps of the next tick these events are read.
+    pub fn tells(&mut self, events: &[FakeEvent]) -> &mut Self {
+        self.of_next_tick().before_dumps.extend_from_slice(events);
+        self
+    }
+
+    /// While the dumps of the next tick are made these events are read.
+    pub fn tells_while_dumping(&mut self, events: &[FakeEvent]) -> &mut Self {
+        let events = events.iter().map(|event| event.ago(0));
+        self.of_next_tick().while_dumping.extend(events);
+        self
+    }
+
+    /// Between the tick before and the next one events are lost.
+    pub fn loses_events(&mut self, count: Option<u64>) -> &mut Self {
+        self.of_next_tick().losses.push(count);
+        self
+    }
+
+    fn of_next_tick(&mut self) -> &mut Told {
+        assert!(self.listens_to_events);
+        self.told.entry(self.dumps.len()).or_default()
+    }
+
     /// After what was recorded and a gap a new script begins, for another capture.
     pub fn goes_on_after(&mut self, gap_ns: i64) -> &mut Self {
         let ticks = i64::try_from(self.dumps.len()).unwrap();
         self.begins = later(self.begins, ticks * self.interval_ns + gap_ns);
         self.dumps.clear();
         self.jumps.clear();
+        self.told.clear();
         self
     }
 
@@ -245,14 +185,29 @@ impl World {
 
     /// Records the script as far as it goes.
     pub fn try_record(&self) -> (Result<Summary, RecordError>, Vec<Event>) {
+        let clock = Cell::new(self.begins);
+        let mut kernel = FakeKernel { world: self, tick: 0, clock: &clock, last_taken: None };
         let mut events = Vec::new();
-        let clock = std::cell::Cell::new(self.begins);
+        let result = self.record_with(&clock, &mut kernel, self.dumps.len() as u64, &mut |event| {
+            events.push(event.clone());
+        });
+        (result, events)
+    }
+
+    /// Records so many ticks of this kernel.
+    pub fn record_with(
+        &self,
+        clock: &Cell<Clocks>,
+        kernel: &mut dyn Kernel,
+        ticks: u64,
+        listener: &mut dyn FnMut(&Event),
+    ) -> Result<Summary, RecordError> {
         let plan = Plan {
             dumps: self.families.iter().map(|&family| (family, self.protocol)).collect(),
             states: self.states,
             interval_ns: self.interval_ns,
             duration_ns: None,
-            count: Some(self.dumps.len() as u64),
+            count: Some(ticks),
             max_new_sockets: self.max_new_sockets,
             finds_owners: false,
         };
@@ -272,10 +227,10 @@ impl World {
         let writer = Writer::open(&self.path()).unwrap();
         let inputs = Inputs {
             ended: None,
-            kernel: &mut FakeKernel { world: self, tick: 0, clock: &clock },
-            pace: &mut FakePace { world: self, tick: 0, clock: &clock },
+            kernel,
+            pace: &mut FakePace { world: self, tick: 0, clock },
             listener: &mut |event| {
-                events.push(event.clone());
+                listener(event);
                 // Made-up time runs faster than any disk: do not let it count as a slow one.
                 if let Event::Tick(progress) = event
                     && progress.lag > 10
@@ -284,8 +239,7 @@ impl World {
                 }
             },
         };
-        let result = run(&plan, &capture, writer, inputs);
-        (result, events)
+        run(&plan, &capture, writer, inputs)
     }
 
     fn wait_for_snapshots(&self, wanted: u64) {
@@ -341,7 +295,9 @@ fn text(value: &Value<'_>) -> String {
 struct FakeKernel<'w> {
     world: &'w World,
     tick: usize,
-    clock: &'w std::cell::Cell<Clocks>,
+    clock: &'w Cell<Clocks>,
+    /// When events were taken for the last time, and in which tick.
+    last_taken: Option<(Clocks, usize)>,
 }
 
 impl Kernel for FakeKernel<'_> {
@@ -367,9 +323,34 @@ impl Kernel for FakeKernel<'_> {
         self.clock.set(later(self.clock.get(), 1_000_000));
         (dump.end)()
     }
+
+    fn listens_to_events(&self) -> bool {
+        self.world.listens_to_events
+    }
+
+    fn take_events(&mut self, batch: &mut EventBatch) {
+        let now = self.clock.get();
+        let is_after_dumps = self.last_taken.is_some_and(|(_, tick)| tick < self.tick);
+        let before = self.last_taken.map_or(self.world.begins, |(at, _)| at);
+        let tick = self.tick - usize::from(is_after_dumps);
+        self.last_taken = Some((now, self.tick));
+        let Some(told) = self.world.told.get(&tick) else { return };
+        let events = if is_after_dumps { &told.while_dumping } else { &told.before_dumps };
+        for event in events {
+            let received = later(now, -event.ago_ms * 1_000_000);
+            let sent = later(received, -event.unread_ms * 1_000_000);
+            let (family, protocol) = (self.world.dumps[tick].family, self.world.protocol);
+            let payload = event.message(protocol, family, sent.monotonic_ms());
+            batch.push(&payload, received, sent.boottime_ns);
+        }
+        if !is_after_dumps {
+            let spans = told.losses.iter().map(|&count| LostSpan { from: before, to: now, count });
+            batch.losses.extend(spans);
+        }
+    }
 }
 
-fn later(clocks: Clocks, ns: i64) -> Clocks {
+pub fn later(clocks: Clocks, ns: i64) -> Clocks {
     Clocks {
         utc_ns: clocks.utc_ns + ns,
         monotonic_ns: clocks.monotonic_ns + ns,
@@ -380,7 +361,7 @@ fn later(clocks: Clocks, ns: i64) -> Clocks {
 struct FakePace<'w> {
     world: &'w World,
     tick: usize,
-    clock: &'w std::cell::Cell<Clocks>,
+    clock: &'w Cell<Clocks>,
 }
 
 impl Pace for FakePace<'_> {

@@ -1,0 +1,682 @@
+//! What the recorder makes of destroy events, together with dumps and without them.
+
+use std::net::Ipv4Addr;
+
+use sockrec::model::{Protocol, States, TcpState};
+use sockrec::query::Question;
+
+use crate::socket::{FakeEvent, FakeSocket};
+use crate::world::{Jump, SECOND, START_UTC, World, complete, failed, interrupted};
+
+/// Rows of `connections`; moments in milliseconds since the start.
+fn lives(world: &World, columns: &[&str]) -> Vec<String> {
+    let rows = world.answer(Question::Connections, columns);
+    rows.iter().map(|row| row.split(' ').map(since_start).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn since_start(cell: &str) -> String {
+    let (column, value) = cell.split_once('=').unwrap();
+    let is_moment = ["_after", "_before", "_at"].iter().any(|end| column.ends_with(end));
+    match value.parse::<i64>() {
+        Ok(ns) if is_moment => format!("{column}={}", (ns - START_UTC) as f64 / 1e6),
+        _ => cell.to_owned(),
+    }
+}
+
+const OPENING: &[&str] = &["opened_after", "opened_before", "opened_evidence"];
+const CLOSING: &[&str] =
+    &["closed_after", "closed_before", "closed_evidence", "destroyed_at", "samples"];
+
+fn a() -> FakeSocket {
+    FakeSocket::established(1, 1_001, 80)
+}
+
+/// A recording in which nothing is there but what is told before the third tick, at 1,700 ms.
+fn told_at_1700(events: &[FakeEvent]) -> World {
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(events).shows(&[]);
+    world.record();
+    world
+}
+
+#[test]
+fn a_connection_that_only_its_event_tells_of_was_opened_after_a_dump_that_lacked_it() {
+    let world = told_at_1700(&[a().opened_at(1_400).destroyed()]);
+    assert_eq!(
+        lives(&world, OPENING),
+        ["opened_after=1000 opened_before=1450 opened_evidence=event"]
+    );
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1379 closed_before=1700 closed_evidence=destroy_event destroyed_at=1700 \
+          samples=0"]
+    );
+    let columns = ["state", "first_seen_at", "last_seen_at", "bytes_sent", "segs_out", "rtt_us"];
+    assert_eq!(
+        lives(&world, &columns),
+        ["state=- first_seen_at=- last_seen_at=- bytes_sent=100 segs_out=3 rtt_us=250"]
+    );
+    assert_eq!(world.sql("SELECT events FROM snapshots"), ["0", "0", "1"]);
+}
+
+#[test]
+fn a_socket_that_was_kept_after_its_connection_was_not_opened_after_the_last_dump() {
+    // Active for the last time before the second dump, which lacked it: it may have been reset.
+    let world = told_at_1700(&[a().opened_at(900).destroyed()]);
+    assert_eq!(
+        lives(&world, &["opened_after", "opened_before", "closed_after"]),
+        ["opened_after=0 opened_before=950 closed_after=879"]
+    );
+    let world = told_at_1700(&[a().destroyed()]);
+    assert_eq!(
+        lives(&world, &["opened_after", "closed_after", "closed_before"]),
+        ["opened_after=- closed_after=- closed_before=1700"]
+    );
+}
+
+#[test]
+fn how_long_an_event_was_unread_widens_what_it_says() {
+    let event = a().opened_at(1_400).destroyed().unread_for(200);
+    let world = told_at_1700(&[event]);
+    assert_eq!(
+        lives(&world, &["opened_after", "opened_before", "closed_after", "closed_before"]),
+        ["opened_after=1000 opened_before=1650 closed_after=1379 closed_before=1700"]
+    );
+}
+
+#[test]
+fn the_event_of_a_known_socket_ends_it_with_its_final_counters() {
+    let a = a();
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).tells(&[a.sent(900).opened_at(1_500).destroyed()]);
+    world.shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1479 closed_before=1700 closed_evidence=destroy_event destroyed_at=1700 \
+          samples=1"]
+    );
+    assert_eq!(
+        lives(&world, &["state", "inode", "uid", "bytes_sent", "segs_out"]),
+        ["state=ESTAB inode=11001 uid=1000 bytes_sent=1000 segs_out=4"]
+    );
+    assert!(world.sql("SELECT * FROM missing_sockets").is_empty());
+}
+
+#[test]
+fn an_event_read_while_its_dump_went_on_ends_what_the_dump_still_showed() {
+    let a = a().opened_at(500);
+    let mut world = World::with_events();
+    world.shows(&[]).tells_while_dumping(&[a.sent(900).destroyed()]).shows(&[&a]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1000 closed_before=1001 closed_evidence=destroy_event destroyed_at=1001 \
+          samples=1"]
+    );
+    assert_eq!(
+        lives(&world, OPENING),
+        ["opened_after=0 opened_before=1001 opened_evidence=snapshot"]
+    );
+}
+
+#[test]
+fn a_dump_that_still_shows_a_destroyed_socket_changes_nothing() {
+    let (known, unknown) = (a(), FakeSocket::established(2, 1_002, 80).opened_at(1_400));
+    let mut world = World::with_events();
+    world.shows(&[&known]).shows(&[&known]);
+    world.tells(&[known.destroyed(), unknown.destroyed()]);
+    world.shows(&[&known.sent(1), &unknown.sent(1)]).shows(&[]).shows(&[]);
+    let (summary, _) = world.record();
+    assert_eq!(summary.progress.sockets, 0);
+    assert_eq!(
+        lives(&world, &["cookie", "generation", "closed_evidence", "bytes_sent", "samples"]),
+        [
+            "cookie=1 generation=0 closed_evidence=destroy_event bytes_sent=100 samples=1",
+            "cookie=2 generation=0 closed_evidence=destroy_event bytes_sent=100 samples=0",
+        ]
+    );
+}
+
+const TIME_WAIT: &[&str] =
+    &["cookie", "state", "closed_evidence", "ending_evidence", "time_wait_min_ns", "samples"];
+
+#[test]
+fn a_time_wait_goes_on_as_its_connection_by_its_cookie() {
+    let a = a();
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).tells(&[a.fin_acked().destroyed()]);
+    world.shows(&[&a.time_wait()]).shows(&[&a.time_wait()]).shows(&[]).shows(&[]);
+    world.record();
+    let time_wait_ns = SECOND - 1_000_000;
+    assert_eq!(
+        lives(&world, TIME_WAIT),
+        [format!(
+            "cookie=1 state=ESTAB closed_evidence=destroy_event ending_evidence=time_wait \
+             time_wait_min_ns={time_wait_ns} samples=2"
+        )]
+    );
+    assert_eq!(world.sql("SELECT cookie FROM remains"), ["-"]);
+}
+
+#[test]
+fn a_time_wait_with_a_cookie_of_its_own_goes_on_as_the_connection_of_its_addresses() {
+    let a = a().opened_at(1_400);
+    let rest = FakeSocket { cookie: 2, ..a.time_wait() };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.fin_acked().destroyed()]);
+    world.shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
+    world.record();
+    let time_wait_ns = SECOND - 1_000_000;
+    assert_eq!(
+        lives(&world, TIME_WAIT),
+        [format!(
+            "cookie=1 state=- closed_evidence=destroy_event ending_evidence=time_wait \
+             time_wait_min_ns={time_wait_ns} samples=1"
+        )]
+    );
+    assert_eq!(world.sql("SELECT cookie FROM remains"), ["2"]);
+}
+
+#[test]
+fn a_time_wait_seen_before_its_event_is_read_is_one_with_it() {
+    let a = a().opened_at(1_400);
+    let rest = FakeSocket { cookie: 2, ..a.time_wait() };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells_while_dumping(&[a.fin_acked().destroyed()]);
+    world.shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(
+            &world,
+            &["cookie", "ending_evidence", "bytes_sent", "opened_after", "closed_before"]
+        ),
+        ["cookie=2 ending_evidence=time_wait bytes_sent=100 opened_after=1000 closed_before=2001"]
+    );
+}
+
+#[test]
+fn a_half_wiped_event_overwrites_nothing() {
+    let a = a().sent(900);
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).tells(&[a.aborted()]).shows(&[]);
+    world.record();
+    let columns = [
+        "local_address",
+        "remote_port",
+        "addresses_inferred",
+        "bytes_sent",
+        "rtt_us",
+        "segs_in",
+        "ending_evidence",
+        "destroyed_at",
+    ];
+    assert_eq!(
+        lives(&world, &columns),
+        ["local_address=127.0.0.1 remote_port=80 addresses_inferred=0 bytes_sent=1000 \
+          rtt_us=250 segs_in=3 ending_evidence=disconnected destroyed_at=1700"]
+    );
+}
+
+const TUPLE: &[&str] = &[
+    "cookie",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "addresses_inferred",
+    "peer_socket_id",
+];
+
+#[test]
+fn a_half_wiped_event_alone_tells_half() {
+    let a = a().opened_at(1_400);
+    let world = told_at_1700(&[a.aborted()]);
+    assert_eq!(
+        lives(&world, TUPLE),
+        ["cookie=1 local_address=- local_port=1001 remote_address=127.0.0.2 remote_port=- \
+          addresses_inferred=0 peer_socket_id=-"]
+    );
+    assert_eq!(
+        lives(&world, &["bytes_sent", "segs_out", "ending", "ending_evidence"]),
+        ["bytes_sent=- segs_out=- ending=reset ending_evidence=disconnected"]
+    );
+    let world = told_at_1700(&[a.refused()]);
+    assert_eq!(
+        lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
+        ["bytes_sent=- ending=not_established ending_evidence=nothing_received"]
+    );
+}
+
+#[test]
+fn the_other_end_tells_what_a_half_wiped_event_does_not() {
+    let a = a().opened_at(1_400);
+    let world = told_at_1700(&[a.aborted(), a.peer(2).destroyed()]);
+    assert_eq!(
+        lives(&world, TUPLE),
+        [
+            "cookie=1 local_address=127.0.0.1 local_port=1001 remote_address=127.0.0.2 \
+             remote_port=80 addresses_inferred=1 peer_socket_id=2",
+            "cookie=2 local_address=127.0.0.2 local_port=80 remote_address=127.0.0.1 \
+             remote_port=1001 addresses_inferred=0 peer_socket_id=1",
+        ]
+    );
+    assert_eq!(
+        lives(&world, &["direction", "ending_evidence"]),
+        [
+            "direction=outbound ending_evidence=disconnected",
+            "direction=inbound ending_evidence=fin_not_acked"
+        ]
+    );
+}
+
+#[test]
+fn of_two_ends_that_fit_a_half_wiped_event_neither_is_taken() {
+    let a = a().opened_at(1_400);
+    let b = FakeSocket { remote_port: 81, ..a.clone() };
+    let world = told_at_1700(&[a.aborted(), a.peer(2).destroyed(), b.peer(3).destroyed()]);
+    assert_eq!(
+        lives(&world, TUPLE)[0],
+        "cookie=1 local_address=- local_port=1001 remote_address=127.0.0.2 remote_port=- \
+         addresses_inferred=0 peer_socket_id=-"
+    );
+}
+
+#[test]
+fn sockets_that_were_never_bound_are_counted_only() {
+    let unbound = FakeSocket {
+        local_address: Ipv4Addr::UNSPECIFIED,
+        local_port: 0,
+        remote_address: Ipv4Addr::UNSPECIFIED,
+        remote_port: 0,
+        ..a()
+    };
+    let world = told_at_1700(&[unbound.destroyed(), a().opened_at(1_400).destroyed()]);
+    assert_eq!(lives(&world, &["cookie"]), ["cookie=1"]);
+    assert_eq!(world.sql("SELECT events, events_unbound FROM snapshots"), ["0 0", "0 0", "2 1"]);
+}
+
+#[test]
+fn the_late_event_of_a_reset_connection_tells_more_of_the_end_that_is_known() {
+    let a = a();
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).shows(&[]).shows(&[]).shows(&[]);
+    world.tells(&[a.sent(900).opened_at(1_500).destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1479 closed_before=3001 closed_evidence=absence destroyed_at=4700 \
+          samples=1"]
+    );
+    assert_eq!(
+        lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
+        ["bytes_sent=1000 ending=reset ending_evidence=fin_not_acked"]
+    );
+}
+
+#[test]
+fn a_late_event_may_come_in_a_later_capture() {
+    let a = a();
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[]).shows(&[]);
+    world.record();
+    world.goes_on_after(2 * SECOND);
+    world.shows(&[]).tells(&[a.sent(900).opened_at(500).destroyed()]).shows(&[]);
+    world.record();
+    // By what it says the connection was active before the second capture began: not used.
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=0 closed_before=2001 closed_evidence=absence destroyed_at=5700 samples=1"]
+    );
+    assert_eq!(
+        lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
+        ["bytes_sent=1000 ending=reset ending_evidence=fin_not_acked"]
+    );
+}
+
+#[test]
+fn the_event_of_a_socket_of_an_earlier_capture_ends_it() {
+    let a = a();
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]);
+    world.record();
+    world.goes_on_after(2 * SECOND);
+    world.tells(&[a.sent(900).opened_at(4_100).destroyed().ago(0)]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1000 closed_before=4000 closed_evidence=destroy_event destroyed_at=4000 \
+          samples=1"]
+    );
+    assert_eq!(lives(&world, &["state", "bytes_sent"]), ["state=ESTAB bytes_sent=1000"]);
+}
+
+#[test]
+fn each_connection_of_a_tuple_that_is_used_again_has_its_row() {
+    let a = a();
+    let second = FakeSocket { cookie: 2, ..a.opened_at(1_200) };
+    let third = FakeSocket { cookie: 3, ..a.opened_at(1_500) };
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]);
+    world.tells(&[
+        a.opened_at(1_100).destroyed().ago(850),
+        second.destroyed().ago(600),
+        third.destroyed().ago(300),
+    ]);
+    world.shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(
+            &world,
+            &["cookie", "opened_after", "opened_before", "closed_after", "closed_before"]
+        ),
+        [
+            "cookie=1 opened_after=- opened_before=1 closed_after=1079 closed_before=1150",
+            "cookie=2 opened_after=1000 opened_before=1250 closed_after=1179 closed_before=1400",
+            "cookie=3 opened_after=1000 opened_before=1550 closed_after=1479 closed_before=1700",
+        ]
+    );
+}
+
+#[test]
+fn a_cookie_with_other_addresses_in_its_event_is_another_generation() {
+    let a = a();
+    let again = FakeSocket { remote_port: 81, ..a.opened_at(1_400) };
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).tells(&[again.destroyed()]).shows(&[]);
+    world.record();
+    let columns = [
+        "generation",
+        "remote_port",
+        "opened_after",
+        "closed_before",
+        "closed_evidence",
+        "destroyed_at",
+    ];
+    assert_eq!(
+        lives(&world, &columns),
+        [
+            "generation=0 remote_port=80 opened_after=- closed_before=2001 \
+             closed_evidence=replaced destroyed_at=-",
+            "generation=1 remote_port=81 opened_after=1000 closed_before=1700 \
+             closed_evidence=destroy_event destroyed_at=1700",
+        ]
+    );
+}
+
+#[test]
+fn a_listener_tells_who_opened_a_connection() {
+    // Nothing in the counters tells: one byte beyond the payload is a SYN or a FIN.
+    let untold = FakeSocket { bytes_acked: 101, ..a().opened_at(1_400) };
+    let server = FakeSocket { bytes_sent: 0, bytes_acked: 1, ..untold.peer(2) };
+    let listener = FakeSocket::listener(9, 80, 0, 16);
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]);
+    world.tells(&[server.destroyed()]).shows(&[&listener]);
+    world.tells(&[FakeSocket { cookie: 3, ..untold.opened_at(2_400) }.destroyed()]);
+    world.shows(&[&listener]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction", "direction_evidence"]),
+        [
+            "cookie=9 direction=- direction_evidence=-",
+            "cookie=2 direction=inbound direction_evidence=listener",
+            "cookie=3 direction=outbound direction_evidence=remote_listener",
+        ]
+    );
+}
+
+#[test]
+fn where_a_listener_and_the_counters_contradict_each_other_nobody_opened_it() {
+    let server = a().opened_at(1_400).peer(2);
+    let server = FakeSocket { bytes_acked: server.bytes_sent + 2, ..server };
+    let listener = FakeSocket::listener(9, 80, 0, 16);
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]);
+    world.tells(&[server.destroyed()]).shows(&[&listener]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction"]),
+        ["cookie=9 direction=-", "cookie=2 direction=-"]
+    );
+}
+
+#[test]
+fn both_ends_name_each_other_whoever_is_told_of_first() {
+    let columns = ["cookie", "peer_socket_id", "direction", "ending"];
+    // In one tick by events alone.
+    let a = a().opened_at(1_400);
+    let (one, other) = (a.fin_acked().fin_received(), a.peer(2).fin_acked().fin_received());
+    let world = told_at_1700(&[one.destroyed(), other.destroyed()]);
+    let told = [
+        "cookie=1 peer_socket_id=2 direction=outbound ending=orderly",
+        "cookie=2 peer_socket_id=1 direction=inbound ending=orderly",
+    ];
+    assert_eq!(lives(&world, &columns), told);
+    // One by a dump, the other by its event a tick later.
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&a]).tells(&[other.destroyed(), one.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(lives(&world, &columns), told);
+}
+
+#[test]
+fn lost_events_are_told_of_with_those_who_lived_then() {
+    let (early, late) = (a(), FakeSocket::established(2, 1_002, 80));
+    let mut world = World::with_events();
+    world.shows(&[&early]).shows(&[]).shows(&[]).shows(&[]);
+    world.loses_events(Some(7)).shows(&[&late]).loses_events(None).shows(&[&late]).shows(&[&late]);
+    let (summary, _) = world.record();
+    assert_eq!(summary.progress.event_losses, 2);
+    assert_eq!(
+        lives(&world, &["cookie", "gaps"]),
+        ["cookie=1 gaps=-", "cookie=2 gaps=events_lost"]
+    );
+    let gaps = world.answer(Question::Gaps, &["from", "to", "kind", "count"]);
+    let at = |ms: i64| START_UTC + ms * 1_000_000;
+    assert_eq!(
+        gaps,
+        [
+            format!("from={} to={} kind=events_lost count=7", at(3_001), at(4_000)),
+            format!("from={} to={} kind=events_lost count=-", at(4_001), at(5_000)),
+        ]
+    );
+}
+
+#[test]
+fn an_event_ends_a_socket_also_while_dumps_fail() {
+    let (a, b) = (a(), FakeSocket::established(2, 1_002, 80));
+    for end in [failed, interrupted] {
+        let mut world = World::with_events();
+        world.shows(&[&a, &b]).ends(&[], end);
+        world.tells(&[a.opened_at(1_500).destroyed()]).ends(&[], end);
+        // Nothing but the first dump shows that it was not there before.
+        world.tells(&[FakeSocket { cookie: 3, ..a.opened_at(2_500) }.destroyed()]);
+        world.ends(&[], end).shows(&[&b]);
+        world.record();
+        let columns =
+            ["cookie", "opened_after", "closed_after", "closed_before", "closed_evidence"];
+        assert_eq!(
+            lives(&world, &columns),
+            [
+                "cookie=1 opened_after=- closed_after=1479 closed_before=1700 \
+                 closed_evidence=destroy_event",
+                "cookie=2 opened_after=- closed_after=4000 closed_before=- \
+                 closed_evidence=recording_end",
+                "cookie=3 opened_after=0 closed_after=2479 closed_before=2700 \
+                 closed_evidence=destroy_event",
+            ]
+        );
+    }
+}
+
+#[test]
+fn events_of_new_sockets_beyond_the_bound_are_counted() {
+    let events: Vec<_> = (0..10)
+        .map(|i| FakeSocket::established(10 + i, 2_000 + i as u16, 80).opened_at(1_400).destroyed())
+        .collect();
+    let mut world = World { max_new_sockets: 3, ..World::with_events() };
+    world.shows(&[]).shows(&[]).tells(&events).shows(&[]);
+    let (summary, _) = world.record();
+    // The bound holds for each second since the tick before, and for one that has begun.
+    assert_eq!(lives(&world, &["cookie"]).len(), 6);
+    assert_eq!(
+        world.sql("SELECT snapshot_id, kind, count FROM exceptions"),
+        ["3 sockets_not_stored 4"]
+    );
+    assert_eq!(summary.progress.not_stored, 4);
+}
+
+#[test]
+fn events_end_known_sockets_and_bring_no_new_ones_where_not_all_states_are_recorded() {
+    let a = a();
+    let states = States::only(TcpState::ESTABLISHED);
+    let mut world = World { states, ..World::with_events() };
+    world.shows(&[&a]).shows(&[&a]);
+    world.tells(&[a.destroyed(), FakeSocket { cookie: 2, ..a.opened_at(1_400) }.destroyed()]);
+    world.shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_evidence", "destroyed_at"]),
+        ["cookie=1 closed_evidence=destroy_event destroyed_at=1700"]
+    );
+}
+
+#[test]
+fn a_socket_that_left_the_recorded_states_is_ended_by_its_late_event() {
+    let a = a();
+    let states = States::only(TcpState::ESTABLISHED);
+    let mut world = World { states, ..World::with_events() };
+    world.shows(&[&a]).shows(&[]).shows(&[]).tells(&[a.fin_acked().destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=0 closed_before=2700 closed_evidence=destroy_event destroyed_at=2700 \
+          samples=1"]
+    );
+}
+
+#[test]
+fn a_connection_that_nobody_answered_any_longer_has_timed_out() {
+    let a = a().to_afar();
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a.retransmitted(3)]);
+    world.tells(&[a.retransmitted(5).destroyed()]).shows(&[]);
+    world.record();
+    let columns = ["ending", "ending_evidence", "total_retrans"];
+    assert_eq!(
+        lives(&world, &columns),
+        ["ending=timed_out ending_evidence=retransmits total_retrans=5"]
+    );
+    // A segment came: that may have been a reset.
+    let reset = FakeSocket { segs_in: a.segs_in + 1, ..a.retransmitted(5) };
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a.retransmitted(3)]).tells(&[reset.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(lives(&world, &columns), ["ending=- ending_evidence=- total_retrans=5"]);
+}
+
+#[test]
+fn a_request_that_went_without_an_event_was_never_established() {
+    let request = a().peer(2).request();
+    let columns = ["direction", "ending", "ending_evidence", "closed_evidence"];
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&request]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &columns),
+        ["direction=inbound ending=not_established ending_evidence=request_vanished \
+          closed_evidence=absence"]
+    );
+    // Its event may have been among the lost.
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&request]).loses_events(None).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &columns),
+        ["direction=inbound ending=- ending_evidence=- closed_evidence=absence"]
+    );
+}
+
+#[test]
+fn a_request_that_became_a_connection_is_one_with_it() {
+    let server = a().peer(2);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&server.request()]).tells(&[server.fin_acked().destroyed()]);
+    world.shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "state", "direction", "ending", "bytes_received"]),
+        ["cookie=2 state=SYN-RECV direction=inbound ending=orderly bytes_received=100"]
+    );
+}
+
+#[test]
+fn an_event_of_udp_ends_its_socket_and_tells_of_no_connection() {
+    let (known, unknown) = (a(), FakeSocket::established(2, 1_002, 80));
+    let server = FakeSocket {
+        remote_address: Ipv4Addr::UNSPECIFIED,
+        remote_port: 0,
+        ..FakeSocket::established(3, 53, 0).in_state(TcpState::CLOSE)
+    };
+    let mut world = World { protocol: Protocol::Udp, ..World::with_events() };
+    world.shows(&[&known, &server]).shows(&[&known, &server]);
+    world.tells(&[known.destroyed(), unknown.destroyed(), server.destroyed()]).shows(&[]);
+    world.record();
+    let columns =
+        ["cookie", "opened_after", "closed_after", "closed_before", "direction", "ending"];
+    assert_eq!(
+        lives(&world, &columns),
+        [
+            "cookie=1 opened_after=- closed_after=1000 closed_before=1700 direction=- ending=-",
+            "cookie=3 opened_after=- closed_after=1000 closed_before=1700 direction=- ending=-",
+            "cookie=2 opened_after=1000 closed_after=1000 closed_before=1700 direction=- ending=-",
+        ]
+    );
+    assert_eq!(world.sql("SELECT DISTINCT wqueue FROM samples"), ["0"]);
+}
+
+#[test]
+fn a_suspend_between_activity_and_event_widens_when_the_connection_ended() {
+    let a = a();
+    let mut world = World::with_events();
+    world.shows(&[&a]).jumps(Jump { suspended_ns: 60 * SECOND, ..Jump::default() });
+    // By the kernel's ticks, which stood still, it was active 600 ms before.
+    world.tells(&[a.opened_at(100).destroyed()]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["closed_after", "closed_before", "destroyed_at"]),
+        ["closed_after=79 closed_before=60700 destroyed_at=60700"]
+    );
+    assert_eq!(lives(&world, &["duration_min_ns"]), [format!("duration_min_ns={}", 78_000_000)]);
+}
+
+#[test]
+fn the_clock_may_be_set_back_before_an_event() {
+    let a = a().opened_at(500);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&a]).jumps(Jump { utc_ns: -3_600 * SECOND, ..Jump::default() });
+    world.tells(&[a.sent(900).opened_at(1_600).destroyed()]).shows(&[]);
+    world.record();
+    // 1,579 ms and 1,700 ms after the start by steady time.
+    assert_eq!(
+        lives(&world, &["closed_after", "closed_before"]),
+        ["closed_after=-3598421 closed_before=-3598300"]
+    );
+    assert_eq!(
+        lives(&world, &["duration_min_ns", "duration_max_ns"]),
+        [format!("duration_min_ns={} duration_max_ns={}", 578_000_000, 1_700_000_000)]
+    );
+}
+
+#[test]
+fn events_before_the_first_dump_rest_on_nothing_that_was_seen() {
+    let a = a().opened_at(-200);
+    let mut world = World::with_events();
+    world.tells(&[a.destroyed().ago(0)]).ends(&[], complete).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["opened_after", "opened_before", "closed_after", "closed_before"]),
+        ["opened_after=- opened_before=-150 closed_after=- closed_before=0"]
+    );
+}
