@@ -34,8 +34,8 @@ pub(super) fn sockets(
     let sql = format!(
         "SELECT k.socket_id, coalesce(m.cookie, k.cookie), k.generation, k.family, k.protocol,
              k.local_address, k.local_port, k.remote_address, k.remote_port, k.interface, k.inode,
-             k.uid, k.cgroup_id, k.mark, o.last_snapshot_id, o.snapshot_id, o.samples, r.state, {COUNTERS},
-             k.origin, o.is_remains
+             k.uid, k.cgroup_id, k.mark, o.last_snapshot_id, o.snapshot_id, o.samples, r.state,
+             {COUNTERS}, k.origin, o.is_remains
          {OPEN_SOCKETS}
          LEFT JOIN remains AS m ON m.socket_id = o.socket_id
          WHERE k.netns_id = ?1"

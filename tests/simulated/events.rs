@@ -179,6 +179,25 @@ fn a_time_wait_with_a_cookie_of_its_own_goes_on_as_the_connection_of_its_address
 }
 
 #[test]
+fn a_time_wait_with_a_cookie_of_its_own_goes_on_in_the_next_capture() {
+    let a = a().opened_at(1_400);
+    let rest = FakeSocket { cookie: 2, ..a.time_wait() };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.fin_acked().destroyed()]).shows(&[&rest]);
+    world.record();
+    world.goes_on_after(SECOND).shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
+    world.record();
+    let time_wait_ns = 3 * SECOND - 1_000_000;
+    assert_eq!(
+        lives(&world, TIME_WAIT),
+        [format!(
+            "cookie=1 state=- closed_evidence=destroy_event ending_evidence=time_wait \
+             time_wait_min_ns={time_wait_ns} samples=2"
+        )]
+    );
+}
+
+#[test]
 fn a_time_wait_seen_before_its_event_is_read_is_one_with_it() {
     let a = a().opened_at(1_400);
     let rest = FakeSocket { cookie: 2, ..a.time_wait() };
