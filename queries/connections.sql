@@ -37,7 +37,9 @@ WITH
             last.started_boottime_ns AS last_boottime_ns,
             last.ended_at_ns AS last_ended_at_ns,
             gone.ended_at_ns AS gone_at_ns,
-            gone.ended_boottime_ns AS gone_boottime_ns,
+            -- Boot times of two boots are not held against each other.
+            CASE WHEN e.evidence IS NOT 'host_restart' THEN gone.ended_boottime_ns END
+                AS gone_boottime_ns,
             o.is_capture_over,
             o.snapshot_id AS open_snapshot_id,
             o.counted_snapshot_id,
@@ -64,7 +66,7 @@ WITH
             first_boottime_ns IS NULL OR there_boottime_ns < first_boottime_ns AS is_opening_by_event,
             active_boottime_ns > coalesce(last_boottime_ns, active_boottime_ns - 1)
                 AS is_active_by_event,
-            gone_boottime_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns
+            gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns
                 AS is_closing_by_event
         FROM facts AS x
     )
@@ -123,7 +125,7 @@ SELECT
         - k.before_boottime_ns AS duration_max_ns,
     CASE WHEN k.dump_evidence IS NOT 'closed' THEN
         max(0, ml.started_boottime_ns - mf.ended_boottime_ns) END AS time_wait_min_ns,
-    CASE WHEN k.dump_evidence IS NOT 'closed' THEN
+    CASE WHEN k.dump_evidence IS NOT 'closed' AND mc.boot_id = ns.boot_id THEN
         mg.ended_boottime_ns - coalesce(
             CASE WHEN k.is_active_by_event THEN k.active_boottime_ns ELSE k.last_boottime_ns END,
             k.before_boottime_ns) END AS time_wait_max_ns,
@@ -158,6 +160,7 @@ LEFT JOIN conditions AS c ON c.group_id = qn.group_id AND c.condition_id = q.con
 LEFT JOIN snapshots AS mf ON mf.snapshot_id = k.remains_first_id
 LEFT JOIN snapshots AS ml ON ml.snapshot_id = k.remains_last_id
 LEFT JOIN snapshots AS mg ON mg.snapshot_id = k.remains_gone_id
+LEFT JOIN captures AS mc ON mc.capture_id = mg.capture_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN families AS f ON f.family = k.family
 LEFT JOIN protocols AS p ON p.protocol = k.protocol

@@ -585,6 +585,27 @@ fn a_new_boot_ends_everything_of_the_former_one() {
 }
 
 #[test]
+fn what_a_new_boot_ended_has_no_greatest_length() {
+    let (a, b) = (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 80));
+    let mut world = World::default();
+    world.shows(&[]).shows(&[&a, &b]).shows(&[&a, &b.time_wait()]);
+    world.record();
+    world.goes_on_after(100 * SECOND).shows(&[]);
+    world.boot_uuid = "00000000-0000-4000-8000-000000000002";
+    (world.begins.monotonic_ns, world.begins.boottime_ns) = (30 * SECOND, 30 * SECOND);
+    world.record();
+    let columns = ["cookie", "duration_min_ns", "duration_max_ns", "time_wait_max_ns"];
+    let (at_least, at_most) = (SECOND - 1_000_000, 2 * SECOND + 1_000_000);
+    assert_eq!(
+        world.answer(Question::Connections, &columns),
+        [
+            format!("cookie=1 duration_min_ns={at_least} duration_max_ns=- time_wait_max_ns=-"),
+            format!("cookie=2 duration_min_ns=0 duration_max_ns={at_most} time_wait_max_ns=-"),
+        ]
+    );
+}
+
+#[test]
 fn a_socket_that_becomes_one_of_another_family_is_counted_where_it_is() {
     // IPV6_ADDRFORM turns an IPv6 socket with IPv4 addresses into an IPv4 one, cookie and all.
     let a = FakeSocket::established(1, 1_001, 80);
