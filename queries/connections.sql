@@ -8,8 +8,14 @@
 WITH
     still_open AS MATERIALIZED (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
     blind AS MATERIALIZED (
-        SELECT g.kind, g.from_ns, g.to_ns, sc.family, sc.protocol
+        SELECT g.kind, coalesce(g.from_boottime_ns, g.to_boottime_ns) AS from_boottime_ns,
+            g.to_boottime_ns, coalesce(bf.boot_id, bt.boot_id) AS from_boot_id,
+            bt.boot_id AS to_boot_id, sc.family, sc.protocol
         FROM gaps AS g
+        JOIN snapshots AS nt ON nt.snapshot_id = g.last_snapshot_id
+        JOIN captures AS bt ON bt.capture_id = nt.capture_id
+        LEFT JOIN snapshots AS nf ON nf.snapshot_id = g.first_snapshot_id
+        LEFT JOIN captures AS bf ON bf.capture_id = nf.capture_id
         LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
         WHERE g.kind IN ('dump_failed', 'dump_interrupted', 'events_lost', 'messages_unreadable',
             'not_recording')
@@ -36,6 +42,7 @@ WITH
             last.started_at_ns AS last_started_at_ns,
             last.started_boottime_ns AS last_boottime_ns,
             last.ended_at_ns AS last_ended_at_ns,
+            last.ended_boottime_ns AS last_ended_boottime_ns,
             gone.ended_at_ns AS gone_at_ns,
             -- Boot times of two boots are not held against each other.
             CASE WHEN e.evidence IS NOT 'host_restart' THEN gone.ended_boottime_ns END
@@ -146,10 +153,14 @@ SELECT
     (
         SELECT group_concat(DISTINCT b.kind) FROM blind AS b
         WHERE (b.family IS NULL OR (b.family = k.family AND b.protocol = k.protocol))
-            AND b.to_ns >= coalesce(k.before_at_ns, k.first_at_ns, k.there_at_ns)
-            AND coalesce(b.from_ns, b.to_ns) <= coalesce(
-                CASE WHEN k.is_closing_by_event THEN k.destroyed_at_ns ELSE k.gone_at_ns END,
-                k.last_ended_at_ns)
+            AND ns.boot_id IN (b.from_boot_id, b.to_boot_id)
+            AND (b.to_boot_id <> ns.boot_id OR b.to_boottime_ns >=
+                coalesce(k.before_boottime_ns, k.first_boottime_ns, k.there_boottime_ns))
+            AND (b.from_boot_id <> ns.boot_id OR k.dump_evidence IS 'host_restart'
+                OR b.from_boottime_ns <= coalesce(
+                    CASE WHEN k.is_closing_by_event THEN k.destroyed_boottime_ns
+                        ELSE k.gone_boottime_ns END,
+                    k.last_ended_boottime_ns))
     ) AS gaps
 FROM lives AS k
 LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id

@@ -503,6 +503,23 @@ fn lost_events_are_told_of_with_those_who_lived_then() {
 }
 
 #[test]
+fn losses_are_told_of_whatever_was_done_to_the_clock() {
+    let a = a().opened_at(500);
+    for utc_ns in [3_600 * SECOND, -3_600 * SECOND] {
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[&a]).jumps(Jump { utc_ns, ..Jump::default() });
+        world.loses_events(None).shows(&[&a]).shows(&[]).shows(&[]).shows(&[]);
+        world.jumps(Jump { utc_ns: -utc_ns, ..Jump::default() }).loses_events(None);
+        world.shows(&[]).shows(&[]).shows(&[&FakeSocket { cookie: 2, ..a.opened_at(7_500) }]);
+        world.record();
+        assert_eq!(
+            lives(&world, &["cookie", "gaps"]),
+            ["cookie=1 gaps=events_lost", "cookie=2 gaps=-"]
+        );
+    }
+}
+
+#[test]
 fn an_event_ends_a_socket_also_while_dumps_fail() {
     let (a, b) = (a(), FakeSocket::established(2, 1_002, 80));
     for end in [failed, interrupted] {
