@@ -257,7 +257,7 @@ pub fn run(
         let scope = Scope { netns, family, protocol, states, filter: String::new() };
         let last_full_view = writer.last_full_view(&scope)?;
         let last_full_view =
-            last_full_view.map(|(snapshot, started_ns)| FullView { snapshot, started_ns });
+            last_full_view.map(|(snapshot, ended_ns)| FullView { snapshot, ended_ns });
         scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
     }
     let past = Past {
@@ -504,7 +504,7 @@ impl Collector<'_> {
         self.note_clock_changes(ended);
         let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
         let mut batch = std::mem::take(&mut outbox.batch);
-        let sockets_seen = tracker.end_tick(&mut batch, |batch| {
+        let sockets_seen = tracker.end_tick(ended, &mut batch, |batch| {
             if outcome.is_ok() {
                 outcome = outbox.exchange(batch);
             }

@@ -1,5 +1,7 @@
 //! Sockets by both ends: who is the other end on this host, what a timewait mini-socket is left of,
 //! and whom a half-wiped event means.
+//!
+//! Times are of `CLOCK_MONOTONIC`: like the kernel's times of activity it stands still in suspend.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
@@ -78,9 +80,9 @@ fn end(endpoint: &Endpoint) -> (Ipv6Addr, u16) {
 pub(super) struct Dead {
     pub(super) ending: Option<Ending>,
     pub(super) origin: Option<Origin>,
-    /// Its destroy event was read at this moment of `CLOCK_BOOTTIME`.
+    /// Its destroy event was read at this moment of `CLOCK_MONOTONIC`.
     pub(super) destroyed_ns: Option<Nanos>,
-    /// It was over by this moment of `CLOCK_BOOTTIME`, if that is known.
+    /// It was over by this moment of `CLOCK_MONOTONIC`, if that is known.
     pub(super) over_ns: Option<Nanos>,
     /// No dump showed it alive: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
@@ -96,7 +98,7 @@ pub(super) struct Member {
     pub(super) socket: SocketId,
     pub(super) cookie: u64,
     pub(super) peer: Option<SocketId>,
-    /// It had begun by this moment of `CLOCK_BOOTTIME`, if that is known.
+    /// It had begun by this moment of `CLOCK_MONOTONIC`, if that is known.
     pub(super) open_by_ns: Option<Nanos>,
     pub(super) dead: Option<Dead>,
 }

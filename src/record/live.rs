@@ -53,7 +53,7 @@ pub(super) struct Sighting<'m> {
     pub(super) times: ActivityTimes,
     pub(super) protocol: Protocol,
     pub(super) snapshot: SnapshotId,
-    /// When it was read, on `CLOCK_BOOTTIME`.
+    /// When it was read, on `CLOCK_MONOTONIC`.
     pub(super) read_at_ns: Nanos,
     pub(super) ago: RelativeTimes,
 }
@@ -82,7 +82,7 @@ impl Sighting<'_> {
         Flow::new(self.protocol, &self.message.tuple())
     }
 
-    /// The connection had begun by this moment of `CLOCK_BOOTTIME`; and if it is over and in
+    /// The connection had begun by this moment of `CLOCK_MONOTONIC`; and if it is over and in
     /// TIME-WAIT, that is when it was over.
     pub(super) fn open_by_ns(&self) -> Nanos {
         let ago_ms = if self.is_time_wait() {

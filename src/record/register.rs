@@ -67,7 +67,7 @@ pub(super) struct Death {
     /// `None` for what is no connection.
     pub(super) life: Option<Life>,
     pub(super) open_by_ns: Option<Nanos>,
-    /// It was over by this moment of `CLOCK_BOOTTIME`, where no event tells.
+    /// It was over by this moment of `CLOCK_MONOTONIC`, where no event tells.
     pub(super) over_ns: Option<Nanos>,
     pub(super) is_unseen: bool,
 }
@@ -81,9 +81,11 @@ pub(super) struct LastWords {
     pub(super) said: Option<Final>,
     pub(super) counters: Option<FinalCounters>,
     pub(super) destroyed: Destroyed,
-    /// The connection was active at this moment of `CLOCK_BOOTTIME` or later; if nothing tells, its
+    /// The connection was active at this moment of `CLOCK_MONOTONIC` or later; if nothing tells, its
     /// socket was freed later.
     pub(super) active_ns: Nanos,
+    /// Whether anything tells when it was active.
+    pub(super) tells_activity: bool,
 }
 
 impl LastWords {
@@ -130,8 +132,10 @@ impl LastWords {
                 idle_ms,
                 open_ms: times.established_ms().map(|ms| (i64::from(ms) - OPENING_LAG_MS).max(0)),
             },
-            active_ns: idle_ms
-                .map_or(stamp.sent_after_ns, |ms| received.boottime_ns - ms * 1_000_000),
+            active_ns: received.monotonic_ns
+                - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
+                    * 1_000_000,
+            tells_activity: times.active_ms().is_some(),
         }
     }
 
@@ -151,18 +155,19 @@ impl LastWords {
         }
     }
 
-    /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_BOOTTIME`, and
+    /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_MONOTONIC`, and
     /// not one that used the same addresses and ports before or later.
     fn fits_time_wait_of(&self, began_ns: Nanos) -> bool {
         let may_remain =
             Life { last_words: self.said, ..Life::default() }.may_remain() && !self.is_half_wiped;
         may_remain
             && self.active_ns <= began_ns + SAME_MOMENT_NS
-            && self.destroyed.at.boottime_ns + REUSE_MIN_NS >= began_ns
+            && self.destroyed.at.monotonic_ns + REUSE_MIN_NS >= began_ns
     }
 
+    /// The connection had begun by this moment of `CLOCK_MONOTONIC`.
     pub(super) fn open_by_ns(&self) -> Nanos {
-        self.destroyed.at.boottime_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
+        self.destroyed.at.monotonic_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
     }
 }
 
@@ -415,7 +420,7 @@ impl Register {
         if let Some(flow) = &held.flow
             && let Some(dead) = self.flows.dead_mut(flow, held.socket)
         {
-            dead.destroyed_ns = Some(words.destroyed.at.boottime_ns);
+            dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
             // What it left was seen before.
             dead.may_remain = false;
         }
@@ -434,8 +439,8 @@ impl Death {
         Dead {
             ending: None,
             origin: self.origin,
-            destroyed_ns: self.end.destroyed.map(|d| d.at.boottime_ns),
-            over_ns: self.end.destroyed.map(|d| d.at.boottime_ns).or(self.over_ns),
+            destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
+            over_ns: self.end.destroyed.map(|d| d.at.monotonic_ns).or(self.over_ns),
             is_unseen: self.is_unseen,
             may_remain: self.life.is_some_and(|life| life.may_remain()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),

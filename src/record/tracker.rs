@@ -36,8 +36,8 @@ const KEYFRAME_MAX_AGE_NS: i64 = 3_600_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FullView {
     pub(super) snapshot: SnapshotId,
-    /// When the snapshot began on `CLOCK_BOOTTIME`.
-    pub(super) started_ns: Nanos,
+    /// When the snapshot ended on `CLOCK_MONOTONIC`.
+    pub(super) ended_ns: Nanos,
 }
 
 /// A scope and how its dumps went.
@@ -62,10 +62,11 @@ impl TrackedScope {
         self.full_views[1].map(|view| view.snapshot)
     }
 
-    /// The last full view that was begun before this moment.
-    fn full_view_before(&self, boottime_ns: Nanos) -> Option<SnapshotId> {
+    /// The last full view that had ended by this moment of `CLOCK_MONOTONIC`: what was there then and
+    /// is not in it came later. What went while a dump was made may have been there when it began.
+    fn full_view_before(&self, monotonic_ns: Nanos) -> Option<SnapshotId> {
         let views = self.full_views.iter().rev().flatten();
-        views.into_iter().find(|view| view.started_ns <= boottime_ns).map(|view| view.snapshot)
+        views.into_iter().find(|view| view.ended_ns <= monotonic_ns).map(|view| view.snapshot)
     }
 }
 
@@ -258,8 +259,7 @@ impl Tracker {
             ago,
             protocol,
             snapshot: tick.snapshot,
-            read_at_ns: tick.started.boottime_ns
-                + (read_at_ms * 1_000_000 - tick.started.monotonic_ns),
+            read_at_ns: read_at_ms * 1_000_000,
         };
         let key = SocketKey {
             netns: scope.scope.netns,
@@ -508,11 +508,8 @@ impl Tracker {
         let is_tcp = words.protocol == Protocol::Tcp;
         // A TCP socket that is not connected, or no longer, is in no dump though it is there: only
         // one that was active since was opened since.
-        let opened_after = match words.destroyed.idle_ms {
-            Some(_) => scope.full_view_before(words.active_ns),
-            None if is_tcp => None,
-            None => scope.last_full_view(),
-        };
+        let tells = words.tells_activity || !is_tcp;
+        let opened_after = tells.then(|| scope.full_view_before(words.active_ns)).flatten();
         self.register.birth(
             NewSocket {
                 id,
@@ -628,6 +625,7 @@ impl Tracker {
     /// takes batches that have grown full. Gives the number of sockets seen.
     pub(super) fn end_tick(
         &mut self,
+        ended: Clocks,
         out: &mut Box<Batch>,
         mut flush: impl FnMut(&mut Box<Batch>),
     ) -> u64 {
@@ -685,8 +683,8 @@ impl Tracker {
             }
             scope.complete_dumps += 1;
             if scope.not_stored == 0 && scope.scope.states.proves_absence() {
-                let started_ns = tick.started.boottime_ns;
-                scope.full_views = [scope.full_views[1], Some(FullView { snapshot, started_ns })];
+                let ended_ns = ended.monotonic_ns;
+                scope.full_views = [scope.full_views[1], Some(FullView { snapshot, ended_ns })];
             }
         }
         let seen = tick.seen;

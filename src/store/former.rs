@@ -136,14 +136,14 @@ fn former_socket(row: &Row<'_>) -> rusqlite::Result<Option<FormerSocket>> {
 }
 
 /// The last complete dump of every state of this family and protocol, with nothing left out, and
-/// when its snapshot began on `CLOCK_BOOTTIME`.
+/// when its snapshot ended on `CLOCK_MONOTONIC`.
 pub(super) fn last_full_view(
     connection: &Connection,
     scope: &Scope,
 ) -> rusqlite::Result<Option<(SnapshotId, Nanos)>> {
     let time_wait = States::only(TcpState::TIME_WAIT).0;
     let last: (Option<i64>, Option<Nanos>) = connection.query_row(
-        "SELECT max(d.snapshot_id), n.started_boottime_ns FROM scopes AS s
+        "SELECT max(d.snapshot_id), n.ended_monotonic_ns FROM scopes AS s
          JOIN complete_dumps AS d ON d.scope_id = s.scope_id
          JOIN snapshots AS n ON n.snapshot_id = d.snapshot_id
          WHERE s.netns_id = ?1 AND s.family = ?2 AND s.protocol = ?3 AND s.filter = ''

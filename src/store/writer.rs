@@ -139,7 +139,7 @@ impl Writer {
     }
 
     /// The last snapshot of an earlier capture that would have shown every socket of this scope, and
-    /// when it began on `CLOCK_BOOTTIME`.
+    /// when it ended on `CLOCK_MONOTONIC`.
     ///
     /// # Errors
     /// When the recording cannot be read.
