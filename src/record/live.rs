@@ -70,6 +70,12 @@ impl Sighting<'_> {
         }
     }
 
+    /// Whether a socket that was not known looks like one on its way out, see [`Live::is_dying`].
+    pub(super) fn is_torn_down(&self) -> bool {
+        let is_closed = self.protocol == Protocol::Tcp && self.message.state() == TcpState::CLOSE;
+        is_closed && self.message.is_half_wiped()
+    }
+
     pub(super) fn over_evidence(&self) -> EndEvidence {
         if self.message.is_mini() { EndEvidence::TimeWait } else { EndEvidence::Closed }
     }

@@ -17,7 +17,7 @@ use super::register::{Death, Gone, LastWords, Register, Rows};
 use crate::kernel::{DumpEnd, EventStamp, LostSpan};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, EventLoss, Exception, ExceptionKind, Family, FormerSocket,
-    GroupId, HeldSample, Nanos, NewSocket, Protocol, Remains, RemainsEnd, Scope, ScopeId,
+    GroupId, HeldSample, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd, Scope, ScopeId,
     SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate, TcpState, TupleTold,
     UndestroyedSocket,
 };
@@ -83,6 +83,8 @@ pub(super) struct Past {
 pub(super) struct Tracker {
     scopes: Vec<TrackedScope>,
     live: HashMap<SocketKey, Live>,
+    /// Seen for the first time as if on their way out; by their cookies.
+    torn_down: HashMap<u64, TornDown>,
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
     register: Register,
@@ -98,6 +100,13 @@ pub(super) struct Tracker {
     complete_ticks: [SnapshotId; 4],
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
+}
+
+/// A socket that no dump showed before, closed and half wiped: if the next one shows it too it is so.
+#[derive(Clone, Copy)]
+struct TornDown {
+    seen: SnapshotId,
+    opened_after: Option<SnapshotId>,
 }
 
 /// The tick that is being taken.
@@ -150,6 +159,7 @@ impl Tracker {
                 })
                 .collect(),
             live: HashMap::new(),
+            torn_down: HashMap::new(),
             register: Register::new(start.next_snapshot, past.undestroyed),
             hasher: DefaultHashBuilder::default(),
             capture_started,
@@ -276,6 +286,20 @@ impl Tracker {
                 if is_ghost {
                     return; // its destroy event has been read
                 }
+                // One in TIME-WAIT may have been missed by a dump, but not before that began.
+                let mut opened_after = if seen.is_time_wait() {
+                    scope.full_view_before(seen.open_by_ns())
+                } else {
+                    scope.last_full_view()
+                };
+                if seen.is_torn_down() {
+                    let first = TornDown { seen: tick.snapshot, opened_after };
+                    let first = *self.torn_down.entry(message.cookie()).or_insert(first);
+                    if first.seen == tick.snapshot {
+                        return;
+                    }
+                    opened_after = first.opened_after;
+                }
                 if gone.is_none()
                     && scope.complete_dumps > 0
                     && tick.new_sockets >= self.max_new_sockets
@@ -323,7 +347,8 @@ impl Tracker {
                     None => {}
                 }
                 self.next_socket = self.next_socket.next();
-                announce(&mut live, &seen, scope, &mut self.register, out);
+                let netns = scope.scope.netns;
+                announce(&mut live, &seen, netns, opened_after, &mut self.register, out);
                 slot.insert(live);
                 return;
             }
@@ -381,7 +406,8 @@ impl Tracker {
             );
             let mut next = Live::new(self.next_socket, scope_index, live.generation + 1, &seen);
             self.next_socket = self.next_socket.next();
-            announce(&mut next, &seen, scope, &mut self.register, out);
+            let (netns, opened_after) = (scope.scope.netns, scope.last_full_view());
+            announce(&mut next, &seen, netns, opened_after, &mut self.register, out);
             *live = next;
             self.scopes[former_scope].live -= 1;
             self.scopes[scope_index].live += 1;
@@ -688,6 +714,7 @@ impl Tracker {
             }
         }
         let seen = tick.seen;
+        self.torn_down.retain(|_, first| first.seen == snapshot);
         self.end_formers(out, &mut flush);
         self.register.resolve(&mut self.live, out, &mut flush);
         if self.scopes.iter().all(|scope| scope.is_complete || !scope.is_supported) {
@@ -737,7 +764,8 @@ fn left_of(register: &mut Register, seen: &Sighting<'_>) -> Option<Gone> {
 fn announce(
     live: &mut Live,
     seen: &Sighting<'_>,
-    scope: &TrackedScope,
+    netns: NetnsId,
+    opened_after: Option<SnapshotId>,
     register: &mut Register,
     out: &mut Batch,
 ) {
@@ -746,7 +774,7 @@ fn announce(
     register.birth(
         NewSocket {
             id: live.socket,
-            netns: scope.scope.netns,
+            netns,
             cookie: message.cookie(),
             generation: live.generation,
             family: message.family(),
@@ -754,12 +782,7 @@ fn announce(
             tuple: message.tuple(),
             owner: live.known,
             first_snapshot: Some(seen.snapshot),
-            // One in TIME-WAIT may have been missed by a dump, but not before that began.
-            opened_after: if seen.is_time_wait() {
-                scope.full_view_before(seen.open_by_ns())
-            } else {
-                scope.last_full_view()
-            },
+            opened_after,
             told: TupleTold::Whole,
             origin: live.origin,
             peer: None,

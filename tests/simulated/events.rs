@@ -237,6 +237,23 @@ fn a_half_wiped_event_overwrites_nothing() {
     );
 }
 
+#[test]
+fn of_a_socket_first_seen_on_its_way_out_its_event_tells() {
+    let a = a().opened_at(1_400);
+    let dying = a.wiped().in_state(TcpState::CLOSE);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells_while_dumping(&[a.aborted(), a.peer(2).destroyed()]);
+    world.shows(&[&dying]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "local_address", "remote_port", "bytes_sent", "ending"]),
+        [
+            "cookie=1 local_address=127.0.0.1 remote_port=80 bytes_sent=- ending=reset",
+            "cookie=2 local_address=127.0.0.2 remote_port=1001 bytes_sent=0 ending=reset",
+        ]
+    );
+}
+
 const TUPLE: &[&str] = &[
     "cookie",
     "local_address",

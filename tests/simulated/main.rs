@@ -228,6 +228,22 @@ fn a_socket_caught_on_its_way_out_changes_nothing() {
 }
 
 #[test]
+fn a_socket_that_is_first_seen_on_its_way_out_is_one_when_it_stays() {
+    let wiped = FakeSocket::established(1, 1_001, 80).wiped().in_state(TcpState::CLOSE);
+    let mut world = World::default();
+    world.shows(&[]).shows(&[&wiped, &wiped]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(world.answer(Question::Connections, &["cookie"]), [""; 0], "it tells nothing");
+    world.goes_on_after(SECOND).shows(&[&wiped]).shows(&[&wiped]).shows(&[&wiped]);
+    world.record();
+    let opened_after = START_UTC + 3 * SECOND;
+    assert_eq!(
+        world.answer(Question::Connections, &["state", "remote_port", "opened_after", "samples"]),
+        [format!("state=UNCONN remote_port=0 opened_after={opened_after} samples=1")]
+    );
+}
+
+#[test]
 fn a_socket_that_stays_closed_is_told_so() {
     let a = FakeSocket::established(1, 1_001, 80);
     let bound = FakeSocket { remote_port: 0, ..a.in_state(TcpState::CLOSE) };

@@ -29,20 +29,23 @@ pub struct FakeSocket {
     pub rqueue: u32,
     pub wqueue: u32,
     pub bytes_sent: u64,
+    pub bytes_retrans: u64,
     pub bytes_acked: u64,
     pub bytes_received: u64,
     pub segs_out: u32,
     pub segs_in: u32,
+    pub data_segs_out: u32,
     pub data_segs_in: u32,
     pub retransmits: u8,
     pub total_retrans: u32,
     pub rtt_us: u32,
     pub min_rtt_us: u32,
     pub snd_wnd: u32,
-    /// Milliseconds of CLOCK_MONOTONIC, like the next.
+    /// Milliseconds of CLOCK_MONOTONIC, like the next two.
     pub last_data_sent_at_ms: i64,
-    /// From then on `tcpi_last_data_recv` counts until data come.
-    pub handshake_at_ms: i64,
+    /// Until data come the moment of the handshake.
+    pub last_data_recv_at_ms: i64,
+    pub last_ack_recv_at_ms: i64,
 }
 
 impl FakeSocket {
@@ -61,10 +64,12 @@ impl FakeSocket {
             rqueue: 0,
             wqueue: 0,
             bytes_sent: 100,
+            bytes_retrans: 0,
             bytes_acked: 101,
             bytes_received: 0,
             segs_out: 3,
             segs_in: 3,
+            data_segs_out: 3,
             data_segs_in: 0,
             retransmits: 0,
             total_retrans: 0,
@@ -72,7 +77,8 @@ impl FakeSocket {
             min_rtt_us: 200,
             snd_wnd: 65_536,
             last_data_sent_at_ms: START_MONOTONIC / 1_000_000 - 5_000,
-            handshake_at_ms: START_MONOTONIC / 1_000_000 - 5_500,
+            last_data_recv_at_ms: START_MONOTONIC / 1_000_000 - 5_500,
+            last_ack_recv_at_ms: START_MONOTONIC / 1_000_000 - 5_000,
         }
     }
 
@@ -101,6 +107,7 @@ impl FakeSocket {
             bytes_received: self.bytes_sent,
             segs_out: self.segs_in,
             segs_in: self.segs_out,
+            data_segs_out: 0,
             data_segs_in: 1,
             ..self.clone()
         }
@@ -118,7 +125,12 @@ impl FakeSocket {
     /// The same, opened and active for the last time so many milliseconds after the start.
     pub fn opened_at(&self, ms: i64) -> Self {
         let at_ms = START_MONOTONIC / 1_000_000 + ms;
-        Self { handshake_at_ms: at_ms, last_data_sent_at_ms: at_ms, ..self.clone() }
+        Self {
+            last_data_sent_at_ms: at_ms,
+            last_data_recv_at_ms: at_ms,
+            last_ack_recv_at_ms: at_ms,
+            ..self.clone()
+        }
     }
 
     pub fn in_state(&self, state: TcpState) -> Self {
@@ -132,6 +144,7 @@ impl FakeSocket {
             bytes_acked: 0,
             segs_out: 1,
             segs_in: 0,
+            data_segs_out: 0,
             rtt_us: 0,
             min_rtt_us: u32::MAX,
             snd_wnd: 0,
@@ -155,6 +168,7 @@ impl FakeSocket {
             bytes_sent: self.bytes_sent + bytes,
             bytes_acked: self.bytes_acked + bytes,
             segs_out: self.segs_out + 1,
+            data_segs_out: self.data_segs_out + 1,
             ..self.clone()
         }
     }
@@ -234,8 +248,8 @@ impl FakeSocket {
         let words = [
             (8, 204_000),
             (44, ago(self.last_data_sent_at_ms)),
-            (52, ago(self.handshake_at_ms)),
-            (56, ago(self.last_data_sent_at_ms)),
+            (52, ago(self.last_data_recv_at_ms)),
+            (56, ago(self.last_ack_recv_at_ms)),
             (68, self.rtt_us),
             (72, 50),
             (100, self.total_retrans),
@@ -243,13 +257,18 @@ impl FakeSocket {
             (140, self.segs_in),
             (148, self.min_rtt_us),
             (152, self.data_segs_in),
-            (156, self.segs_out),
+            (156, self.data_segs_out),
             (228, self.snd_wnd),
         ];
         for (offset, value) in words {
             put(&mut info, offset, value);
         }
-        let words = [(120, self.bytes_acked), (128, self.bytes_received), (200, self.bytes_sent)];
+        let words = [
+            (120, self.bytes_acked),
+            (128, self.bytes_received),
+            (200, self.bytes_sent),
+            (208, self.bytes_retrans),
+        ];
         for (offset, value) in words {
             info[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
         }
@@ -257,15 +276,17 @@ impl FakeSocket {
     }
 
     /// What a disconnected socket still has.
-    fn wiped(&self) -> Self {
+    pub fn wiped(&self) -> Self {
         Self {
             local_address: Ipv4Addr::UNSPECIFIED,
             remote_port: 0,
             bytes_sent: 0,
+            bytes_retrans: 0,
             bytes_acked: 0,
             bytes_received: 0,
             segs_out: 0,
             segs_in: 0,
+            data_segs_out: 0,
             data_segs_in: 0,
             retransmits: 0,
             total_retrans: 0,
@@ -301,7 +322,8 @@ impl FakeEvent {
     pub fn message(&self, protocol: Protocol, family: Family, now_ms: i64) -> Vec<u8> {
         let is_tcp = protocol == Protocol::Tcp;
         let socket = if self.is_wiped { self.socket.wiped() } else { self.socket.clone() };
-        let wqueue = if is_tcp { 0 } else { u32::MAX };
+        // Neither UDP nor a wiped socket has an honest one.
+        let wqueue = if is_tcp && !self.is_wiped { socket.wqueue } else { u32::MAX };
         let state = if is_tcp { TcpState::CLOSE } else { socket.state };
         let mut m = FakeSocket { inode: 0, uid: 0, wqueue, ..socket.clone() }.header(family);
         m[1] = state.0;
