@@ -84,6 +84,8 @@ pub(super) struct Dead {
     pub(super) destroyed_ns: Option<Nanos>,
     /// It was over by this moment of `CLOCK_MONOTONIC`, if that is known.
     pub(super) over_ns: Option<Nanos>,
+    /// When it last received, as its event tells.
+    pub(super) last_received_ns: Option<Nanos>,
     /// No dump showed it alive: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
     /// A timewait mini-socket may be left of it.

@@ -1,6 +1,6 @@
 //! Half-wiped events: after an abort, or a refused connect, the kernel tells neither the remote port
-//! nor, mostly, the local address. The other end on this host tells the rest: the one that fits,
-//! never one of several.
+//! nor, mostly, the local address. The other end on this host tells the rest: the one that fits, by
+//! addresses and by when data went from one to the other, and never one of several.
 
 use std::net::Ipv6Addr;
 
@@ -23,6 +23,7 @@ struct Half {
     cookie: u64,
     tuple: Tuple,
     open_by_ns: Option<Nanos>,
+    last_sent_ns: Option<Nanos>,
     dead: Dead,
     died: SnapshotId,
 }
@@ -31,6 +32,13 @@ impl Half {
     fn may_be(&self, own: &Flow) -> bool {
         let local = self.tuple.local.address;
         local.is_unspecified() || mapped(local) == own.local().0
+    }
+
+    /// What one end sent last the other received at that moment: within a host that is as good as a
+    /// signature. `None` where nothing tells.
+    fn has_sent(&self, last_received_ns: Option<Nanos>) -> Option<bool> {
+        let apart_ns = self.last_sent_ns? - last_received_ns?;
+        Some(apart_ns.abs() <= SAME_MOMENT_NS)
     }
 }
 
@@ -69,6 +77,7 @@ impl Register {
             cookie: words.cookie,
             tuple: words.tuple,
             open_by_ns: death.open_by_ns,
+            last_sent_ns: words.last_sent_ns,
             dead: death.dead(),
             died: self.now,
         });
@@ -85,7 +94,9 @@ impl Register {
         let halves = self.half_told.0.get(&key).into_iter().flatten();
         let mut fitting = halves.filter(|half| {
             let aborted_ns = half.dead.destroyed_ns.unwrap_or(Nanos::MAX);
-            half.may_be(&own) && words.active_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
+            half.may_be(&own)
+                && words.active_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
+                && half.has_sent(words.last_received_ns) == Some(true)
         });
         if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
             self.complete(&half, &flow, member.socket, out);
@@ -105,12 +116,23 @@ impl Register {
             let flows = unpaired.get(&key_of(&half.tuple)).into_iter().flatten();
             let mut fitting = flows.filter(|flow| {
                 let own = flow.reversed();
-                half.may_be(&own) && self.flows.get(&own).is_none()
+                let other = self.flows.get(flow).and_then(|member| member.dead);
+                let received = other.and_then(|dead| dead.last_received_ns);
+                half.may_be(&own)
+                    && half.has_sent(received) != Some(false)
+                    && self.flows.get(&own).is_none()
             });
             let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
-            if let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()) {
-                let peer = peer.socket;
-                self.complete(&half, &flow, peer, out);
+            let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()).copied() else {
+                continue;
+            };
+            let received = peer.dead.and_then(|dead| dead.last_received_ns);
+            let rivals = self.half_told.0.get(&key_of(&half.tuple)).into_iter().flatten();
+            let rivals = rivals.filter(|rival| {
+                rival.may_be(&flow.reversed()) && rival.has_sent(received) != Some(false)
+            });
+            if rivals.count() == 1 {
+                self.complete(&half, &flow, peer.socket, out);
             }
         }
     }

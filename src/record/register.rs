@@ -69,6 +69,8 @@ pub(super) struct Death {
     pub(super) open_by_ns: Option<Nanos>,
     /// It was over by this moment of `CLOCK_MONOTONIC`, where no event tells.
     pub(super) over_ns: Option<Nanos>,
+    /// When it last received, as its event tells.
+    pub(super) last_received_ns: Option<Nanos>,
     pub(super) is_unseen: bool,
 }
 
@@ -86,6 +88,10 @@ pub(super) struct LastWords {
     pub(super) active_ns: Nanos,
     /// Whether anything tells when it was active.
     pub(super) tells_activity: bool,
+    /// When this end last sent, or the connection was established, on `CLOCK_MONOTONIC`.
+    pub(super) last_sent_ns: Option<Nanos>,
+    /// When this end last received, or the connection was established, on `CLOCK_MONOTONIC`.
+    pub(super) last_received_ns: Option<Nanos>,
 }
 
 impl LastWords {
@@ -108,6 +114,7 @@ impl LastWords {
             .active_ms()
             .map(|ms| i64::from(ms) + TICK_LAG_MS + unread_ms + suspended_ns.max(0) / 1_000_000)
             .filter(|ms| received.boottime_ns - ms * 1_000_000 >= capture_started.boottime_ns);
+        let ago_ns = |ms: u32| received.monotonic_ns - i64::from(ms) * 1_000_000;
         let is_half_wiped = message.is_half_wiped();
         let evidence = Evidence::of(&observation).filter(|_| protocol == Protocol::Tcp);
         let was_established = observation.tcp.min_rtt_us.is_some()
@@ -136,6 +143,8 @@ impl LastWords {
                 - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
                     * 1_000_000,
             tells_activity: times.active_ms().is_some(),
+            last_sent_ns: times.sent_or_handshake_ms().map(ago_ns),
+            last_received_ns: times.received_or_handshake_ms().map(ago_ns),
         }
     }
 
@@ -421,6 +430,7 @@ impl Register {
             && let Some(dead) = self.flows.dead_mut(flow, held.socket)
         {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
+            dead.last_received_ns = words.last_received_ns;
             // What it left was seen before.
             dead.may_remain = false;
         }
@@ -441,6 +451,7 @@ impl Death {
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
             over_ns: self.end.destroyed.map(|d| d.at.monotonic_ns).or(self.over_ns),
+            last_received_ns: self.last_received_ns,
             is_unseen: self.is_unseen,
             may_remain: self.life.is_some_and(|life| life.may_remain()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),

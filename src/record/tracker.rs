@@ -578,6 +578,7 @@ impl Tracker {
             life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),
             open_by_ns: Some(words.open_by_ns()),
             over_ns: None,
+            last_received_ns: None,
             is_unseen: true,
         };
         take_last_words(&mut death, words);
@@ -917,12 +918,14 @@ fn death_of_former(
         life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),
         open_by_ns: None,
         over_ns: None,
+        last_received_ns: None,
         is_unseen: false,
     }
 }
 
 fn take_last_words(death: &mut Death, words: &LastWords) {
     death.end.destroyed = Some(words.destroyed);
+    death.last_received_ns = words.last_received_ns;
     if let Some(counters) = words.counters {
         death.end.counters = counters;
     }

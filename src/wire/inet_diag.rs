@@ -314,9 +314,22 @@ pub struct RelativeTimes {
     last_data_recv_ms: Option<u32>,
     last_ack_recv_ms: Option<u32>,
     handshake_ms: Option<u32>,
+    sent_or_handshake_ms: Option<u32>,
+    received_or_handshake_ms: Option<u32>,
 }
 
 impl RelativeTimes {
+    /// So many milliseconds ago data was sent for the last time, or the connection was established.
+    /// Survives when a socket is disconnected.
+    pub fn sent_or_handshake_ms(self) -> Option<u32> {
+        self.sent_or_handshake_ms
+    }
+
+    /// So many milliseconds ago data came for the last time, or the connection was established.
+    pub fn received_or_handshake_ms(self) -> Option<u32> {
+        self.received_or_handshake_ms
+    }
+
     /// In so many milliseconds the timer fires.
     pub fn expires_ms(self) -> Option<u32> {
         self.expires_ms
@@ -431,6 +444,8 @@ impl InfoLayout {
         times.last_data_sent_ms = sent.filter(|_| !nothing_sent);
         times.last_data_recv_ms = received.filter(|_| !nothing_received);
         times.last_ack_recv_ms = acked.filter(|_| !no_segment);
+        times.sent_or_handshake_ms = sent.filter(|_| !no_segment);
+        times.received_or_handshake_ms = received.filter(|_| is_connected);
         // Until data come the kernel counts from the handshake, but of a disconnected socket.
         times.handshake_ms = received.filter(|_| nothing_received && is_connected);
     }
