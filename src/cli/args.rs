@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::moment::{parse_duration, parse_interval};
+use super::output::parse_sort_key;
 use super::sockets::SocketArgs;
+use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
 
 /// A flight recorder for Linux sockets
@@ -87,6 +89,7 @@ pub(super) enum QuestionArgs {
     #[command(after_help = "\
 Examples:
   sockrec query connections -f night.db --from 03:00 --to 03:30
+  sockrec query connections --sort total_retrans:desc,bytes_sent:desc -n 10
   sockrec query connections -t --state established --format json | jq .")]
     Connections(CommonArgs),
     /// Every socket as it was at a time, as `ss -tuan` would have shown it
@@ -113,6 +116,12 @@ Examples:
     Samples(CommonArgs),
     /// When was looked, how much was seen, what went wrong
     Snapshots(CommonArgs),
+    /// From when to when was what looked at, and the gaps: what no answer can know
+    #[command(after_help = "\
+Examples:
+  sockrec query coverage -f night.db --from 03:00 --to 03:30
+  sockrec query coverage --format json | jq '.[] | select(.kind != \"recorded\")'")]
+    Coverage(CommonArgs),
 }
 
 /// What every question takes.
@@ -136,7 +145,10 @@ pub(super) struct SelectArgs {
     /// Up to this time
     #[arg(long, value_name = "TIME")]
     pub(super) to: Option<String>,
-    /// At most so many rows
+    /// Sort by these columns, greatest first with `:desc` behind the name; unknown values come last
+    #[arg(long, value_name = "COLUMN[:desc]", value_delimiter = ',', value_parser = parse_sort_key)]
+    pub(super) sort: Vec<SortKey>,
+    /// At most so many rows, after sorting
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(super) limit: Option<u64>,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{States, TcpState};
-use crate::query::{QueryError, Question, Recording, Selection, SocketFilter};
+use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -85,17 +85,35 @@ pub(super) fn selection(
             Some("`connections`, `samples` and `at` choose sockets"),
         ));
     }
+    if question == Question::Coverage && !sockets.is_open() {
+        return Err(usage(
+            "coverage is of whole dumps: options that choose sockets do not go with it",
+            Some("each row names the protocol and family of its dump"),
+        ));
+    }
     if question == Question::Sockets && !sockets.states.is_empty() {
         return Err(usage(
             "`sockets` tells who was seen, not in which state",
             Some("`connections` has the last state, `samples` every one"),
         ));
     }
-    Ok(Selection { columns: columns.to_vec(), sockets, from_ns, to_ns, limit: select.limit })
+    let (columns, sort, limit) = (columns.to_vec(), select.sort.clone(), select.limit);
+    Ok(Selection { columns, sockets, from_ns, to_ns, sort, limit })
 }
 
 pub(super) fn no_states() -> anyhow::Error {
     usage("no state is left to look for", Some("`--not-state` takes away all that `--state` gives"))
+}
+
+/// Reads one key of `--sort`. Whether an answer has such a column, the answer tells.
+pub(super) fn parse_sort_key(text: &str) -> Result<SortKey, String> {
+    let (column, direction) = text.split_once(':').unwrap_or((text, "asc"));
+    let is_descending = match direction {
+        "asc" => false,
+        "desc" => true,
+        _ => return Err("behind the colon expected asc or desc".to_owned()),
+    };
+    Ok(SortKey { column: column.to_owned(), is_descending })
 }
 
 /// The kernel tells a TCP socket that is bound and inactive as UNCONN.

@@ -62,6 +62,19 @@ const SNAPSHOTS_TABLE: &[&str] = &[
     "exceptions",
 ];
 
+const COVERAGE_TABLE: &[&str] = &[
+    "kind",
+    "protocol",
+    "family",
+    "from",
+    "to",
+    "snapshots",
+    "count",
+    "complete_snapshots",
+    "delta_ns",
+    "message",
+];
+
 pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     match args.question {
         QuestionArgs::Connections(common) => {
@@ -69,6 +82,7 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         }
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
+        QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
         QuestionArgs::At { time, info, common } => at(&time, info, &common),
     }
 }

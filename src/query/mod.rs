@@ -9,4 +9,4 @@ mod selection;
 
 pub use columns::{COLUMNS, column};
 pub use recording::{QueryError, Question, Recording, Span};
-pub use selection::{Selection, SocketFilter};
+pub use selection::{Selection, SocketFilter, SortKey};

@@ -111,6 +111,16 @@ fn columns() {
 
     hint: `--columns help` lists them
     ");
+    assert_snapshot!(misused(&dir, "query connections --sort total_retran:desc"), @"
+    error: there is no column `total_retran` in this answer
+
+    hint: did you mean `total_retrans`?
+    ");
+    assert_snapshot!(misused(&dir, "query connections --sort rtt_us:down"), @"
+    error: invalid value 'rtt_us:down' for '--sort <COLUMN[:desc]>': behind the colon expected asc or desc
+
+    For more information, try '--help'.
+    ");
     // Text of a query must not get through.
     assert_snapshot!(misused(&dir, "query connections --columns 'state\" FROM sockets --'"), @r#"
     error: there is no column `state" FROM sockets --` in this answer
@@ -122,7 +132,9 @@ fn columns() {
 #[test]
 fn columns_are_listed_on_request() {
     let dir = dir();
-    for question in ["query connections", "query at now", "query samples", "query snapshots"] {
+    for question in
+        ["query connections", "query at now", "query samples", "query snapshots", "query coverage"]
+    {
         let listed = dir.sockrec(&format!("{question} --columns help")).fine();
         assert_eq!(listed.stderr, "");
         let names = dir.sockrec(&format!("{question} --columns all --format csv")).stdout();

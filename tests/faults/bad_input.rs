@@ -11,12 +11,13 @@ use sockrec::store::{APPLICATION_ID, Reader, SCHEMA_VERSION, StoreError, Writer}
 use crate::harness::{Dir, MadeUp, ask, observation};
 
 /// Everything that reads a recording.
-const READERS: [&str; 7] = [
+const READERS: [&str; 8] = [
     "query connections -f",
     "query at now -f",
     "query samples -f",
     "query samples --socket 1 -f",
     "query snapshots -f",
+    "query coverage -f",
     "export sockets -f",
     "info -f",
 ];

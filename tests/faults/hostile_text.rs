@@ -119,6 +119,7 @@ fn a_recording_that_was_made_to_deceive() {
         "query connections --columns all",
         "query samples --columns all",
         "query snapshots",
+        "query coverage",
         "query at 2023-11-14T22:13:21Z",
         "query at 2023-11-14T22:13:21Z --info",
         "info",

@@ -1,0 +1,10 @@
+//! What answers say, of recordings whose every fact is known because it was made up.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../simulated/world.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod world;
+
+mod coverage;
+mod sorting;
