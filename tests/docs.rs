@@ -234,6 +234,8 @@ fn generated(recording: &Recording) -> String {
         ("`query at`", Question::At { snapshot_id: 0 }),
         ("`query samples`, `export samples`", Question::Samples),
         ("`export sockets`", Question::Sockets),
+        ("`export owners`", Question::Owners),
+        ("`export processes`", Question::Processes),
         ("`query snapshots`, `export snapshots`", Question::Snapshots),
         ("`info`: captures", Question::Captures),
         ("`info`: gaps", Question::Gaps),

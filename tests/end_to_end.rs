@@ -231,6 +231,28 @@ fn a_lifetime_lies_within_its_bounds() {
 }
 
 #[test]
+fn coverage_tells_of_both_captures_and_the_time_between() {
+    let rig = Rig::new();
+    for _ in 0..2 {
+        rig.run(&["record", "--count", "2", "--interval", "20ms", "-t"]);
+    }
+    let rows = rig.rows(&["query", "coverage"]);
+    let kinds: Vec<_> = rows
+        .iter()
+        .map(|row| (row["kind"].clone(), row["family"].clone()))
+        .filter(|(kind, _)| *kind != text("ticks_missed"))
+        .collect();
+    let recorded = |family: &str| (text("recorded"), text(family));
+    let gap = (text("not_recording"), Value::Null);
+    let one = [recorded("inet"), recorded("inet6")];
+    assert_eq!(kinds, [&one[..], &[gap], &one].concat());
+    for row in rows.iter().filter(|row| row["kind"] == text("recorded")) {
+        assert_eq!((&row["snapshots"], &row["states_asked"]), (&number(2u64), &text("all")));
+        assert!(nanos(&row["from"]) < nanos(&row["to"]));
+    }
+}
+
+#[test]
 fn the_state_at_a_time_is_what_it_was_then() {
     let rig = Rig::new();
     let recorder = rig.start(&["--interval", "10ms"]);
@@ -288,8 +310,10 @@ fn the_table_is_laid_out_as_ss_does() {
 fn exports_hold_the_same_in_every_format() {
     let held = sockets::established(Route::V4, Traffic::SOME);
     let rig = Rig::new();
-    rig.run(&["record", "--count", "3", "--interval", "10ms"]);
-    for what in ["connections", "samples", "sockets", "snapshots"] {
+    let recorder = rig.start(&["--interval", "10ms"]);
+    wait::until("owners are found", || !rig.rows(&["export", "owners"]).is_empty());
+    recorder.stop();
+    for what in ["connections", "samples", "sockets", "owners", "processes", "snapshots"] {
         let path = |ending: &str| rig.directory.path().join(format!("{what}.{ending}"));
         for ending in ["csv", "json", "jsonl"] {
             rig.run(&["export", what, "--output", path(ending).to_str().unwrap()]);

@@ -193,8 +193,8 @@ Examples:
   sockrec export samples -f night.db --from 03:00 --to 04:00 -o samples.jsonl
   sockrec export snapshots --format csv | head")]
 pub(super) struct ExportArgs {
-    /// connections, samples, sockets or snapshots
-    #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "snapshots"])]
+    /// connections, samples, sockets, owners, processes or snapshots
+    #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "owners", "processes", "snapshots"])]
     pub(super) what: String,
     /// Recording to read
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use chrono::{SecondsFormat, TimeZone};
 
-use super::args::{CommonArgs, SelectArgs};
+use super::args::{OutputArgs, SelectArgs};
 use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
@@ -19,12 +19,12 @@ pub(super) fn stdout() -> Box<dyn Write> {
 }
 
 /// How tables and texts are written.
-pub(super) fn options(common: &CommonArgs) -> Options {
+pub(super) fn options(output: &OutputArgs) -> Options {
     Options {
-        times: common.output.time_format,
-        zone: zone(common.output.utc),
+        times: output.time_format,
+        zone: zone(output.utc),
         width: terminal_width(),
-        exact: common.output.exact,
+        exact: output.exact,
     }
 }
 
@@ -91,9 +91,15 @@ pub(super) fn selection(
             Some("each row names the protocol and family of its dump"),
         ));
     }
-    if question == Question::Sockets && !sockets.states.is_empty() {
+    if question == Question::Processes && !sockets.is_open() {
         return Err(usage(
-            "`sockets` tells who was seen, not in which state",
+            "a process is no socket: options that choose sockets do not go with it",
+            Some("`owners` tells which process held which socket, and chooses sockets"),
+        ));
+    }
+    if matches!(question, Question::Sockets | Question::Owners) && !sockets.states.is_empty() {
+        return Err(usage(
+            "`sockets` and `owners` tell who was seen, not in which state",
             Some("`connections` has the last state, `samples` every one"),
         ));
     }

@@ -11,25 +11,7 @@ use super::output::{
 use crate::model::Column;
 use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::{duration, time};
-use crate::render::{Exporter, Format, SocketTable, exporter};
-
-const CONNECTIONS_TABLE: &[&str] = &[
-    "socket_id",
-    "protocol",
-    "local_address",
-    "local_port",
-    "remote_address",
-    "remote_port",
-    "state",
-    "first_seen_at",
-    "last_seen_at",
-    "duration_min_ns",
-    "bytes_sent",
-    "bytes_received",
-    "total_retrans",
-    "rtt_us",
-    "samples",
-];
+use crate::render::{ConnectionTable, Exporter, Format, SocketTable, exporter};
 
 const SAMPLES_TABLE: &[&str] = &[
     "taken_at",
@@ -78,7 +60,7 @@ const COVERAGE_TABLE: &[&str] = &[
 pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     match args.question {
         QuestionArgs::Connections(common) => {
-            rows(Question::Connections, &common, CONNECTIONS_TABLE)
+            rows(Question::Connections, &common, ConnectionTable::COLUMNS)
         }
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
@@ -97,8 +79,16 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let columns = default_columns(format, &common.output.columns, table);
     let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
-    let options = options(common);
-    let mut out = exporter(format, &options, stdout());
+    let options = options(&common.output);
+    let is_plain = format != Format::Table || !common.output.columns.is_empty();
+    let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
+        let span = recording.span()?;
+        let day = |ns| time(ns, options.zone).to_string().get(..10).map(str::to_owned);
+        let with_date = span.is_some_and(|span| day(span.from_ns) != day(span.to_ns));
+        Box::new(ConnectionTable::new(stdout(), &options, with_date))
+    } else {
+        exporter(format, &options, stdout())
+    };
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
@@ -135,7 +125,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let anchor = anchor(&recording)?;
     let asked_ns = parse_moment(text, anchor)?;
     let format = common.output.format.unwrap_or(Format::Table);
-    let options = options(common);
+    let options = options(&common.output);
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);

@@ -23,6 +23,10 @@ pub enum Question {
     Snapshots,
     /// Who was seen.
     Sockets,
+    /// Which process held which socket, from when to when.
+    Owners,
+    /// The processes that held sockets.
+    Processes,
     /// Runs of the recorder.
     Captures,
     /// What each table holds.
@@ -167,7 +171,8 @@ impl Recording {
         let (conditions, owned) = selection.conditions(question.span_columns());
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
-        if question.is_about_sockets() && !conditions.is_empty() {
+        let is_chosen = question.is_about_sockets() || question.span_columns().is_some();
+        if is_chosen && !conditions.is_empty() {
             sql.push_str(" WHERE ");
             sql.push_str(&conditions.join(" AND "));
         }
@@ -413,6 +418,8 @@ impl Question {
             Self::Samples => include_str!("../../queries/samples.sql"),
             Self::Snapshots => include_str!("../../queries/snapshots.sql"),
             Self::Sockets => include_str!("../../queries/sockets.sql"),
+            Self::Owners => include_str!("../../queries/owners.sql"),
+            Self::Processes => include_str!("../../queries/processes.sql"),
             Self::Captures => include_str!("../../queries/captures.sql"),
             Self::Tables => include_str!("../../queries/tables.sql"),
             Self::Gaps => include_str!("../../queries/gaps.sql"),
@@ -431,12 +438,18 @@ impl Question {
             Self::Sockets => {
                 Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
             }
+            Self::Owners | Self::Processes => {
+                Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
+            }
             _ => None,
         }
     }
 
     fn is_about_sockets(self) -> bool {
-        matches!(self, Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets)
+        matches!(
+            self,
+            Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets | Self::Owners
+        )
     }
 }
 

@@ -6,12 +6,14 @@
 //! change, and is the only format that shortens numbers and escapes hostile text. Rows are written
 //! as they come: only the table holds some back, up to a bound, to learn its widths.
 
+mod connections;
 mod csv;
 pub mod human;
 mod json;
 mod jsonl;
 mod object;
 mod options;
+mod row;
 mod sink;
 mod sockets;
 mod table;
@@ -22,6 +24,7 @@ use std::io::{self, Write};
 
 use crate::model::{Column, Value};
 
+pub use connections::ConnectionTable;
 pub use human::Zone;
 pub use options::{Format, Options, TimeFormat, UnknownName};
 pub use sockets::SocketTable;

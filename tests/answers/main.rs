@@ -7,4 +7,5 @@ mod harness;
 mod world;
 
 mod coverage;
+mod owners;
 mod sorting;

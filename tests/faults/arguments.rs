@@ -248,9 +248,19 @@ fn formats() {
 
     hint: use `--format json`
     ");
+    assert_snapshot!(misused(&dir, "export processes --socket 1"), @"
+    error: a process is no socket: options that choose sockets do not go with it
+
+    hint: `owners` tells which process held which socket, and chooses sockets
+    ");
+    assert_snapshot!(misused(&dir, "query coverage -t"), @"
+    error: coverage is of whole dumps: options that choose sockets do not go with it
+
+    hint: each row names the protocol and family of its dump
+    ");
     assert_snapshot!(misused(&dir, "export everything"), @"
     error: invalid value 'everything' for '<WHAT>'
-      [possible values: connections, samples, sockets, snapshots]
+      [possible values: connections, samples, sockets, owners, processes, snapshots]
 
     For more information, try '--help'.
     ");
