@@ -92,6 +92,12 @@ Examples:
   sockrec query connections --sort total_retrans:desc,bytes_sent:desc -n 10
   sockrec query connections -t --state established --format json | jq .")]
     Connections(CommonArgs),
+    /// All that is known of one connection, as a story
+    #[command(after_help = "\
+Examples:
+  sockrec query connection 17
+  sockrec query connection 17 --format json | jq .traffic")]
+    Connection(ConnectionArgs),
     /// Every socket as it was at a time, as `ss -tuan` would have shown it
     #[command(after_help = "\
 Examples:
@@ -122,6 +128,19 @@ Examples:
   sockrec query coverage -f night.db --from 03:00 --to 03:30
   sockrec query coverage --format json | jq '.[] | select(.kind != \"recorded\")'")]
     Coverage(CommonArgs),
+}
+
+/// Which connection, and how its story is written.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ConnectionArgs {
+    /// Its number (`socket_id` of any answer)
+    #[arg(value_name = "ID")]
+    pub(super) id: i64,
+    /// Recording to ask
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 /// What every question takes.

@@ -1,7 +1,7 @@
 //! `sockrec query`
 
 use super::Exit;
-use super::args::{CommonArgs, QueryArgs, QuestionArgs};
+use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
 use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
@@ -9,9 +9,11 @@ use super::output::{
     stdout,
 };
 use crate::model::Column;
-use crate::query::{QueryError, Question, Recording, Selection};
+use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{duration, time};
-use crate::render::{ConnectionTable, Exporter, Format, SocketTable, exporter};
+use crate::render::{
+    ConnectionTable, Exporter, Format, SocketTable, exporter, story_json, story_text,
+};
 
 const SAMPLES_TABLE: &[&str] = &[
     "taken_at",
@@ -62,6 +64,7 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Connections(common) => {
             rows(Question::Connections, &common, ConnectionTable::COLUMNS)
         }
+        QuestionArgs::Connection(args) => connection(&args),
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
@@ -107,6 +110,45 @@ fn stream(
     let count = recording.answer(question, selection, |row| Ok(out.row(row)?))?;
     out.finish()?;
     Ok(count)
+}
+
+fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
+    let chosen = &args.output.columns;
+    if asks_for_help(chosen) {
+        let columns: Vec<_> = EVENT_COLUMNS.iter().filter_map(|n| column(n).copied()).collect();
+        print_columns(&columns)?;
+        return Ok(Exit::Fine);
+    }
+    let format = args.output.format.unwrap_or(Format::Table);
+    if !chosen.is_empty() {
+        return Err(usage(
+            "a story has its own columns",
+            Some("`sockrec query connections --socket ID` and `query samples --socket ID` choose"),
+        ));
+    }
+    let recording = Recording::open(&args.file)?;
+    let Some(story) = recording.story(args.id)? else {
+        let text = format!("there is no connection {} in `{}`", args.id, args.file.display());
+        let hint = "`sockrec query connections` lists them, each with its number first";
+        return Err(usage(text, Some(hint)));
+    };
+    let options = options(&args.output);
+    let mut out = stdout();
+    match format {
+        Format::Table => story_text(&mut out, &story, &options).map_err(QueryError::Output)?,
+        Format::Json => story_json(&mut out, &story, &options).map_err(QueryError::Output)?,
+        Format::Csv | Format::Jsonl => {
+            let events = story.event_rows();
+            let mut out = exporter(format, &options, out);
+            let mut write = || {
+                out.begin(&events.columns)?;
+                events.iter().try_for_each(|row| out.row(&row.values()))?;
+                out.finish()
+            };
+            write().map_err(QueryError::Output)?;
+        }
+    }
+    Ok(Exit::Fine)
 }
 
 fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {

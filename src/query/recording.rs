@@ -5,7 +5,7 @@ use std::path::Path;
 use super::columns::column_of_sql;
 use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
 use crate::model::{Column, Kind, Value};
-use crate::store::{Reader, StoreError};
+use crate::store::{Parameter, Reader, StoreError};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +205,19 @@ impl Recording {
             each(row)
         })?;
         Ok(rows)
+    }
+
+    /// Runs a query of the library's own, whose rows need no description.
+    pub(super) fn run(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut each: impl FnMut(&[Value<'_>]),
+    ) -> Result<(), StoreError> {
+        self.reader.run(sql, parameters, |row| {
+            each(row);
+            Ok(())
+        })
     }
 
     /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.

@@ -9,3 +9,4 @@ mod world;
 mod coverage;
 mod owners;
 mod sorting;
+mod story;

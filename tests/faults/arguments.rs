@@ -121,6 +121,11 @@ fn columns() {
 
     For more information, try '--help'.
     ");
+    assert_snapshot!(misused(&dir, "query connection 1 --format csv --columns state"), @"
+    error: a story has its own columns
+
+    hint: `sockrec query connections --socket ID` and `query samples --socket ID` choose
+    ");
     // Text of a query must not get through.
     assert_snapshot!(misused(&dir, "query connections --columns 'state\" FROM sockets --'"), @r#"
     error: there is no column `state" FROM sockets --` in this answer
@@ -248,6 +253,11 @@ fn formats() {
 
     hint: use `--format json`
     ");
+    assert_snapshot!(misused(&dir, "query connection 99"), @"
+    error: there is no connection 99 in `sockrec.db`
+
+    hint: `sockrec query connections` lists them, each with its number first
+    ");
     assert_snapshot!(misused(&dir, "export processes --socket 1"), @"
     error: a process is no socket: options that choose sockets do not go with it
 
@@ -328,7 +338,7 @@ fn commands() {
     assert_snapshot!(misused(&dir, "query conections"), @"
     error: unrecognized subcommand 'conections'
 
-      tip: a similar subcommand exists: 'connections'
+      tip: some similar subcommands exist: 'connection', 'connections'
 
     Usage: sockrec query <COMMAND>
 

@@ -124,6 +124,7 @@ fn a_recording_that_was_made_to_deceive() {
         "query samples --columns all",
         "query snapshots",
         "query coverage",
+        "query connection 1",
         "query at 2023-11-14T22:13:21Z",
         "query at 2023-11-14T22:13:21Z --info",
         "info",
