@@ -4,7 +4,7 @@
 --
 -- Parameters: :snapshot_id.
 -- Order: protocol, family, local address and port, remote address and port.
--- Index: primary key of samples, from the keyframe on.
+-- Index: primary key of samples, from the keyframe on; primary key of socket_owners.
 WITH
     asked AS (
         SELECT n.snapshot_id, n.ended_at_ns, n.ended_monotonic_ns, n.capture_id,
@@ -44,7 +44,45 @@ WITH
 SELECT
     a.ended_at_ns AS at_ns,
     last.ended_at_ns AS last_observed_at_ns,
-    v.*
+    v.*,
+    w.pid,
+    w.comm,
+    w.exe,
+    w.command_line,
+    w.user,
+    -- One holder is the usual case, and answered without sorting.
+    CASE
+        WHEN w.process_id IS NULL THEN NULL
+        WHEN NOT EXISTS (
+            SELECT 1 FROM socket_owners AS o
+            WHERE o.socket_id = k.socket_id AND o.process_id <> w.process_id
+                AND o.first_snapshot_id <= a.snapshot_id
+                AND coalesce(o.last_snapshot_id, a.snapshot_id) >= a.snapshot_id
+        ) THEN coalesce(w.comm, '?') || '[' || w.pid || ']'
+        ELSE (
+            SELECT group_concat(h.name) FROM (
+                SELECT coalesce(p.comm, '?') || '[' || p.pid || ']' AS name
+                FROM socket_owners AS o
+                JOIN processes AS p ON p.process_id = o.process_id
+                WHERE o.socket_id = k.socket_id
+                    AND o.first_snapshot_id <= a.snapshot_id
+                    AND coalesce(o.last_snapshot_id, a.snapshot_id) >= a.snapshot_id
+                GROUP BY o.process_id
+                ORDER BY min(o.first_snapshot_id), o.process_id
+            ) AS h
+        )
+    END AS owners,
+    CASE WHEN w.process_id IS NOT NULL THEN (
+        SELECT count(*) FROM (
+            SELECT DISTINCT o.process_id FROM socket_owners AS o
+            WHERE o.socket_id = k.socket_id
+                AND o.first_snapshot_id <= a.snapshot_id
+                AND coalesce(o.last_snapshot_id, a.snapshot_id) >= a.snapshot_id
+        )
+    ) END AS owner_count,
+    coalesce(cg.path, w.cgroup) AS cgroup,
+    coalesce(cg.unit, w.unit) AS unit,
+    coalesce(cg.container, w.container) AS container
 FROM asked AS a
 CROSS JOIN latest AS l
 CROSS JOIN socket_samples AS v ON v.snapshot_id = l.snapshot_id AND v.socket_id = l.socket_id
@@ -60,6 +98,22 @@ LEFT JOIN snapshots AS last
         coalesce(h.observed_snapshot_id, l.snapshot_id),
         coalesce(CASE WHEN m.socket_id IS NULL THEN c.last_id ELSE c.before_id END, 0)
     )
+LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
+LEFT JOIN cgroups AS cg ON cg.boot_id = ns.boot_id AND cg.cgroup_id = k.cgroup_id
+-- The first of those who held it then.
+LEFT JOIN processes AS w ON w.process_id = (
+    SELECT CASE WHEN min(o.process_id) = max(o.process_id) THEN min(o.process_id) ELSE (
+        SELECT i.process_id FROM socket_owners AS i
+        WHERE i.socket_id = k.socket_id
+            AND i.first_snapshot_id <= a.snapshot_id
+            AND coalesce(i.last_snapshot_id, a.snapshot_id) >= a.snapshot_id
+        ORDER BY i.first_snapshot_id, i.process_id LIMIT 1
+    ) END
+    FROM socket_owners AS o
+    WHERE o.socket_id = k.socket_id
+        AND o.first_snapshot_id <= a.snapshot_id
+        AND coalesce(o.last_snapshot_id, a.snapshot_id) >= a.snapshot_id
+)
 WHERE
     CASE
         -- What is left of a connection is shown as long as dumps showed it.

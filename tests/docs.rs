@@ -12,7 +12,10 @@ use rusqlite::Connection;
 use sockrec::model::{
     Capture, Clocks, EndReason, ExceptionKind, HostFacts, Kind, NamespaceFacts, TcpState, Timer,
 };
-use sockrec::query::{COLUMNS, Question, Recording, Selection, SocketFilter};
+use sockrec::query::{
+    COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, Recording, STATE_COLUMNS, Selection,
+    SocketFilter, TRAFFIC_COLUMNS, column,
+};
 use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
 
 const FORMAT: &str = include_str!("../docs/FORMAT.md");
@@ -234,6 +237,8 @@ fn generated(recording: &Recording) -> String {
         ("`query at`", Question::At { snapshot_id: 0 }),
         ("`query samples`, `export samples`", Question::Samples),
         ("`export sockets`", Question::Sockets),
+        ("`export owners`", Question::Owners),
+        ("`export processes`", Question::Processes),
         ("`query snapshots`, `export snapshots`", Question::Snapshots),
         ("`info`: captures", Question::Captures),
         ("`info`: gaps", Question::Gaps),
@@ -242,12 +247,24 @@ fn generated(recording: &Recording) -> String {
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();
-    for (title, question) in answers {
-        let names = names(recording, question, &Selection::default());
+    let parts = [
+        ("`query connection`: states", STATE_COLUMNS),
+        ("`query connection`: traffic", TRAFFIC_COLUMNS),
+        ("`query connection`: limits", LIMIT_COLUMNS),
+        ("`query connection` as csv and jsonl", EVENT_COLUMNS),
+    ];
+    let answers = answers
+        .map(|(title, question)| (title, names(recording, question, &Selection::default())))
+        .into_iter()
+        .chain(parts.map(|(title, names)| (title, names.to_vec())));
+    for (title, names) in answers {
         write!(text, "\n**{title}** ({} columns)\n\n{}", names.len(), wrapped(&names)).unwrap();
         used.extend(names);
     }
     text.push_str("\n### By name\n\n| Column | Kind | What it is |\n|---|---|---|\n");
+    for name in &used {
+        assert!(column(name).is_some(), "the column `{name}` has no description");
+    }
     for column in COLUMNS {
         assert!(used.contains(&column.name), "no answer has the column `{}`", column.name);
         let (kind, about) = (kind_name(column.kind), column.about.replace('|', "\\|"));

@@ -231,6 +231,76 @@ fn a_lifetime_lies_within_its_bounds() {
 }
 
 #[test]
+fn a_connection_has_a_story() {
+    let rig = Rig::new();
+    let recorder = rig.start(&["--interval", "20ms", "-t"]);
+    let connection = Connection::open(Route::V4);
+    let identity = connection.client.identity();
+    let cookie = identity.cookie.to_string();
+    let of_client = ["query", "connections", "--cookie", &cookie];
+    let row = wait::until_some("the recorder has found who holds it", || {
+        rig.rows(&of_client).into_iter().find(|row| !row["pid"].is_null())
+    });
+    sockets::transfer(&connection.client, &connection.server, 5_000);
+    rig.wait_for_snapshots(2);
+    sockets::transfer(&connection.server, &connection.client, 700);
+    rig.wait_for_snapshots(2);
+    sockets::finish(&connection.client);
+    sockets::wait_for_state(&connection.client, TcpState::FIN_WAIT2);
+    rig.wait_for_snapshots(2);
+    sockets::abort(connection.client);
+    wait::until("the recorder sees that it is gone", || {
+        rig.rows(&of_client).iter().any(|row| !row["closed_before"].is_null())
+    });
+    assert!(is_done(&recorder.stop()));
+
+    let id = row["socket_id"].to_string();
+    let told = rig.run(&["query", "connection", &id, "--format", "json"]);
+    let story: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(story["connection"]["cookie"], text(&cookie));
+    assert_eq!(story["connection"]["direction"], text("outbound"));
+    assert_eq!(story["owners"][0]["pid"], number(std::process::id()));
+    let names: Vec<_> = story["states"].as_array().unwrap().iter().map(|s| &s["state"]).collect();
+    // FIN-WAIT-1 may have been seen between them.
+    assert_eq!((names[0], names[names.len() - 1]), (&text("ESTAB"), &text("FIN-WAIT-2")));
+    let sum = |name: &str| -> u64 {
+        let traffic = story["traffic"].as_array().unwrap();
+        traffic.iter().filter_map(|interval| interval[name].as_u64()).sum()
+    };
+    assert_eq!((sum("sent_delta_bytes"), sum("received_delta_bytes")), (5_000, 700));
+    // The other end, which this process holds as well, tells the same from its side.
+    let peer = story["connection"]["peer_socket_id"].to_string();
+    let told = rig.run(&["query", "connection", &peer]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    let (local, remote) = (identity.local, identity.remote);
+    assert!(told.contains(&format!("tcp {remote} <- {local}")), "{told}");
+    assert!(told.contains(&format!("peer: connection {id}")), "{told}");
+    assert!(told.contains(&format!("[{}] of ", std::process::id())), "{told}");
+}
+
+#[test]
+fn coverage_tells_of_both_captures_and_the_time_between() {
+    let rig = Rig::new();
+    for _ in 0..2 {
+        rig.run(&["record", "--count", "2", "--interval", "20ms", "-t"]);
+    }
+    let rows = rig.rows(&["query", "coverage"]);
+    let kinds: Vec<_> = rows
+        .iter()
+        .map(|row| (row["kind"].clone(), row["family"].clone()))
+        .filter(|(kind, _)| *kind != text("ticks_missed"))
+        .collect();
+    let recorded = |family: &str| (text("recorded"), text(family));
+    let gap = (text("not_recording"), Value::Null);
+    let one = [recorded("inet"), recorded("inet6")];
+    assert_eq!(kinds, [&one[..], &[gap], &one].concat());
+    for row in rows.iter().filter(|row| row["kind"] == text("recorded")) {
+        assert_eq!((&row["snapshots"], &row["states_asked"]), (&number(2u64), &text("all")));
+        assert!(nanos(&row["from"]) < nanos(&row["to"]));
+    }
+}
+
+#[test]
 fn the_state_at_a_time_is_what_it_was_then() {
     let rig = Rig::new();
     let recorder = rig.start(&["--interval", "10ms"]);
@@ -288,8 +358,10 @@ fn the_table_is_laid_out_as_ss_does() {
 fn exports_hold_the_same_in_every_format() {
     let held = sockets::established(Route::V4, Traffic::SOME);
     let rig = Rig::new();
-    rig.run(&["record", "--count", "3", "--interval", "10ms"]);
-    for what in ["connections", "samples", "sockets", "snapshots"] {
+    let recorder = rig.start(&["--interval", "10ms"]);
+    wait::until("owners are found", || !rig.rows(&["export", "owners"]).is_empty());
+    recorder.stop();
+    for what in ["connections", "samples", "sockets", "owners", "processes", "snapshots"] {
         let path = |ending: &str| rig.directory.path().join(format!("{what}.{ending}"));
         for ending in ["csv", "json", "jsonl"] {
             rig.run(&["export", what, "--output", path(ending).to_str().unwrap()]);

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::moment::{parse_duration, parse_interval};
+use super::output::parse_sort_key;
 use super::sockets::SocketArgs;
+use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
 
 /// A flight recorder for Linux sockets
@@ -92,8 +94,15 @@ pub(super) enum QuestionArgs {
     #[command(after_help = "\
 Examples:
   sockrec query connections -f night.db --from 03:00 --to 03:30
+  sockrec query connections --sort total_retrans:desc,bytes_sent:desc -n 10
   sockrec query connections -t --state established --format json | jq .")]
     Connections(CommonArgs),
+    /// All that is known of one connection, as a story
+    #[command(after_help = "\
+Examples:
+  sockrec query connection 17
+  sockrec query connection 17 --format json | jq .traffic")]
+    Connection(ConnectionArgs),
     /// Every socket as it was at a time, as `ss -tuan` would have shown it
     #[command(after_help = "\
 Examples:
@@ -118,6 +127,25 @@ Examples:
     Samples(CommonArgs),
     /// When was looked, how much was seen, what went wrong
     Snapshots(CommonArgs),
+    /// From when to when was what looked at, and the gaps: what no answer can know
+    #[command(after_help = "\
+Examples:
+  sockrec query coverage -f night.db --from 03:00 --to 03:30
+  sockrec query coverage --format json | jq '.[] | select(.kind != \"recorded\")'")]
+    Coverage(CommonArgs),
+}
+
+/// Which connection, and how its story is written.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ConnectionArgs {
+    /// Its number (`socket_id` of any answer)
+    #[arg(value_name = "ID")]
+    pub(super) id: i64,
+    /// Recording to ask
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 /// What every question takes.
@@ -141,7 +169,10 @@ pub(super) struct SelectArgs {
     /// Up to this time
     #[arg(long, value_name = "TIME")]
     pub(super) to: Option<String>,
-    /// At most so many rows
+    /// Sort by these columns, greatest first with `:desc` behind the name; unknown values come last
+    #[arg(long, value_name = "COLUMN[:desc]", value_delimiter = ',', value_parser = parse_sort_key)]
+    pub(super) sort: Vec<SortKey>,
+    /// At most so many rows, after sorting
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(super) limit: Option<u64>,
     #[command(flatten)]
@@ -186,8 +217,8 @@ Examples:
   sockrec export samples -f night.db --from 03:00 --to 04:00 -o samples.jsonl
   sockrec export snapshots --format csv | head")]
 pub(super) struct ExportArgs {
-    /// connections, samples, sockets or snapshots
-    #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "snapshots"])]
+    /// connections, samples, sockets, owners, processes or snapshots
+    #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "owners", "processes", "snapshots"])]
     pub(super) what: String,
     /// Recording to read
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]

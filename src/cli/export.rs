@@ -28,6 +28,8 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         "connections" => Question::Connections,
         "samples" => Question::Samples,
         "sockets" => Question::Sockets,
+        "owners" => Question::Owners,
+        "processes" => Question::Processes,
         _ => Question::Snapshots,
     };
     let recording = Recording::open(&args.file)?;

@@ -22,6 +22,8 @@ const TABLE: &[&str] = &[
     "direction",
     "remote_address",
     "remote_port",
+    "pid",
+    "comm",
     "duration_min_ns",
     "duration_max_ns",
     "bytes_sent",

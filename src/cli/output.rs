@@ -4,12 +4,12 @@ use std::io::{self, IsTerminal, Write};
 
 use chrono::{SecondsFormat, TimeZone};
 
-use super::args::{CommonArgs, SelectArgs};
+use super::args::{OutputArgs, SelectArgs};
 use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{States, TcpState};
-use crate::query::{QueryError, Question, Recording, Selection, SocketFilter};
+use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -19,12 +19,12 @@ pub(super) fn stdout() -> Box<dyn Write> {
 }
 
 /// How tables and texts are written.
-pub(super) fn options(common: &CommonArgs) -> Options {
+pub(super) fn options(output: &OutputArgs) -> Options {
     Options {
-        times: common.output.time_format,
-        zone: zone(common.output.utc),
+        times: output.time_format,
+        zone: zone(output.utc),
         width: terminal_width(),
-        exact: common.output.exact,
+        exact: output.exact,
         streams: false,
     }
 }
@@ -86,9 +86,21 @@ pub(super) fn selection(
             Some("`connections`, `samples` and `at` choose sockets"),
         ));
     }
-    if question == Question::Sockets && !sockets.states.is_empty() {
+    if question == Question::Coverage && !sockets.is_open() {
         return Err(usage(
-            "`sockets` tells who was seen, not in which state",
+            "coverage is of whole dumps: options that choose sockets do not go with it",
+            Some("each row names the protocol and family of its dump"),
+        ));
+    }
+    if question == Question::Processes && !sockets.is_open() {
+        return Err(usage(
+            "a process is no socket: options that choose sockets do not go with it",
+            Some("`owners` tells which process held which socket, and chooses sockets"),
+        ));
+    }
+    if matches!(question, Question::Sockets | Question::Owners) && !sockets.states.is_empty() {
+        return Err(usage(
+            "`sockets` and `owners` tell who was seen, not in which state",
             Some("`connections` has the last state, `samples` every one"),
         ));
     }
@@ -97,6 +109,7 @@ pub(super) fn selection(
         sockets,
         from_ns,
         to_ns,
+        sort: select.sort.clone(),
         limit: select.limit,
         ended: None,
     })
@@ -104,6 +117,17 @@ pub(super) fn selection(
 
 pub(super) fn no_states() -> anyhow::Error {
     usage("no state is left to look for", Some("`--not-state` takes away all that `--state` gives"))
+}
+
+/// Reads one key of `--sort`. Whether an answer has such a column, the answer tells.
+pub(super) fn parse_sort_key(text: &str) -> Result<SortKey, String> {
+    let (column, direction) = text.split_once(':').unwrap_or((text, "asc"));
+    let is_descending = match direction {
+        "asc" => false,
+        "desc" => true,
+        _ => return Err("behind the colon expected asc or desc".to_owned()),
+    };
+    Ok(SortKey { column: column.to_owned(), is_descending })
 }
 
 /// The kernel tells a TCP socket that is bound and inactive as UNCONN.

@@ -1,7 +1,7 @@
 //! `sockrec query`
 
 use super::Exit;
-use super::args::{CommonArgs, QueryArgs, QuestionArgs};
+use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
 use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
@@ -9,27 +9,11 @@ use super::output::{
     stdout,
 };
 use crate::model::Column;
-use crate::query::{QueryError, Question, Recording, Selection};
+use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{duration, time};
-use crate::render::{Exporter, Format, SocketTable, exporter};
-
-const CONNECTIONS_TABLE: &[&str] = &[
-    "socket_id",
-    "protocol",
-    "local_address",
-    "local_port",
-    "remote_address",
-    "remote_port",
-    "state",
-    "first_seen_at",
-    "last_seen_at",
-    "duration_min_ns",
-    "bytes_sent",
-    "bytes_received",
-    "total_retrans",
-    "rtt_us",
-    "samples",
-];
+use crate::render::{
+    ConnectionTable, Exporter, Format, SocketTable, exporter, story_json, story_text,
+};
 
 const SAMPLES_TABLE: &[&str] = &[
     "taken_at",
@@ -62,13 +46,28 @@ const SNAPSHOTS_TABLE: &[&str] = &[
     "exceptions",
 ];
 
+const COVERAGE_TABLE: &[&str] = &[
+    "kind",
+    "protocol",
+    "family",
+    "from",
+    "to",
+    "snapshots",
+    "count",
+    "complete_snapshots",
+    "delta_ns",
+    "message",
+];
+
 pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     match args.question {
         QuestionArgs::Connections(common) => {
-            rows(Question::Connections, &common, CONNECTIONS_TABLE)
+            rows(Question::Connections, &common, ConnectionTable::COLUMNS)
         }
+        QuestionArgs::Connection(args) => connection(&args),
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
+        QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
         QuestionArgs::At { time, info, common } => at(&time, info, &common),
     }
 }
@@ -83,8 +82,16 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let columns = default_columns(format, &common.output.columns, table);
     let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
-    let options = options(common);
-    let mut out = exporter(format, &options, stdout());
+    let options = options(&common.output);
+    let is_plain = format != Format::Table || !common.output.columns.is_empty();
+    let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
+        let span = recording.span()?;
+        let day = |ns| time(ns, options.zone).to_string().get(..10).map(str::to_owned);
+        let with_date = span.is_some_and(|span| day(span.from_ns) != day(span.to_ns));
+        Box::new(ConnectionTable::new(stdout(), &options, with_date))
+    } else {
+        exporter(format, &options, stdout())
+    };
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
@@ -105,6 +112,45 @@ fn stream(
     Ok(count)
 }
 
+fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
+    let chosen = &args.output.columns;
+    if asks_for_help(chosen) {
+        let columns: Vec<_> = EVENT_COLUMNS.iter().filter_map(|n| column(n).copied()).collect();
+        print_columns(&columns)?;
+        return Ok(Exit::Fine);
+    }
+    let format = args.output.format.unwrap_or(Format::Table);
+    if !chosen.is_empty() {
+        return Err(usage(
+            "a story has its own columns",
+            Some("`sockrec query connections --socket ID` and `query samples --socket ID` choose"),
+        ));
+    }
+    let recording = Recording::open(&args.file)?;
+    let Some(story) = recording.story(args.id)? else {
+        let text = format!("there is no connection {} in `{}`", args.id, args.file.display());
+        let hint = "`sockrec query connections` lists them, each with its number first";
+        return Err(usage(text, Some(hint)));
+    };
+    let options = options(&args.output);
+    let mut out = stdout();
+    match format {
+        Format::Table => story_text(&mut out, &story, &options).map_err(QueryError::Output)?,
+        Format::Json => story_json(&mut out, &story, &options).map_err(QueryError::Output)?,
+        Format::Csv | Format::Jsonl => {
+            let events = story.event_rows();
+            let mut out = exporter(format, &options, out);
+            let mut write = || {
+                out.begin(&events.columns)?;
+                events.iter().try_for_each(|row| out.row(&row.values()))?;
+                out.finish()
+            };
+            write().map_err(QueryError::Output)?;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
 fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&common.file)?;
     if asks_for_help(&common.output.columns) {
@@ -121,7 +167,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let anchor = anchor(&recording)?;
     let asked_ns = parse_moment(text, anchor)?;
     let format = common.output.format.unwrap_or(Format::Table);
-    let options = options(common);
+    let options = options(&common.output);
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);

@@ -6,7 +6,12 @@
 mod columns;
 mod recording;
 mod selection;
+mod story;
 
 pub use columns::{COLUMNS, column};
 pub use recording::{QueryError, Question, Recording, Span};
-pub use selection::{Selection, SocketFilter};
+pub use selection::{Selection, SocketFilter, SortKey};
+pub use story::{
+    EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, Row, Rows, STATE_COLUMNS, StateSpan,
+    Story, TRAFFIC_COLUMNS, thinned,
+};

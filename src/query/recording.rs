@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::columns::column_of_sql;
-use super::selection::{OwnedValue, Selection, SpanColumns};
-use crate::model::{Column, Value};
-use crate::store::{Reader, StoreError};
+use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
+use crate::model::{Column, Kind, Value};
+use crate::store::{Parameter, Reader, StoreError};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub enum Question {
     Snapshots,
     /// Who was seen.
     Sockets,
+    /// Which process held which socket, from when to when.
+    Owners,
+    /// The processes that held sockets.
+    Processes,
     /// Runs of the recorder.
     Captures,
     /// What each table holds.
@@ -104,26 +108,53 @@ impl Recording {
         question: Question,
         selection: &Selection,
     ) -> Result<Vec<(String, Column)>, QueryError> {
-        let all: Vec<_> = self
-            .reader
+        let all = self.described(question, selection)?;
+        for key in &selection.sort {
+            find(&all, &key.column)?;
+        }
+        if selection.columns.is_empty() {
+            return Ok(all);
+        }
+        selection.columns.iter().map(|wanted| find(&all, wanted).cloned()).collect()
+    }
+
+    /// Every column of an answer, each with its name in the query.
+    fn described(
+        &self,
+        question: Question,
+        selection: &Selection,
+    ) -> Result<Vec<(String, Column)>, QueryError> {
+        self.reader
             .column_names(question.sql(selection))?
             .into_iter()
             .map(|name| match column_of_sql(&name) {
                 Some(column) => Ok((name, *column)),
                 None => Err(QueryError::UndescribedColumn(name)),
             })
-            .collect::<Result<_, _>>()?;
-        if selection.columns.is_empty() {
-            return Ok(all);
+            .collect()
+    }
+
+    /// The `ORDER BY` of a selection, empty where the question's own order stands.
+    fn order(&self, question: Question, selection: &Selection) -> Result<String, QueryError> {
+        if selection.sort.is_empty() {
+            return Ok(String::new());
         }
-        let find = |wanted: &String| {
-            let found = all.iter().find(|(_, column)| column.name == wanted);
-            found.cloned().ok_or_else(|| QueryError::UnknownColumn {
-                name: wanted.clone(),
-                nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)),
-            })
-        };
-        selection.columns.iter().map(find).collect()
+        let all = self.described(question, selection)?;
+        let mut terms = Vec::new();
+        for SortKey { column, is_descending } in &selection.sort {
+            let (name, column) = find(&all, column)?;
+            let direction = if *is_descending { "DESC" } else { "ASC" };
+            if column.kind == Kind::Identifier {
+                // The upper half of the unsigned numbers is stored as negative.
+                terms.push(format!("\"{name}\" < 0 {direction}"));
+            }
+            // What is not known comes last either way.
+            terms.push(format!("\"{name}\" {direction} NULLS LAST"));
+        }
+        // Equal rows come in the usual order.
+        let usual = ["snapshot_id", "socket_id"].into_iter();
+        terms.extend(usual.filter(|name| find(&all, name).is_ok()).map(str::to_owned));
+        Ok(format!(" ORDER BY {}", terms.join(", ")))
     }
 
     /// Answers a question row by row; gives the number of rows.
@@ -140,10 +171,12 @@ impl Recording {
         let (conditions, owned) = selection.conditions(question.span_columns());
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
-        if question.is_about_sockets() && !conditions.is_empty() {
+        let is_chosen = question.is_about_sockets() || question.span_columns().is_some();
+        if is_chosen && !conditions.is_empty() {
             sql.push_str(" WHERE ");
             sql.push_str(&conditions.join(" AND "));
         }
+        sql.push_str(&self.order(question, selection)?);
         if selection.limit.is_some() {
             sql.push_str(" LIMIT :limit");
         }
@@ -172,6 +205,19 @@ impl Recording {
             each(row)
         })?;
         Ok(rows)
+    }
+
+    /// Runs a query of the library's own, whose rows need no description.
+    pub(super) fn run(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut each: impl FnMut(&[Value<'_>]),
+    ) -> Result<(), StoreError> {
+        self.reader.run(sql, parameters, |row| {
+            each(row);
+            Ok(())
+        })
     }
 
     /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.
@@ -385,6 +431,8 @@ impl Question {
             Self::Samples => include_str!("../../queries/samples.sql"),
             Self::Snapshots => include_str!("../../queries/snapshots.sql"),
             Self::Sockets => include_str!("../../queries/sockets.sql"),
+            Self::Owners => include_str!("../../queries/owners.sql"),
+            Self::Processes => include_str!("../../queries/processes.sql"),
             Self::Captures => include_str!("../../queries/captures.sql"),
             Self::Tables => include_str!("../../queries/tables.sql"),
             Self::Gaps => include_str!("../../queries/gaps.sql"),
@@ -403,13 +451,27 @@ impl Question {
             Self::Sockets => {
                 Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
             }
+            Self::Owners | Self::Processes => {
+                Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
+            }
             _ => None,
         }
     }
 
     fn is_about_sockets(self) -> bool {
-        matches!(self, Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets)
+        matches!(
+            self,
+            Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets | Self::Owners
+        )
     }
+}
+
+/// The column of this name.
+fn find<'a>(all: &'a [(String, Column)], wanted: &str) -> Result<&'a (String, Column), QueryError> {
+    all.iter().find(|(_, column)| column.name == wanted).ok_or_else(|| QueryError::UnknownColumn {
+        name: wanted.to_owned(),
+        nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)),
+    })
 }
 
 /// The name that a misspelt one most likely meant.

@@ -27,6 +27,15 @@ impl SocketFilter {
     }
 }
 
+/// A column that rows are to be sorted by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SortKey {
+    /// Any column of the answer, also one that is not shown.
+    pub column: String,
+    /// Greatest first.
+    pub is_descending: bool,
+}
+
 /// Rows and columns that are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -38,7 +47,9 @@ pub struct Selection {
     pub from_ns: Option<i64>,
     /// UTC nanoseconds, included.
     pub to_ns: Option<i64>,
-    /// At most so many rows.
+    /// By what to sort, the first before the others; the question's own order if empty.
+    pub sort: Vec<SortKey>,
+    /// At most so many rows, after sorting.
     pub limit: Option<u64>,
     /// Of connections only these, which have ended, and of them only what was connected: what is open
     /// is not even looked for.

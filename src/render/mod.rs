@@ -1,19 +1,22 @@
 //! Rows of values, written as text: a table for people, CSV, JSON and JSON lines for programs.
 //!
-//! This floor owns how a value looks and nothing else. It knows columns and values, not what they
-//! are about, so every answer and every export keeps one contract (docs/OUTPUT.md) and a new
-//! question needs no code here. CSV and JSON are lossless and stable; the table is for eyes, may
+//! This floor owns how a value looks and nothing else. The formats know columns and values, not what
+//! they are about, so every answer and every export keeps one contract (docs/OUTPUT.md) and a new
+//! question needs no code here; only the layouts for people (of `ss`, of connections, of a story) do. CSV and JSON are lossless and stable; the table is for eyes, may
 //! change, and is the only format that shortens numbers and escapes hostile text. Rows are written
 //! as they come: only the table holds some back, up to a bound, to learn its widths.
 
+mod connections;
 mod csv;
 pub mod human;
 mod json;
 mod jsonl;
 mod object;
 mod options;
+mod row;
 mod sink;
 mod sockets;
+mod story;
 mod table;
 mod time;
 mod value;
@@ -22,9 +25,11 @@ use std::io::{self, Write};
 
 use crate::model::{Column, Value};
 
+pub use connections::ConnectionTable;
 pub use human::Zone;
 pub use options::{Format, Options, TimeFormat, UnknownName};
 pub use sockets::SocketTable;
+pub use story::{story_json, story_text};
 
 /// Writes one answer in one format: [`begin`](Self::begin) once, [`row`](Self::row) for each row,
 /// [`finish`](Self::finish) at the end.

@@ -1,9 +1,9 @@
 //! Sockets as `ss` lays them out, for people who know `ss`.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv6Addr};
 
 use super::human::visible;
+use super::row::Row;
 use super::sink::Sink;
 use super::{Exporter, check_length};
 use crate::model::{Column, Value};
@@ -33,56 +33,10 @@ impl<'w> SocketTable<'w> {
     }
 }
 
-/// One row, by column name.
-struct Row<'r> {
-    names: &'r [&'static str],
-    values: &'r [Value<'r>],
-}
-
-impl<'r> Row<'r> {
-    fn value(&self, name: &str) -> Value<'r> {
-        let index = self.names.iter().position(|n| *n == name);
-        index.and_then(|i| self.values.get(i)).copied().unwrap_or(Value::Null)
-    }
-
-    fn integer(&self, name: &str) -> Option<i64> {
-        match self.value(name) {
-            Value::Integer(v) => Some(v),
-            _ => None,
-        }
-    }
-
-    fn text(&self, name: &str) -> &'r str {
-        match self.value(name) {
-            Value::Text(v) => v,
-            _ => "-",
-        }
-    }
-
+impl Row<'_> {
     fn queue(&self, bytes: &str, of_listener: &str) -> String {
         let queue = self.integer(bytes).or_else(|| self.integer(of_listener));
         queue.map_or_else(|| "-".to_owned(), |n| n.to_string())
-    }
-
-    fn endpoint(&self, address: &str, port: &str) -> String {
-        let port = match self.integer(port) {
-            Some(0) => "*".to_owned(),
-            Some(port) => port.to_string(),
-            None => "-".to_owned(),
-        };
-        match self.text(address).parse() {
-            Ok(IpAddr::V6(v6)) if v6 == Ipv6Addr::UNSPECIFIED && self.is_dual_stack() => {
-                format!("*:{port}")
-            }
-            Ok(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
-            Ok(IpAddr::V4(v4)) => format!("{v4}:{port}"),
-            Err(_) => format!("{}:{port}", visible(self.text(address))),
-        }
-    }
-
-    /// An IPv6 socket that takes IPv4 too: `ss` writes its wildcard as a star.
-    fn is_dual_stack(&self) -> bool {
-        self.integer("v6only") == Some(0)
     }
 
     /// The details in the words of `ss -ie`.
@@ -90,7 +44,7 @@ impl<'r> Row<'r> {
         let mut words = Vec::new();
         let int = |name| self.integer(name);
         if let (timer @ ("on" | "keepalive" | "timewait" | "persist"), Some(expires)) =
-            (self.text("timer"), int("timer_expires_at"))
+            (self.text("timer").unwrap_or_default(), int("timer_expires_at"))
         {
             let left_ms = int("at").map_or(0, |now| (expires - now).max(0) / 1_000_000);
             let retransmits = int("timer_retransmits").unwrap_or(0);
@@ -196,8 +150,8 @@ impl Exporter for SocketTable<'_> {
         check_length(self.names.len(), values.len())?;
         let row = Row { names: &self.names, values };
         let cells = [
-            visible(row.text("protocol")).to_string(),
-            visible(row.text("state")).to_string(),
+            visible(row.text("protocol").unwrap_or("-")).to_string(),
+            visible(row.text("state").unwrap_or("-")).to_string(),
             row.queue("rqueue_bytes", "backlog"),
             row.queue("wqueue_bytes", "backlog_limit"),
             row.endpoint("local_address", "local_port"),

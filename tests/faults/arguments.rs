@@ -111,6 +111,21 @@ fn columns() {
 
     hint: `--columns help` lists them
     ");
+    assert_snapshot!(misused(&dir, "query connections --sort total_retran:desc"), @"
+    error: there is no column `total_retran` in this answer
+
+    hint: did you mean `total_retrans`?
+    ");
+    assert_snapshot!(misused(&dir, "query connections --sort rtt_us:down"), @"
+    error: invalid value 'rtt_us:down' for '--sort <COLUMN[:desc]>': behind the colon expected asc or desc
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(misused(&dir, "query connection 1 --format csv --columns state"), @"
+    error: a story has its own columns
+
+    hint: `sockrec query connections --socket ID` and `query samples --socket ID` choose
+    ");
     // Text of a query must not get through.
     assert_snapshot!(misused(&dir, "query connections --columns 'state\" FROM sockets --'"), @r#"
     error: there is no column `state" FROM sockets --` in this answer
@@ -122,7 +137,9 @@ fn columns() {
 #[test]
 fn columns_are_listed_on_request() {
     let dir = dir();
-    for question in ["query connections", "query at now", "query samples", "query snapshots"] {
+    for question in
+        ["query connections", "query at now", "query samples", "query snapshots", "query coverage"]
+    {
         let listed = dir.sockrec(&format!("{question} --columns help")).fine();
         assert_eq!(listed.stderr, "");
         let names = dir.sockrec(&format!("{question} --columns all --format csv")).stdout();
@@ -236,9 +253,24 @@ fn formats() {
 
     hint: use `--format json`
     ");
+    assert_snapshot!(misused(&dir, "query connection 99"), @"
+    error: there is no connection 99 in `sockrec.db`
+
+    hint: `sockrec query connections` lists them, each with its number first
+    ");
+    assert_snapshot!(misused(&dir, "export processes --socket 1"), @"
+    error: a process is no socket: options that choose sockets do not go with it
+
+    hint: `owners` tells which process held which socket, and chooses sockets
+    ");
+    assert_snapshot!(misused(&dir, "query coverage -t"), @"
+    error: coverage is of whole dumps: options that choose sockets do not go with it
+
+    hint: each row names the protocol and family of its dump
+    ");
     assert_snapshot!(misused(&dir, "export everything"), @"
     error: invalid value 'everything' for '<WHAT>'
-      [possible values: connections, samples, sockets, snapshots]
+      [possible values: connections, samples, sockets, owners, processes, snapshots]
 
     For more information, try '--help'.
     ");
@@ -306,7 +338,7 @@ fn commands() {
     assert_snapshot!(misused(&dir, "query conections"), @"
     error: unrecognized subcommand 'conections'
 
-      tip: a similar subcommand exists: 'connections'
+      tip: some similar subcommands exist: 'connection', 'connections'
 
     Usage: sockrec query <COMMAND>
 

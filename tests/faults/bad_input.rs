@@ -11,12 +11,15 @@ use sockrec::store::{APPLICATION_ID, Reader, SCHEMA_VERSION, StoreError, Writer}
 use crate::harness::{Dir, MadeUp, ask, observation};
 
 /// Everything that reads a recording.
-const READERS: [&str; 7] = [
+const READERS: [&str; 10] = [
     "query connections -f",
     "query at now -f",
     "query samples -f",
     "query samples --socket 1 -f",
     "query snapshots -f",
+    "query coverage -f",
+    "query connection 1 -f",
+    "export owners -f",
     "export sockets -f",
     "info -f",
 ];

@@ -112,13 +112,19 @@ fn a_recording_that_was_made_to_deceive() {
                UPDATE sockets SET local_address = 'a' || char(27) || '[H', remote_address = char(10);
                UPDATE captures SET host_name = char(27) || 'c', end_reason = char(8238);
                UPDATE namespaces SET name = char(155);
+               INSERT INTO processes (process_id, boot_id, pid, started_ticks, comm, command_line)
+               VALUES (1, 1, 7, 1, 'c' || char(27) || '[5m', char(10) || char(8238));
+               INSERT INTO socket_owners VALUES (1, 1, 1, NULL);
                INSERT INTO exceptions (snapshot_id, kind, scope_id, message)
                VALUES (1, 'dump_failed', 1, char(27) || '[31m'), (1, char(27), 1, NULL)";
     Connection::open(dir.path("sockrec.db")).unwrap().execute_batch(sql).unwrap();
     for line in [
+        "query connections",
         "query connections --columns all",
         "query samples --columns all",
         "query snapshots",
+        "query coverage",
+        "query connection 1",
         "query at 2023-11-14T22:13:21Z",
         "query at 2023-11-14T22:13:21Z --info",
         "info",

@@ -34,7 +34,14 @@ fn answers() -> Vec<String> {
     let mut lines: Vec<_> =
         ["info", "info --format json", "query samples --columns help"].map(str::to_owned).into();
     for format in FORMATS {
-        for question in ["connections", "samples", "snapshots", "at 2023-11-14T22:13:22Z"] {
+        for question in [
+            "connections",
+            "connection 1",
+            "coverage",
+            "samples",
+            "snapshots",
+            "at 2023-11-14T22:13:22Z",
+        ] {
             lines.push(format!("query {question} --format {format}"));
         }
         if format != "table" {

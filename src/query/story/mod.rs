@@ -1,0 +1,308 @@
+//! The story of one socket: what is known of it from its opening to its end, and what is not.
+
+mod rows;
+mod samples;
+mod traffic;
+
+pub use rows::{Row, Rows};
+pub use samples::StateSpan;
+pub use traffic::{Interval, Limits, thinned};
+
+use rows::Cell;
+use samples::{Bounds, Sample};
+
+use super::recording::{QueryError, Question, Recording};
+use super::selection::{Selection, SocketFilter};
+use crate::model::{Column, Value};
+use crate::query::column;
+use crate::store::Parameter;
+
+/// A moment on both clocks: UTC to be shown, boot time to be reckoned with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// UTC nanoseconds.
+    pub utc_ns: i64,
+    /// Nanoseconds of `CLOCK_BOOTTIME`.
+    pub boottime_ns: i64,
+}
+
+/// What is known of one socket.
+#[derive(Debug)]
+pub struct Story {
+    /// Its row in the answer `connections`.
+    pub connection: Rows,
+    /// Who held it from when to when, as in `export owners`.
+    pub owners: Rows,
+    /// The states that it was seen in, in order; those of what was left of it last.
+    pub states: Vec<StateSpan>,
+    /// What went through between its rows, in order.
+    pub traffic: Vec<Interval>,
+    /// What limited its sending, `None` where nothing tells.
+    pub limits: Option<Limits>,
+    /// The gaps that its life may overlap, as in `info`.
+    pub gaps: Rows,
+}
+
+/// Columns of [`Story::state_rows`].
+pub const STATE_COLUMNS: &[&str] = &[
+    "state",
+    "is_remains",
+    "entered_after",
+    "seen_from",
+    "seen_to",
+    "in_state_min_ns",
+    "in_state_max_ns",
+];
+/// Columns of [`Story::traffic_rows`].
+pub const TRAFFIC_COLUMNS: &[&str] = &[
+    "from",
+    "to",
+    "sent_delta_bytes",
+    "received_delta_bytes",
+    "retrans_delta",
+    "sent_bytes_per_s",
+    "received_bytes_per_s",
+    "rtt_us",
+    "snd_cwnd",
+];
+/// Columns of [`Story::limit_rows`].
+pub const LIMIT_COLUMNS: &[&str] = &[
+    "observed_ns",
+    "busy_share",
+    "application_share",
+    "network_share",
+    "rwnd_limited_share",
+    "sndbuf_limited_share",
+];
+/// Columns of [`Story::event_rows`].
+pub const EVENT_COLUMNS: &[&str] = &[
+    "not_before",
+    "at",
+    "kind",
+    "detail",
+    "sent_delta_bytes",
+    "received_delta_bytes",
+    "retrans_delta",
+    "rtt_us",
+    "snd_cwnd",
+];
+
+impl Recording {
+    /// The story of a socket, `None` if there is none of this number.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn story(&self, socket_id: i64) -> Result<Option<Story>, QueryError> {
+        let connection = self.rows_of(Question::Connections, socket_id)?;
+        let Some(row) = connection.iter().next() else { return Ok(None) };
+        let of_socket: &[Parameter<'_>] = &[(":socket_id", Value::Integer(socket_id))];
+
+        let mut bounds = Bounds::default();
+        let sql = include_str!("../../../queries/story_bounds.sql");
+        self.run(sql, of_socket, |values| bounds = Bounds::read(values))?;
+
+        let mut states = samples::States::default();
+        let mut traffic = traffic::Traffic::default();
+        let sql = include_str!("../../../queries/story_samples.sql");
+        self.run(sql, of_socket, |values| {
+            let sample = Sample::read(values);
+            traffic.add(&sample);
+            states.add(sample);
+        })?;
+        if let (Some(from), Some(to), Some(_)) =
+            (bounds.last_seen, bounds.closed_before, row.integer("destroyed_at"))
+        {
+            traffic.end(from, to, &row);
+        }
+
+        let from_ns = ["opened_after", "opened_before"].iter().find_map(|name| row.integer(name));
+        let to_ns = [bounds.remains_gone, bounds.remains_seen]
+            .into_iter()
+            .find_map(|moment| moment.map(|m| m.utc_ns))
+            .or_else(|| row.integer("closed_before"))
+            .or_else(|| row.integer("last_seen_at"));
+        let span: &[Parameter<'_>] = &[
+            (":socket_id", Value::Integer(socket_id)),
+            (":from_ns", Value::Integer(from_ns.unwrap_or(i64::MIN))),
+            (":to_ns", Value::Integer(to_ns.unwrap_or(i64::MAX))),
+        ];
+        let mut gaps = Rows::new(self.columns(Question::Gaps, &Selection::default())?);
+        let sql = include_str!("../../../queries/gaps_of_socket.sql");
+        self.run(sql, span, |values| gaps.push(values))?;
+
+        let owners = self.rows_of(Question::Owners, socket_id)?;
+        let states = states.finish(&bounds);
+        let (traffic, limits) = traffic.finish();
+        Ok(Some(Story { connection, owners, states, traffic, limits, gaps }))
+    }
+
+    fn rows_of(&self, question: Question, socket_id: i64) -> Result<Rows, QueryError> {
+        let sockets = SocketFilter { socket_id: Some(socket_id), ..SocketFilter::default() };
+        let selection = Selection { sockets, ..Selection::default() };
+        let mut rows = Rows::new(self.columns(question, &selection)?);
+        self.answer(question, &selection, |values| {
+            rows.push(values);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+}
+
+impl Story {
+    /// The states as rows of [`STATE_COLUMNS`].
+    pub fn state_rows(&self) -> Rows {
+        let mut rows = Rows::new(columns(STATE_COLUMNS));
+        for span in &self.states {
+            rows.push_cells(vec![
+                Cell::Text(span.state.clone()),
+                Cell::Integer(span.is_remains.into()),
+                utc(span.entered_after),
+                Cell::Integer(span.seen_from.utc_ns),
+                Cell::Integer(span.seen_to.utc_ns),
+                Cell::Integer(span.min_ns),
+                span.max_ns.into(),
+            ]);
+        }
+        rows
+    }
+
+    /// What went through as rows of [`TRAFFIC_COLUMNS`].
+    pub fn traffic_rows(intervals: &[Interval]) -> Rows {
+        let mut rows = Rows::new(columns(TRAFFIC_COLUMNS));
+        for interval in intervals {
+            rows.push_cells(vec![
+                Cell::Integer(interval.from.utc_ns),
+                Cell::Integer(interval.to.utc_ns),
+                interval.sent.into(),
+                interval.received.into(),
+                interval.retransmitted.into(),
+                interval.per_s(interval.sent).into(),
+                interval.per_s(interval.received).into(),
+                interval.rtt_us.into(),
+                interval.snd_cwnd.into(),
+            ]);
+        }
+        rows
+    }
+
+    /// What limited it as rows of [`LIMIT_COLUMNS`]: one, or none where nothing tells.
+    pub fn limit_rows(&self) -> Rows {
+        let mut rows = Rows::new(columns(LIMIT_COLUMNS));
+        if let Some(limits) = &self.limits {
+            rows.push_cells(vec![
+                limits.observed_ns.into(),
+                limits.busy_share().into(),
+                limits.busy_share().map(|share| 1.0 - share).into(),
+                limits.of_busy(limits.network_us()).into(),
+                limits.of_busy(limits.rwnd_limited_us).into(),
+                limits.of_busy(limits.sndbuf_limited_us).into(),
+            ]);
+        }
+        rows
+    }
+
+    /// Everything that happened as rows of [`EVENT_COLUMNS`], by the time at which it had.
+    pub fn event_rows(&self) -> Rows {
+        let mut events: Vec<Event<'_>> = Vec::new();
+        let mut event = |not_before: Option<i64>, at: Option<i64>, kind, detail: String| {
+            let (detail, interval) = (Some(detail), None);
+            events.push(Event { not_before, at, kind, detail, interval });
+        };
+        let row = self.connection.iter().next();
+        let integer = |name| row.and_then(|row| row.integer(name));
+        let text = |name| row.and_then(|row| row.text(name)).unwrap_or("not known");
+        let opened = text("opened_evidence").to_owned();
+        event(integer("opened_after"), integer("opened_before"), "opened", opened);
+        for row in self.owners.iter() {
+            event(None, row.integer("held_from"), "held", row.process());
+            if let Some(to) = row.integer("held_to") {
+                event(Some(to), None, "released", row.process());
+            }
+        }
+        for span in &self.states {
+            let after = span.entered_after.map(|m| m.utc_ns);
+            event(after, Some(span.seen_from.utc_ns), "state", span.state.clone());
+        }
+        for row in self.gaps.iter() {
+            let kind = row.text("kind").unwrap_or_default().to_owned();
+            event(row.integer("from"), row.integer("to"), "gap", kind);
+        }
+        if let Some(before) = integer("closed_before") {
+            let detail = format!("{} ({})", text("ending"), text("closed_evidence"));
+            event(integer("closed_after"), Some(before), "closed", detail);
+        }
+        if let Some(at) = integer("destroyed_at") {
+            event(None, Some(at), "destroyed", "the kernel freed the socket".to_owned());
+        }
+        events.extend(self.traffic.iter().map(|interval| Event {
+            not_before: Some(interval.from.utc_ns),
+            at: Some(interval.to.utc_ns),
+            kind: "traffic",
+            detail: None,
+            interval: Some(interval),
+        }));
+        // What closed it comes behind what is known of the time before.
+        let is_end = |event: &Event<'_>| ["closed", "destroyed"].contains(&event.kind);
+        events.sort_by_key(|event| (event.at.or(event.not_before), is_end(event)));
+        let mut rows = Rows::new(columns(EVENT_COLUMNS));
+        for Event { not_before, at, kind, detail, interval } in events {
+            let number = |of: fn(&Interval) -> Option<i64>| interval.and_then(of).into();
+            rows.push_cells(vec![
+                not_before.into(),
+                at.into(),
+                Cell::Text(kind.to_owned()),
+                detail.map_or(Cell::Null, Cell::Text),
+                number(|i| i.sent),
+                number(|i| i.received),
+                number(|i| i.retransmitted),
+                number(|i| i.rtt_us),
+                number(|i| i.snd_cwnd),
+            ]);
+        }
+        rows
+    }
+
+    /// What a reader may look for and nothing tells, in words.
+    pub fn not_known(&self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        let Some(row) = self.connection.iter().next() else { return missing };
+        let is_null = |name| row.integer(name).is_none() && row.text(name).is_none();
+        let is_connection =
+            row.text("protocol") == Some("tcp") && row.text("state") != Some("LISTEN");
+        let is_over = !is_null("closed_before");
+        let facts = [
+            (is_null("opened_after"), "since when it was there"),
+            (is_connection && is_null("direction"), "who opened it"),
+            (self.owners.is_empty(), "which process held it"),
+            (is_connection && is_null("bytes_sent"), "what went through it"),
+            (is_connection && is_over && is_null("ending"), "how it ended"),
+            (row.text("closed_evidence") == Some("recording_end"), "what became of it"),
+            (row.text("closed_evidence") == Some("left_scope"), "whether it lives on"),
+            (is_over && is_null("destroyed_at"), "when the kernel freed its socket"),
+            (
+                row.integer("addresses_inferred") == Some(1),
+                "its addresses, but for the other end's",
+            ),
+        ];
+        missing
+            .extend(facts.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)));
+        missing
+    }
+}
+
+/// Something that happened between two moments.
+struct Event<'s> {
+    not_before: Option<i64>,
+    at: Option<i64>,
+    kind: &'static str,
+    detail: Option<String>,
+    interval: Option<&'s Interval>,
+}
+
+fn columns(names: &[&str]) -> Vec<Column> {
+    names.iter().filter_map(|name| column(name).copied()).collect()
+}
+
+fn utc(moment: Option<Moment>) -> Cell {
+    moment.map(|m| m.utc_ns).into()
+}

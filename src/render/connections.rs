@@ -1,0 +1,214 @@
+//! Lifetimes for someone in a hurry: what matters most of each connection on a line of a terminal.
+
+use std::io::{self, Write};
+
+use super::human::{self, Moment, Zone};
+use super::options::Options;
+use super::row::Row;
+use super::sink::Sink;
+use super::table::Table;
+use super::{Exporter, check_length};
+use crate::model::{Column, Kind, Value};
+
+/// A table of connections that puts several columns of the answer into one.
+pub struct ConnectionTable<'w> {
+    table: Table<'w>,
+    zone: Zone,
+    with_date: bool,
+    names: Vec<&'static str>,
+}
+
+impl ConnectionTable<'_> {
+    /// The columns that it is made of; others are passed over.
+    pub const COLUMNS: &'static [&'static str] = &[
+        "socket_id",
+        "protocol",
+        "local_address",
+        "local_port",
+        "remote_address",
+        "remote_port",
+        "direction",
+        "comm",
+        "pid",
+        "owner_count",
+        "opened_after",
+        "opened_before",
+        "duration_min_ns",
+        "duration_max_ns",
+        "closed_before",
+        "closed_evidence",
+        "ending",
+        "state",
+        "bytes_sent",
+        "bytes_received",
+        "total_retrans",
+    ];
+}
+
+/// What it shows. Texts under kind `Integer` stand on the right.
+fn shown(zone: Zone) -> [Column; 12] {
+    let opened = if zone == Zone::Utc { "opened (utc)" } else { "opened" };
+    [
+        ("id", Kind::Integer),
+        ("net", Kind::Text),
+        ("local", Kind::Text),
+        ("remote", Kind::Text),
+        ("dir", Kind::Text),
+        ("process", Kind::Text),
+        (opened, Kind::Integer),
+        ("duration", Kind::Integer),
+        ("end", Kind::Text),
+        ("sent", Kind::Integer),
+        ("received", Kind::Integer),
+        ("retr", Kind::Integer),
+    ]
+    .map(|(name, kind)| Column { name, kind, about: "" })
+}
+
+impl<'w> ConnectionTable<'w> {
+    /// Writes to `writer`; `with_date` where the recording is of more than one day.
+    pub fn new(writer: Box<dyn Write + 'w>, options: &Options, with_date: bool) -> Self {
+        let table = Table::new(options, Sink::new(writer));
+        Self { table, zone: options.zone, with_date, names: Vec::new() }
+    }
+
+    /// To the second; with `<` before it where it was there already when recording began.
+    fn opened(&self, row: Row<'_>) -> String {
+        let Some(before) = row.integer("opened_before") else { return "-".to_owned() };
+        let sign = if row.integer("opened_after").is_none() { "<" } else { "" };
+        let moment = Moment::new(before, self.zone, false).to_string();
+        let place = if self.with_date { 5..19 } else { 11..19 };
+        format!("{sign}{}", moment.get(place).unwrap_or(&moment))
+    }
+}
+
+impl Exporter for ConnectionTable<'_> {
+    fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
+        self.names = columns.iter().map(|column| column.name).collect();
+        self.table.begin(&shown(self.zone))
+    }
+
+    fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
+        check_length(self.names.len(), values.len())?;
+        let names = std::mem::take(&mut self.names);
+        let row = Row { names: &names, values };
+        let texts = [
+            row.endpoint("local_address", "local_port"),
+            row.endpoint("remote_address", "remote_port"),
+            process(row),
+            self.opened(row),
+            lasted(row),
+            size(row.integer("bytes_sent")),
+            size(row.integer("bytes_received")),
+        ];
+        let [local, remote, process, opened, lasted, sent, received] =
+            texts.each_ref().map(|text| Value::Text(text));
+        let direction = row.text("direction").map_or(Value::Null, |direction| {
+            Value::Text(match direction {
+                "outbound" => "out",
+                "inbound" => "in",
+                other => other,
+            })
+        });
+        let result = self.table.row(&[
+            row.value("socket_id"),
+            row.value("protocol"),
+            local,
+            remote,
+            direction,
+            process,
+            opened,
+            lasted,
+            Value::Text(end(row)),
+            sent,
+            received,
+            row.value("total_retrans"),
+        ]);
+        self.names = names;
+        result
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.table.finish()
+    }
+}
+
+/// `nginx[1234]`, and how many more held it.
+fn process(row: Row<'_>) -> String {
+    let Some(pid) = row.integer("pid") else { return "-".to_owned() };
+    let name = row.text("comm").unwrap_or("?");
+    match row.integer("owner_count") {
+        Some(count) if count > 1 => format!("{name}[{pid}]+{}", count - 1),
+        _ => format!("{name}[{pid}]"),
+    }
+}
+
+/// How it ended, `closed` if only that is known; else its state.
+fn end(row: Row<'_>) -> &str {
+    if row.text("closed_evidence") == Some("left_scope") {
+        return "left_scope";
+    }
+    let is_closed = row.integer("closed_before").is_some();
+    let how = row.text("ending").or(is_closed.then_some("closed"));
+    how.or(row.text("state")).unwrap_or("-")
+}
+
+fn size(bytes: Option<i64>) -> String {
+    bytes.map_or_else(|| "-".to_owned(), |bytes| human::bytes(bytes).to_string())
+}
+
+/// The least and the most that it can have lasted, as one where they look the same.
+fn lasted(row: Row<'_>) -> String {
+    match (row.integer("duration_min_ns"), row.integer("duration_max_ns")) {
+        (Some(least), Some(most)) => {
+            let (least, most) = (rough(least, 0), rough(most, 1));
+            if least == most { least } else { format!("{least}-{most}") }
+        }
+        (Some(least), None) => format!(">{}", rough(least, 0)),
+        (None, Some(most)) => format!("<{}", rough(most, 1)),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// A length of time in two or three digits, cut or (`up` = 1) rounded up.
+fn rough(ns: i64, up: i64) -> String {
+    const MS: i64 = 1_000_000;
+    const S: i64 = 1_000 * MS;
+    let in_units = |unit: i64| ns.saturating_add(up * (unit - 1)) / unit;
+    match ns {
+        i64::MIN..S if in_units(MS) < 1_000 => format!("{}ms", in_units(MS)),
+        ..10_000_000_000 if in_units(S / 10) < 100 => {
+            let tenths = in_units(S / 10);
+            format!("{}.{}s", tenths / 10, tenths % 10)
+        }
+        _ => {
+            let seconds = in_units(S);
+            match seconds {
+                ..60 => format!("{seconds}s"),
+                _ => human::duration(seconds.saturating_mul(S)).to_string(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rough_length_is_never_more_than_the_least_nor_less_than_the_most() {
+        const MS: i64 = 1_000_000;
+        let cases = [
+            (0, "0ms", "0ms"),
+            (1, "0ms", "1ms"),
+            (999 * MS + 1, "999ms", "1.0s"),
+            (1_234 * MS, "1.2s", "1.3s"),
+            (9_950 * MS, "9.9s", "10s"),
+            (59_001 * MS, "59s", "1m00s"),
+            (7_500_001 * MS, "2h05m", "2h05m"),
+        ];
+        for (ns, cut, up) in cases {
+            assert_eq!((rough(ns, 0), rough(ns, 1)), (cut.to_owned(), up.to_owned()), "{ns}");
+        }
+    }
+}

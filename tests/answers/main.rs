@@ -1,0 +1,15 @@
+//! What answers say, of recordings whose every fact is known because it was made up.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../simulated/socket.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod socket;
+#[path = "../simulated/world.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod world;
+
+mod coverage;
+mod owners;
+mod sorting;
+mod story;

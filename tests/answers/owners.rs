@@ -1,0 +1,135 @@
+//! Whose the sockets were: columns of `connections`, `at` and `sockets`, and exports of their own.
+
+use insta::assert_snapshot;
+use sockrec::model::{
+    Cgroup, Observation, OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey,
+    SnapshotId, SocketId,
+};
+
+use crate::harness::{Dir, MadeUp, observation};
+
+fn process(id: ProcessId, pid: u32, comm: &str) -> OwnerChange {
+    let text = |text: &str| Some(text.to_owned());
+    let cgroup = Cgroup {
+        path: format!("/system.slice/{comm}.service"),
+        unit: Some(format!("{comm}.service")),
+        container: None,
+    };
+    OwnerChange::Process(Box::new(Process {
+        id,
+        key: ProcessKey { pid, started_ticks: 100 },
+        facts: ProcessFacts {
+            started_at_ns: Some(1_700_000_000_000_000_000),
+            comm: text(comm),
+            exe: Some(format!("/usr/sbin/{comm}")),
+            command_line: Some(format!("{comm} -d")),
+            uid: Some(33),
+            user: text("www-data"),
+            cgroup: Some(cgroup),
+        },
+    }))
+}
+
+/// Socket 1 was held by nginx, and by a worker and nginx from the second snapshot to its end;
+/// socket 2 by nobody that was found; socket 3 by the worker, from the second snapshot to the third.
+fn recording() -> Dir {
+    let dir = Dir::new();
+    let mut made = MadeUp::begin(&dir.path("sockrec.db"));
+    let start = made.start;
+    let in_cgroup = Observation { cgroup_id: Some(7), ..observation(3) };
+    let rows = [observation(1), observation(2), in_cgroup];
+    for _ in 0..4 {
+        made.snapshot(&rows).commit();
+    }
+    let (nginx, worker) = (start.next_process, start.next_process.next());
+    let snapshot = |n| SnapshotId(start.next_snapshot.0 - 1 + n);
+    let held = |socket, process, since| Ownership { socket: SocketId(socket), process, since };
+    let let_go = held(3, worker, snapshot(2));
+    let cgroup = Cgroup { path: "/made.slice".to_owned(), unit: None, container: None };
+    made.writer
+        .owner_changes(
+            &start,
+            &[
+                process(nginx, 1_234, "nginx"),
+                process(worker, 1_240, "worker"),
+                OwnerChange::Held(held(1, worker, snapshot(2))),
+                OwnerChange::Held(held(1, nginx, snapshot(1))),
+                OwnerChange::Held(let_go),
+                OwnerChange::Released { ownership: let_go, last: snapshot(3) },
+                OwnerChange::Cgroup(7, cgroup),
+            ],
+        )
+        .unwrap();
+    made.end();
+    dir
+}
+
+fn shown(dir: &Dir, line: &str) -> String {
+    dir.sockrec(line).fine().stdout()
+}
+
+const COLUMNS: &str =
+    "--columns socket_id,pid,comm,command_line,user,owners,owner_count,cgroup,unit --format csv";
+
+#[test]
+fn a_connection_tells_its_first_owner_and_names_all() {
+    let dir = recording();
+    assert_snapshot!(shown(&dir, &format!("query connections {COLUMNS}")), @r#"
+    socket_id,pid,comm,command_line,user,owners,owner_count,cgroup,unit
+    1,1234,nginx,nginx -d,www-data,"nginx[1234],worker[1240]",2,/system.slice/nginx.service,nginx.service
+    2,,,,,,,,
+    3,1240,worker,worker -d,www-data,worker[1240],1,/made.slice,worker.service
+    "#);
+    assert_eq!(
+        shown(&dir, &format!("export sockets {COLUMNS}")),
+        shown(&dir, &format!("query connections {COLUMNS}"))
+    );
+}
+
+#[test]
+fn the_table_says_how_many_more_held_it() {
+    assert_snapshot!(shown(&recording(), "query connections --utc"), @"
+    ID  NET  LOCAL        REMOTE         DIR  PROCESS        OPENED (UTC)  DURATION  END    SENT  RECEIVED  RETR
+     1  tcp  127.0.0.1:1  127.0.0.1:443  -    nginx[1234]+1     <22:13:21     >3.0s  ESTAB     -         -     -
+     2  tcp  127.0.0.1:2  127.0.0.1:443  -    -                 <22:13:21     >3.0s  ESTAB     -         -     -
+     3  tcp  127.0.0.1:3  127.0.0.1:443  -    worker[1240]      <22:13:21     >3.0s  ESTAB     -         -     -
+    ");
+}
+
+#[test]
+fn at_a_time_only_those_count_that_held_it_then() {
+    let dir = recording();
+    let at = |second: u32| {
+        let columns = "--columns socket_id,pid,owners --format csv";
+        let ran = dir.sockrec(&format!("query at 2023-11-14T22:13:2{second}Z {columns}"));
+        ran.stdout().lines().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(at(1), "1,1234,nginx[1234] 2,, 3,,");
+    assert_eq!(at(2), "1,1234,\"nginx[1234],worker[1240]\" 2,, 3,1240,worker[1240]");
+    assert_eq!(at(4), "1,1234,\"nginx[1234],worker[1240]\" 2,, 3,,");
+}
+
+#[test]
+fn ownerships_and_processes_are_data_sets_of_their_own() {
+    let dir = recording();
+    let columns = "--columns socket_id,local_port,pid,comm,process_uid,held_from,held_to";
+    assert_snapshot!(shown(&dir, &format!("export owners {columns}")), @"
+    socket_id,local_port,pid,comm,process_uid,held_from,held_to
+    1,1,1234,nginx,33,2023-11-14T22:13:21.000000000Z,
+    1,1,1240,worker,33,2023-11-14T22:13:22.000000000Z,
+    3,3,1240,worker,33,2023-11-14T22:13:22.000000000Z,2023-11-14T22:13:23.000000000Z
+    ");
+    let columns = "--columns process_id,pid,comm,user,unit,sockets_held,held_from,held_to";
+    assert_snapshot!(shown(&dir, &format!("export processes {columns}")), @"
+    process_id,pid,comm,user,unit,sockets_held,held_from,held_to
+    1,1234,nginx,www-data,nginx.service,1,2023-11-14T22:13:21.000000000Z,
+    2,1240,worker,www-data,worker.service,2,2023-11-14T22:13:22.000000000Z,
+    ");
+    let of_one = shown(&dir, "export owners --socket 3 --columns socket_id,comm");
+    assert_eq!(of_one, "socket_id,comm\n3,worker\n");
+    let late = "--from 2023-11-14T22:13:23.5Z --columns socket_id,comm";
+    assert_eq!(
+        shown(&dir, &format!("export owners {late}")),
+        "socket_id,comm\n1,nginx\n1,worker\n"
+    );
+}
