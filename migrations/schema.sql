@@ -236,6 +236,7 @@ CREATE TABLE remains (
     socket_id                INTEGER PRIMARY KEY REFERENCES sockets,
     cookie                   INTEGER,
     first_snapshot_id        INTEGER NOT NULL REFERENCES snapshots,
+    time_wait_snapshot_id    INTEGER REFERENCES snapshots,
     last_snapshot_id         INTEGER REFERENCES snapshots,
     gone_before_snapshot_id  INTEGER REFERENCES snapshots,
     last_sample_snapshot_id  INTEGER REFERENCES snapshots,

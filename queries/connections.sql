@@ -27,11 +27,14 @@ WITH
             e.socket_id IS NOT NULL AS is_ended,
             e.state AS last_state,
             e.ending,
-            e.evidence AS dump_evidence,
+            CASE WHEN m.time_wait_snapshot_id IS NOT NULL AND h.is_half THEN 'time_wait'
+                WHEN m.gone_before_snapshot_id IS NOT NULL AND h.is_half THEN 'absence'
+                WHEN NOT h.is_half THEN e.evidence END AS dump_evidence,
             e.destroyed_at_ns,
-            e.destroyed_boottime_ns,
+            CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
             e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
-            e.destroyed_boottime_ns - e.idle_ms * 1000000 AS active_boottime_ns,
+            CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END - e.idle_ms * 1000000
+                AS active_boottime_ns,
             e.destroyed_at_ns - coalesce(e.open_ms, 0) * 1000000 AS there_at_ns,
             e.destroyed_boottime_ns - coalesce(e.open_ms, 0) * 1000000 AS there_boottime_ns,
             first.ended_at_ns AS first_at_ns,
@@ -52,18 +55,28 @@ WITH
             o.counted_snapshot_id,
             o.last_snapshot_id AS open_last_snapshot_id,
             coalesce(m.samples, o.samples, e.samples) AS samples,
-            m.first_snapshot_id AS remains_first_id,
+            m.time_wait_snapshot_id AS time_wait_id,
+            h.is_half,
             coalesce(m.last_snapshot_id, o.last_snapshot_id) AS remains_last_id,
             m.gone_before_snapshot_id AS remains_gone_id
         FROM sockets AS k
         LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
         LEFT JOIN remains AS m ON m.socket_id = k.socket_id
+        -- What is left of it was in FIN-WAIT-2 first: its socket went before it was over.
+        JOIN (SELECT 0 AS is_half UNION ALL SELECT 1) AS h ON h.is_half = (m.socket_id IS NOT NULL
+            AND e.evidence IS NOT 'closed' AND m.time_wait_snapshot_id IS NOT m.first_snapshot_id)
         LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
         LEFT JOIN snapshots AS first ON first.snapshot_id = k.first_snapshot_id
         LEFT JOIN snapshots AS before ON before.snapshot_id = k.opened_after_snapshot_id
         LEFT JOIN snapshots AS last ON last.snapshot_id =
-            CASE WHEN e.socket_id IS NULL THEN o.last_snapshot_id ELSE e.last_snapshot_id END
-        LEFT JOIN snapshots AS gone ON gone.snapshot_id = e.closed_before_snapshot_id
+            CASE WHEN e.socket_id IS NULL THEN o.last_snapshot_id
+                WHEN NOT h.is_half THEN e.last_snapshot_id
+                WHEN m.time_wait_snapshot_id IS NULL
+                    THEN coalesce(m.last_snapshot_id, o.last_snapshot_id)
+                ELSE m.first_snapshot_id END
+        LEFT JOIN snapshots AS gone ON gone.snapshot_id =
+            CASE WHEN h.is_half THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
+                ELSE e.closed_before_snapshot_id END
         WHERE :is_ended IS NOT 1 OR e.socket_id IS NOT NULL
     ),
     -- Of two bounds the tighter one, by boot time.
@@ -148,7 +161,7 @@ SELECT
     CASE WHEN k.is_closing_by_event THEN k.destroyed_at_ns ELSE k.gone_at_ns END AS closed_before_ns,
     CASE
         WHEN k.is_closing_by_event AND k.destroyed_at_ns IS NOT NULL THEN 'destroy_event'
-        WHEN k.is_ended THEN k.dump_evidence
+        WHEN k.is_ended AND k.dump_evidence IS NOT NULL THEN k.dump_evidence
         WHEN k.is_capture_over THEN 'recording_end'
     END AS closed_evidence,
     k.destroyed_at_ns,
@@ -200,7 +213,7 @@ LEFT JOIN samples AS r ON r.snapshot_id = k.open_snapshot_id AND r.socket_id = k
 LEFT JOIN samples AS q ON q.snapshot_id = k.counted_snapshot_id AND q.socket_id = k.socket_id
 LEFT JOIN snapshots AS qn ON qn.snapshot_id = k.counted_snapshot_id
 LEFT JOIN conditions AS c ON c.group_id = qn.group_id AND c.condition_id = q.condition_id
-LEFT JOIN snapshots AS mf ON mf.snapshot_id = k.remains_first_id
+LEFT JOIN snapshots AS mf ON mf.snapshot_id = k.time_wait_id
 LEFT JOIN snapshots AS ml ON ml.snapshot_id = k.remains_last_id
 LEFT JOIN snapshots AS mg ON mg.snapshot_id = k.remains_gone_id
 LEFT JOIN captures AS mc ON mc.capture_id = mg.capture_id

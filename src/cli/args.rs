@@ -63,7 +63,8 @@ pub(super) struct RecordArgs {
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
     #[arg(long, value_name = "N", default_value_t = 50_000, help_heading = "Options")]
     pub(super) max_new_sockets: u64,
-    /// Write each connection on stdout as it ends: as a table, csv or jsonl
+    /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
+    /// jsonl
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
     pub(super) follow: Option<Format>,
     /// Do not listen to destroy events: connections shorter than the interval stay unseen, and ends

@@ -47,11 +47,11 @@ pub(super) fn check(format: Option<Format>) -> anyhow::Result<()> {
 
 impl Follower {
     /// Starts it; what is sent to the other part is written. When nobody reads its output any longer
-    /// it stops the recorder.
+    /// it stops the recorder, if it is given what does so.
     pub(super) fn start(
         path: &Path,
         format: Format,
-        stop: Sender<EndReason>,
+        stop: Option<Sender<EndReason>>,
     ) -> anyhow::Result<(Self, Sender<Vec<SocketId>>)> {
         let (sender, ended) = unbounded();
         let path = path.to_owned();
@@ -59,7 +59,7 @@ impl Follower {
             .name("sockrec-follow".to_owned())
             .spawn(move || {
                 let result = follow(&path, format, &ended);
-                if result.is_err() {
+                if let (Err(_), Some(stop)) = (&result, stop) {
                     // Full: a stop is under way already.
                     let _ = stop.try_send(EndReason::Signal);
                 }

@@ -95,7 +95,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     });
     let (follower, ended) = match args.follow {
         Some(format) => {
-            let (follower, ended) = Follower::start(&args.output, format, stop.clone())?;
+            // A command is not ended because nobody reads what is said of it.
+            let stop = args.command.is_empty().then(|| stop.clone());
+            let (follower, ended) = Follower::start(&args.output, format, stop)?;
             (Some(follower), Some(ended))
         }
         None => (None, None),

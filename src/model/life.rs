@@ -156,6 +156,8 @@ pub struct Remains {
     pub cookie: Option<u64>,
     /// The first snapshot that showed it.
     pub first_snapshot: SnapshotId,
+    /// The first snapshot that showed it in TIME-WAIT.
+    pub time_wait: Option<SnapshotId>,
 }
 
 /// The end of what was left of a connection.

@@ -100,6 +100,11 @@ impl Selection {
             let ids: Vec<_> = ended.iter().map(i64::to_string).collect();
             conditions.push("socket_id IN (SELECT value FROM json_each(:ended))".to_owned());
             conditions.push("remote_port IS NOT 0".to_owned());
+            // What was in TIME-WAIT when recording began had ended before.
+            conditions.push(
+                "(opened_evidence IS NOT 'recording_start' OR closed_evidence IS NOT 'time_wait')"
+                    .to_owned(),
+            );
             parameters
                 .push((":ended".to_owned(), OwnedValue::Text(format!("[{}]", ids.join(",")))));
         }

@@ -315,7 +315,7 @@ pub fn run(
         unsupported: Vec::new(),
         last_clocks: None,
     };
-    let result = collector.run(inputs, capture.started);
+    let result = collector.run(inputs);
     let mut progress = collector.progress();
     drop(collector); // closes the channel: the writer ends
     // A writer that failed knows the cause; the collector only saw the channel closed.
@@ -391,10 +391,12 @@ impl Outbox {
 }
 
 impl Collector<'_> {
-    fn run(&mut self, inputs: Inputs<'_>, started: Clocks) -> Result<EndReason, RecordError> {
+    fn run(&mut self, inputs: Inputs<'_>) -> Result<EndReason, RecordError> {
         let Inputs { kernel, pace, listener, .. } = inputs;
-        let mut schedule = Schedule::new(started.monotonic_ns, self.plan.interval_ns);
-        let end_ns = self.plan.duration_ns.map(|d| started.monotonic_ns + d);
+        // What it took to open the recording is no missed tick.
+        let start_ns = pace.now().monotonic_ns;
+        let mut schedule = Schedule::new(start_ns, self.plan.interval_ns);
+        let end_ns = self.plan.duration_ns.map(|d| start_ns + d);
         let mut missed = 0;
         let reason = loop {
             let due_ns = schedule.due_ns();

@@ -144,7 +144,8 @@ impl Life {
     /// Whether a timewait mini-socket may be left of it: our FIN was acknowledged.
     pub(super) fn may_remain(&self) -> bool {
         let Some(Final::Full(counters)) = &self.last_words else { return self.was_in_time_wait };
-        counters.acked_beyond_payload.is_none_or(|beyond| beyond > 0)
+        let our_syn = i64::from(self.direction == Some(Direction::Outbound));
+        counters.acked_beyond_payload.is_none_or(|beyond| beyond > our_syn)
     }
 
     /// Whether it was waiting for an answer when it ended: it may have timed out.

@@ -75,6 +75,20 @@ fn end(endpoint: &Endpoint) -> (Ipv6Addr, u16) {
     (mapped(endpoint.address), endpoint.port)
 }
 
+/// A moment of `CLOCK_MONOTONIC` that is known within bounds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) from_ns: Nanos,
+    pub(super) to_ns: Nanos,
+}
+
+impl Moment {
+    /// Whether both may be one moment.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        self.from_ns <= other.to_ns && other.from_ns <= self.to_ns
+    }
+}
+
 /// A connection that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dead {
@@ -85,7 +99,7 @@ pub(super) struct Dead {
     /// It was over by this moment of `CLOCK_MONOTONIC`, if that is known.
     pub(super) over_ns: Option<Nanos>,
     /// When it last received, as its event tells.
-    pub(super) last_received_ns: Option<Nanos>,
+    pub(super) last_received: Option<Moment>,
     /// No dump showed it alive: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
     /// A timewait mini-socket may be left of it.

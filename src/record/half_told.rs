@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::flows::{Dead, Flow, Member, SAME_MOMENT_NS, mapped};
+use super::flows::{Dead, Flow, Member, Moment, SAME_MOMENT_NS, mapped};
 use super::register::{LastWords, Register};
 use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
@@ -23,7 +23,7 @@ struct Half {
     cookie: u64,
     tuple: Tuple,
     open_by_ns: Option<Nanos>,
-    last_sent_ns: Option<Nanos>,
+    last_sent: Option<Moment>,
     dead: Dead,
     died: SnapshotId,
 }
@@ -36,9 +36,13 @@ impl Half {
 
     /// What one end sent last the other received at that moment: within a host that is as good as a
     /// signature. `None` where nothing tells.
-    fn has_sent(&self, last_received_ns: Option<Nanos>) -> Option<bool> {
-        let apart_ns = self.last_sent_ns? - last_received_ns?;
-        Some(apart_ns.abs() <= SAME_MOMENT_NS)
+    fn has_sent(&self, last_received: Option<Moment>) -> Option<bool> {
+        Some(self.last_sent?.may_be(&last_received?))
+    }
+
+    /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature.
+    fn fits(&self, other: &Member) -> bool {
+        other.dead.is_none_or(|dead| self.has_sent(dead.last_received) == Some(true))
     }
 }
 
@@ -77,7 +81,7 @@ impl Register {
             cookie: words.cookie,
             tuple: words.tuple,
             open_by_ns: death.open_by_ns,
-            last_sent_ns: words.last_sent_ns,
+            last_sent: words.last_sent,
             dead: death.dead(),
             died: self.now,
         });
@@ -96,7 +100,7 @@ impl Register {
             let aborted_ns = half.dead.destroyed_ns.unwrap_or(Nanos::MAX);
             half.may_be(&own)
                 && words.active_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
-                && half.has_sent(words.last_received_ns) == Some(true)
+                && half.has_sent(words.last_received) == Some(true)
         });
         if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
             self.complete(&half, &flow, member.socket, out);
@@ -116,21 +120,16 @@ impl Register {
             let flows = unpaired.get(&key_of(&half.tuple)).into_iter().flatten();
             let mut fitting = flows.filter(|flow| {
                 let own = flow.reversed();
-                let other = self.flows.get(flow).and_then(|member| member.dead);
-                let received = other.and_then(|dead| dead.last_received_ns);
                 half.may_be(&own)
-                    && half.has_sent(received) != Some(false)
+                    && self.flows.get(flow).is_some_and(|other| half.fits(other))
                     && self.flows.get(&own).is_none()
             });
             let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
             let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()).copied() else {
                 continue;
             };
-            let received = peer.dead.and_then(|dead| dead.last_received_ns);
             let rivals = self.half_told.0.get(&key_of(&half.tuple)).into_iter().flatten();
-            let rivals = rivals.filter(|rival| {
-                rival.may_be(&flow.reversed()) && rival.has_sent(received) != Some(false)
-            });
+            let rivals = rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(&peer));
             if rivals.count() == 1 {
                 self.complete(&half, &flow, peer.socket, out);
             }

@@ -306,7 +306,7 @@ impl Live {
             }),
             open_by_ns: None,
             over_ns: None,
-            last_received_ns: None,
+            last_received: None,
             is_unseen: false,
         }
     }

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::{Evidence, Final, Life, ending_with_peer};
-use super::flows::{Dead, Flow, Flows, Member, REUSE_MIN_NS, SAME_MOMENT_NS, mapped};
+use super::flows::{Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, mapped};
 use super::half_told::HalfTold;
 use super::listeners::Listeners;
 use super::live::Live;
@@ -25,6 +25,8 @@ use crate::wire::inet_diag::{Message, RelativeTimes};
 /// The kernel counts the times of activity in its ticks, which come late on a virtual machine: so
 /// much too long ago they may seem (measured: 16 ms), or too short.
 const TICK_LAG_MS: i64 = 20;
+/// A tick of the kernel is at most so long.
+const JIFFY_NS: Nanos = 10_000_000;
 /// What began at such a time is claimed with more care still.
 const OPENING_LAG_MS: i64 = 50;
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
@@ -70,7 +72,7 @@ pub(super) struct Death {
     /// It was over by this moment of `CLOCK_MONOTONIC`, where no event tells.
     pub(super) over_ns: Option<Nanos>,
     /// When it last received, as its event tells.
-    pub(super) last_received_ns: Option<Nanos>,
+    pub(super) last_received: Option<Moment>,
     pub(super) is_unseen: bool,
 }
 
@@ -89,9 +91,9 @@ pub(super) struct LastWords {
     /// Whether anything tells when it was active.
     pub(super) tells_activity: bool,
     /// When this end last sent, or the connection was established, on `CLOCK_MONOTONIC`.
-    pub(super) last_sent_ns: Option<Nanos>,
+    pub(super) last_sent: Option<Moment>,
     /// When this end last received, or the connection was established, on `CLOCK_MONOTONIC`.
-    pub(super) last_received_ns: Option<Nanos>,
+    pub(super) last_received: Option<Moment>,
 }
 
 impl LastWords {
@@ -114,7 +116,11 @@ impl LastWords {
             .active_ms()
             .map(|ms| i64::from(ms) + TICK_LAG_MS + unread_ms + suspended_ns.max(0) / 1_000_000)
             .filter(|ms| received.boottime_ns - ms * 1_000_000 >= capture_started.boottime_ns);
-        let ago_ns = |ms: u32| received.monotonic_ns - i64::from(ms) * 1_000_000;
+        let ago = |ms: u32| {
+            let at_ns = received.monotonic_ns - i64::from(ms) * 1_000_000;
+            let (lag_ns, unread_ns) = (JIFFY_NS, unread_ms * 1_000_000);
+            Moment { from_ns: at_ns - unread_ns - lag_ns, to_ns: at_ns + lag_ns }
+        };
         let is_half_wiped = message.is_half_wiped();
         let evidence = Evidence::of(&observation).filter(|_| protocol == Protocol::Tcp);
         let was_established = observation.tcp.min_rtt_us.is_some()
@@ -143,8 +149,8 @@ impl LastWords {
                 - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
                     * 1_000_000,
             tells_activity: times.active_ms().is_some(),
-            last_sent_ns: times.sent_or_handshake_ms().map(ago_ns),
-            last_received_ns: times.received_or_handshake_ms().map(ago_ns),
+            last_sent: times.sent_or_handshake_ms().map(ago),
+            last_received: times.received_or_handshake_ms().map(ago),
         }
     }
 
@@ -285,7 +291,13 @@ impl Register {
     pub(super) fn death(&mut self, death: Death) {
         let peer = death.flow.as_ref().and_then(|flow| self.flows.get(flow)).and_then(|m| m.peer);
         if let Some(flow) = &death.flow {
-            let dead = death.dead();
+            let is_outbound =
+                self.listeners.accepts(&flow.reversed()) && !self.listeners.accepts(flow);
+            let direction = death.origin.map(Origin::direction);
+            let direction = direction.or(is_outbound.then_some(Direction::Outbound));
+            let mut dead = death.dead();
+            dead.may_remain =
+                death.life.is_some_and(|life| Life { direction, ..life }.may_remain());
             self.flows.bury(flow, death.end.socket, dead, self.now);
         }
         let is_replaced = death.end.evidence == Some(EndEvidence::Replaced);
@@ -320,12 +332,18 @@ impl Register {
         self.gone.get(&cookie).copied()
     }
 
-    /// The socket that a timewait mini-socket with a cookie of its own is left of.
-    pub(super) fn left_of(&self, flow: &Flow) -> Option<Gone> {
-        let is_gone =
-            |dead: &Dead| dead.is_unseen && dead.may_remain && dead.destroyed_ns.is_some();
-        let member = self.flows.get(flow).filter(|m| m.dead.as_ref().is_some_and(is_gone))?;
-        Some(Gone { socket: member.socket, generation: 0, state: None, rows: Rows::default() })
+    /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
+    /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
+    pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
+        let socket = self.flows.get(flow)?.socket;
+        let dead = self.flows.dead_mut(flow, socket)?;
+        let destroyed_ns = dead.destroyed_ns?;
+        let is_told = began_ns <= told_ns.max(destroyed_ns + SAME_MOMENT_NS);
+        if !(dead.is_unseen && dead.may_remain && is_told) {
+            return None;
+        }
+        dead.may_remain = false;
+        Some(Gone { socket, generation: 0, state: None, rows: Rows::default() })
     }
 
     /// A connection that has ended is seen in TIME-WAIT.
@@ -430,7 +448,7 @@ impl Register {
             && let Some(dead) = self.flows.dead_mut(flow, held.socket)
         {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
-            dead.last_received_ns = words.last_received_ns;
+            dead.last_received = words.last_received;
             // What it left was seen before.
             dead.may_remain = false;
         }
@@ -451,7 +469,7 @@ impl Death {
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
             over_ns: self.end.destroyed.map(|d| d.at.monotonic_ns).or(self.over_ns),
-            last_received_ns: self.last_received_ns,
+            last_received: self.last_received,
             is_unseen: self.is_unseen,
             may_remain: self.life.is_some_and(|life| life.may_remain()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),

@@ -280,7 +280,7 @@ impl Tracker {
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                let gone = left_of(&mut self.register, &seen);
+                let gone = left_of(&mut self.register, &seen, tick.started.monotonic_ns);
                 let is_ghost =
                     gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
                 if is_ghost {
@@ -385,6 +385,12 @@ impl Tracker {
                     self.register.listeners.close(live.socket, place, tick.snapshot);
                 }
                 if live.is_over && seen.is_time_wait() {
+                    out.remains.push(Remains {
+                        socket: live.socket,
+                        cookie: None,
+                        first_snapshot: tick.snapshot,
+                        time_wait: Some(tick.snapshot),
+                    });
                     let flow = seen.flow();
                     self.register.seen_in_time_wait(flow.as_ref(), live.socket, out);
                 }
@@ -578,7 +584,7 @@ impl Tracker {
             life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),
             open_by_ns: Some(words.open_by_ns()),
             over_ns: None,
-            last_received_ns: None,
+            last_received: None,
             is_unseen: true,
         };
         take_last_words(&mut death, words);
@@ -754,11 +760,13 @@ fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
 }
 
 /// The socket that a timewait mini-socket is left of, by its cookie or by its addresses.
-fn left_of(register: &mut Register, seen: &Sighting<'_>) -> Option<Gone> {
+fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nanos) -> Option<Gone> {
     if !(seen.is_over() && seen.message.is_mini()) {
         return None;
     }
-    register.gone(seen.message.cookie()).or_else(|| register.left_of(&seen.flow()?))
+    register
+        .gone(seen.message.cookie())
+        .or_else(|| register.left_of(&seen.flow()?, seen.open_by_ns(), told_ns))
 }
 
 /// Adds a socket with its first row. Of a connection that is over already only the remains are seen.
@@ -832,7 +840,9 @@ fn begin_remains(
     out: &mut Batch,
 ) {
     let cookie = has_own_cookie.then(|| seen.message.cookie());
-    out.remains.push(Remains { socket: live.socket, cookie, first_snapshot: seen.snapshot });
+    let time_wait = seen.is_time_wait().then_some(seen.snapshot);
+    let (socket, first_snapshot) = (live.socket, seen.snapshot);
+    out.remains.push(Remains { socket, cookie, first_snapshot, time_wait });
     if seen.is_time_wait() {
         register.seen_in_time_wait(seen.flow().as_ref(), live.socket, out);
     }
@@ -918,14 +928,14 @@ fn death_of_former(
         life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),
         open_by_ns: None,
         over_ns: None,
-        last_received_ns: None,
+        last_received: None,
         is_unseen: false,
     }
 }
 
 fn take_last_words(death: &mut Death, words: &LastWords) {
     death.end.destroyed = Some(words.destroyed);
-    death.last_received_ns = words.last_received_ns;
+    death.last_received = words.last_received;
     if let Some(counters) = words.counters {
         death.end.counters = counters;
     }

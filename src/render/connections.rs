@@ -31,7 +31,7 @@ impl ConnectionTable<'_> {
         "comm",
         "pid",
         "owner_count",
-        "opened_after",
+        "opened_evidence",
         "opened_before",
         "duration_min_ns",
         "duration_max_ns",
@@ -75,7 +75,8 @@ impl<'w> ConnectionTable<'w> {
     /// To the second; with `<` before it where it was there already when recording began.
     fn opened(&self, row: Row<'_>) -> String {
         let Some(before) = row.integer("opened_before") else { return "-".to_owned() };
-        let sign = if row.integer("opened_after").is_none() { "<" } else { "" };
+        let was_there = row.text("opened_evidence") == Some("recording_start");
+        let sign = if was_there { "<" } else { "" };
         let moment = Moment::new(before, self.zone, false).to_string();
         let place = if self.with_date { 5..19 } else { 11..19 };
         format!("{sign}{}", moment.get(place).unwrap_or(&moment))

@@ -111,6 +111,8 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, source }
             }
+            // SQLITE_ERROR of a query that fits every recording: a table or column is not there.
+            Some(ErrorCode::Unknown) => Self::Damaged { path, source: without_query(source) },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source },
             _ => Self::Sqlite { doing, path, source: without_query(source) },
         }

@@ -468,10 +468,19 @@ impl TickWriter<'_> {
     pub fn remains(&mut self, remains: &Remains) -> Done {
         // Dumps may have lacked it for a while.
         self.run(
-            "INSERT INTO remains (socket_id, cookie, first_snapshot_id) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET last_snapshot_id = NULL, gone_before_snapshot_id = NULL,
+            "INSERT INTO remains (socket_id, cookie, first_snapshot_id, time_wait_snapshot_id)
+             VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET
+                 time_wait_snapshot_id = coalesce(time_wait_snapshot_id,
+                     excluded.time_wait_snapshot_id),
+                 last_snapshot_id = NULL, gone_before_snapshot_id = NULL,
                  last_sample_snapshot_id = NULL, samples = NULL",
-            params![remains.socket.0, int(remains.cookie), remains.first_snapshot.0],
+            params![
+                remains.socket.0,
+                int(remains.cookie),
+                remains.first_snapshot.0,
+                remains.time_wait.map(|s| s.0)
+            ],
         )
     }
 

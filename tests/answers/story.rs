@@ -40,7 +40,7 @@ fn told(world: &World, options: &str) -> String {
 #[test]
 fn a_story_is_told_from_the_opening_to_the_end() {
     assert_snapshot!(told(&world(), ""), @"
-    connection 1: tcp 127.0.0.1:1001 -- 127.0.0.2:80
+    connection 1: tcp 127.0.0.1:1001 -> 127.0.0.2:80
       namespace net:[4026531833], cookie 1, inode 11001, uid 1000
 
     Owners
@@ -49,6 +49,8 @@ fn a_story_is_told_from_the_opening_to_the_end() {
     Opening
       between 2026-11-21 12:00:00.000 Z and 2026-11-21 12:00:01.001 Z
         snapshot: a complete dump lacked it before, the next one showed it
+      outbound
+        syn_counted: the acknowledged bytes count a SYN of this end
 
     States
       STATE       SEEN_FROM                  SEEN_TO                    IN_STATE_MIN_NS  IN_STATE_MAX_NS
@@ -84,7 +86,7 @@ fn a_story_is_told_from_the_opening_to_the_end() {
       dump_failed  2026-11-21 12:00:16.000 Z  2026-11-21 12:00:16.001 Z      -  Cannot allocate memory
 
     Not known
-      who opened it; which process held it; when the kernel freed its socket
+      which process held it; when the kernel freed its socket
     ");
 }
 
@@ -134,7 +136,7 @@ fn a_listener_has_a_story_too() {
     world.shows(&[&listener]).shows(&[&listener]);
     world.record();
     assert_snapshot!(told(&world, ""), @"
-    connection 1: tcp 127.0.0.1:8081 -- 0.0.0.0:*
+    connection 1: tcp 127.0.0.2:8081 -- 0.0.0.0:*
       namespace net:[4026531833], cookie 1, inode 18081, uid 1000
 
     Owners

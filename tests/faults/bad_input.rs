@@ -292,9 +292,10 @@ fn a_column_that_was_dropped() {
     Connection::open(dir.path("rec.db")).unwrap().execute_batch(sql).unwrap();
     assert_snapshot!(dir.sockrec("query connections -f rec.db").told(), @"
     exit 1
-    error: could not read `rec.db`
+    error: `rec.db` is damaged
       caused by: no such column: q.rtt_us
       caused by: Error code 1: SQL logic error
+    hint: copy what can still be read with `sqlite3 rec.db .recover | sqlite3 recovered.db`
     ");
 }
 

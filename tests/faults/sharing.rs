@@ -59,7 +59,7 @@ fn a_recorder_is_not_turned_away_by_who_just_looks() {
         let told: Vec<_> = (0..12).map(|_| dir.sockrec("record -q -c 1 -o rec.db")).collect();
         is_over.store(true, Ordering::Relaxed);
         told.into_iter().for_each(|ran| {
-            ran.fine();
+            ran.recorded();
         });
     });
 }

@@ -198,7 +198,10 @@ impl Running {
     /// Waits until a recording has so many snapshots.
     #[track_caller]
     pub(crate) fn until_snapshots(&mut self, path: &Path, count: i64) {
+        // Whoever opens a recording first makes its log: that is to be the recorder.
+        let log = PathBuf::from(format!("{}-wal", path.display()));
         self.until(&format!("{count} snapshots"), || {
+            log.exists().then_some(())?;
             let found = super::ask(path, "SELECT count(*) FROM snapshots").ok()?;
             (found >= count).then_some(())
         });
