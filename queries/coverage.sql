@@ -13,7 +13,9 @@ WITH
                 JOIN snapshots AS xn ON xn.snapshot_id = x.snapshot_id
                 WHERE x.scope_id = cs.scope_id AND xn.capture_id = c.capture_id
                     AND x.kind <> 'sockets_not_stored') AS complete,
-            sum(n.events) AS count, c.interval_ns
+            sum(n.events) AS count, c.interval_ns,
+            json_extract(c.options, '$.owners') AS owners,
+            json_extract(c.options, '$.sees_every_process') AS sees_every_process
         FROM captures AS c
         JOIN snapshots AS n ON n.capture_id = c.capture_id
         JOIN capture_scopes AS cs ON cs.capture_id = c.capture_id
@@ -22,7 +24,12 @@ WITH
     spans AS (
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
             complete, count, NULL AS delta_ns, NULL AS errno,
-            CASE WHEN count IS NULL THEN 'without destroy events' END AS message, interval_ns
+            nullif(rtrim(
+                CASE WHEN count IS NULL THEN 'without destroy events, ' ELSE '' END ||
+                CASE WHEN owners = 0 THEN 'without owners'
+                    WHEN sees_every_process = 0 THEN 'owners: own processes only' ELSE '' END,
+                ', '), '') AS message,
+            interval_ns
         FROM recorded
         UNION ALL
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,

@@ -212,12 +212,14 @@ fn a_lifetime_lies_within_its_bounds() {
     let cookie = identity.cookie.to_string();
     let row = wait::until_some("the recorder sees that it is gone", || {
         let rows = rig.rows(&["query", "connections", "--cookie", &cookie]);
-        rows.into_iter().find(|row| !row["closed_before"].is_null())
+        rows.into_iter().find(|row| !row["destroyed_at"].is_null())
     });
     assert!(is_done(&recorder.stop()));
 
     assert_eq!(row["opened_evidence"], text("snapshot"));
-    assert_eq!(row["closed_evidence"], text("destroy_event"));
+    // Two dumps may have lacked it before the kernel told of it.
+    let evidence = row["closed_evidence"].as_str().unwrap();
+    assert!(["destroy_event", "absence"].contains(&evidence), "{evidence}");
     assert_eq!(row["direction"], text("outbound"));
     assert_eq!(row["ending"], text("reset"));
     assert!(nanos(&row["opened_after"]) <= after_open);

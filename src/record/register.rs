@@ -69,7 +69,7 @@ pub(super) struct Death {
     /// `None` for what is no connection.
     pub(super) life: Option<Life>,
     pub(super) open_by_ns: Option<Nanos>,
-    /// It was over by this moment of `CLOCK_MONOTONIC`, where no event tells.
+    /// It was over by this moment of `CLOCK_MONOTONIC`.
     pub(super) over_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
@@ -88,6 +88,9 @@ pub(super) struct LastWords {
     /// The connection was active at this moment of `CLOCK_MONOTONIC` or later; if nothing tells, its
     /// socket was freed later.
     pub(super) active_ns: Nanos,
+    /// Nothing of the connection went on after this moment of `CLOCK_MONOTONIC`. The socket itself may
+    /// have been held much longer.
+    pub(super) silent_ns: Nanos,
     /// Whether anything tells when it was active.
     pub(super) tells_activity: bool,
     /// When this end last sent, or the connection was established, on `CLOCK_MONOTONIC`.
@@ -147,6 +150,9 @@ impl LastWords {
             },
             active_ns: received.monotonic_ns
                 - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
+                    * 1_000_000,
+            silent_ns: received.monotonic_ns
+                - times.active_ms().map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0))
                     * 1_000_000,
             tells_activity: times.active_ms().is_some(),
             last_sent: times.sent_or_handshake_ms().map(ago),
@@ -371,6 +377,12 @@ impl Register {
         out.end_updates.push((socket, update));
     }
 
+    /// Whether no other socket had the same addresses and ports since.
+    pub(super) fn is_latest(&self, flow: Option<&Flow>, socket: SocketId) -> bool {
+        let latest = flow.and_then(|flow| self.flows.get(flow));
+        latest.is_some_and(|latest| latest.socket == socket)
+    }
+
     /// Takes the event of a connection that is known to be over; false if there is none.
     pub(super) fn last_words_of_held(&mut self, words: &LastWords, out: &mut Batch) -> bool {
         let is_same = |held: &Held| held.flow.is_none_or(|flow| words.may_be_of(&flow));
@@ -468,7 +480,7 @@ impl Death {
             ending: None,
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
-            over_ns: self.end.destroyed.map(|d| d.at.monotonic_ns).or(self.over_ns),
+            over_ns: self.over_ns.or(self.end.destroyed.map(|d| d.at.monotonic_ns)),
             last_received: self.last_received,
             is_unseen: self.is_unseen,
             may_remain: self.life.is_some_and(|life| life.may_remain()),

@@ -448,6 +448,7 @@ impl Tracker {
             LastWords::new(&message, protocol, times, stamp, snapshot, self.capture_started);
         let key =
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
+        let key = self.key_of_request(&key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
         let is_same = of_live.is_none_or(|live| {
             let flow = live.flow(protocol);
@@ -512,6 +513,17 @@ impl Tracker {
         } else if !is_told && self.register.gone(words.cookie).is_none() {
             self.record_unseen(index, &words, message.family(), 0, out);
         }
+    }
+
+    /// The key of the connection request that became this socket. Both have one cookie, unless a dump
+    /// asked for that of the request just when the socket was made.
+    fn key_of_request(&self, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
+        if self.live.contains_key(key) {
+            return None;
+        }
+        let cookie = self.register.flows.get(&words.flow()?)?.cookie;
+        let request = SocketKey { cookie, ..key.clone() };
+        self.live.get(&request)?.is_request().then_some(request)
     }
 
     /// A socket that no dump ever saw.
@@ -878,7 +890,8 @@ fn end_live(
     let is_told = register.events.is_some() && register.is_all_told;
     if let Some(life) = &mut death.life {
         let is_absent = evidence == Some(EndEvidence::Absence);
-        life.is_vanished_request = is_absent && is_told && live.is_request();
+        let is_alone = register.is_latest(death.flow.as_ref(), live.socket);
+        life.is_vanished_request = is_absent && is_told && live.is_request() && is_alone;
     }
     register.death(death);
 }
@@ -936,6 +949,7 @@ fn death_of_former(
 fn take_last_words(death: &mut Death, words: &LastWords) {
     death.end.destroyed = Some(words.destroyed);
     death.last_received = words.last_received;
+    death.over_ns = Some(words.silent_ns);
     if let Some(counters) = words.counters {
         death.end.counters = counters;
     }

@@ -106,13 +106,14 @@ impl StoreError {
         if source.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
             return Self::Full { path }; // no room for the -shm file
         }
+        if lacks_what_every_recording_has(&source) {
+            return Self::Damaged { path, source: without_query(source) };
+        }
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, source }
             }
-            // SQLITE_ERROR of a query that fits every recording: a table or column is not there.
-            Some(ErrorCode::Unknown) => Self::Damaged { path, source: without_query(source) },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source },
             _ => Self::Sqlite { doing, path, source: without_query(source) },
         }
@@ -177,6 +178,16 @@ impl StoreError {
             Self::Open { .. } | Self::Sqlite { .. } => return None,
         })
     }
+}
+
+/// Every query here fits every recording: a table or column that is not there was lost.
+fn lacks_what_every_recording_has(error: &rusqlite::Error) -> bool {
+    let message = match error {
+        rusqlite::Error::SqlInputError { msg, .. } => Some(msg),
+        rusqlite::Error::SqliteFailure(_, message) => message.as_ref(),
+        _ => None,
+    };
+    message.is_some_and(|message| message.starts_with("no such "))
 }
 
 /// The text of a query says nothing to who did not write it.

@@ -295,6 +295,7 @@ fn a_column_that_was_dropped() {
     error: `rec.db` is damaged
       caused by: no such column: q.rtt_us
       caused by: Error code 1: SQL logic error
+
     hint: copy what can still be read with `sqlite3 rec.db .recover | sqlite3 recovered.db`
     ");
 }
