@@ -241,6 +241,14 @@ impl Verdict {
         let own: HashSet<Place> =
             ends.iter().flat_map(|end| [Place::of_end(end), Place::of_end_wiped(end)]).collect();
         for row in rows.iter().filter(|row| !taken.contains(&row.socket_id)) {
+            // A socket may be seen between bind() and connect(): that was something too.
+            let is_of_taken =
+                |other: &&Row| taken.contains(&other.socket_id) && other.cookie == row.cookie;
+            if row.closed_evidence.as_deref() == Some("replaced")
+                && rows.iter().any(|other| is_of_taken(&other))
+            {
+                continue;
+            }
             let place = Place::of_row(row);
             if place.is_some_and(|place| own.contains(&place)) {
                 self.wrong.add("a second row of the same end", "any", || format!("{row:#?}"));
