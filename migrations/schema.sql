@@ -237,6 +237,7 @@ CREATE TABLE remains (
     cookie                   INTEGER,
     first_snapshot_id        INTEGER NOT NULL REFERENCES snapshots,
     time_wait_snapshot_id    INTEGER REFERENCES snapshots,
+    time_wait_ms             INTEGER,
     last_snapshot_id         INTEGER REFERENCES snapshots,
     gone_before_snapshot_id  INTEGER REFERENCES snapshots,
     last_sample_snapshot_id  INTEGER REFERENCES snapshots,

@@ -46,10 +46,20 @@ WITH
             last.started_boottime_ns AS last_boottime_ns,
             last.ended_at_ns AS last_ended_at_ns,
             last.ended_boottime_ns AS last_ended_boottime_ns,
-            gone.ended_at_ns AS gone_at_ns,
+            -- The timer of a TIME-WAIT tells more than when it was seen.
+            coalesce(
+                CASE WHEN gone.snapshot_id = m.time_wait_snapshot_id
+                    THEN gone.started_at_ns - m.time_wait_ms * 1000000 END,
+                gone.ended_at_ns
+            ) AS gone_at_ns,
             -- Boot times of two boots are not held against each other.
-            CASE WHEN e.evidence IS NOT 'host_restart' THEN gone.ended_boottime_ns END
-                AS gone_boottime_ns,
+            CASE WHEN e.evidence IS NOT 'host_restart' THEN coalesce(
+                CASE WHEN gone.snapshot_id = m.time_wait_snapshot_id
+                    THEN gone.started_boottime_ns - m.time_wait_ms * 1000000 END,
+                gone.ended_boottime_ns
+            ) END AS gone_boottime_ns,
+            pe.destroyed_at_ns AS peer_destroyed_at_ns,
+            pe.destroyed_boottime_ns AS peer_destroyed_boottime_ns,
             o.is_capture_over,
             o.snapshot_id AS open_snapshot_id,
             o.counted_snapshot_id,
@@ -62,6 +72,8 @@ WITH
         FROM sockets AS k
         LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
         LEFT JOIN remains AS m ON m.socket_id = k.socket_id
+        LEFT JOIN socket_ends AS pe ON e.ending IN (4, 6) AND pe.socket_id = k.peer_socket_id
+            AND pe.ending IN (4, 5)
         -- What is left of it was in FIN-WAIT-2 first: its socket went before it was over.
         JOIN (SELECT 0 AS is_half UNION ALL SELECT 1) AS h ON h.is_half = (m.socket_id IS NOT NULL
             AND e.evidence IS NOT 'closed' AND m.time_wait_snapshot_id IS NOT m.first_snapshot_id)
@@ -80,7 +92,7 @@ WITH
         WHERE :is_ended IS NOT 1 OR e.socket_id IS NOT NULL
     ),
     -- Of two bounds the tighter one, by boot time.
-    lives AS (
+    choices AS (
         SELECT
             x.*,
             first_boottime_ns IS NULL OR there_boottime_ns < first_boottime_ns AS is_opening_by_event,
@@ -89,6 +101,33 @@ WITH
             gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns
                 AS is_closing_by_event
         FROM facts AS x
+    ),
+    bounds AS (
+        SELECT
+            x.*,
+            CASE WHEN is_opening_by_event THEN there_at_ns ELSE first_at_ns END AS there_by_at_ns,
+            CASE WHEN is_opening_by_event THEN there_boottime_ns ELSE first_boottime_ns END
+                AS there_by_boottime_ns,
+            coalesce(CASE WHEN is_active_by_event THEN active_at_ns ELSE last_started_at_ns END,
+                before_at_ns) AS closed_after_ns,
+            coalesce(
+                CASE WHEN is_active_by_event THEN active_boottime_ns ELSE last_boottime_ns END,
+                before_boottime_ns
+            ) AS closed_after_boottime_ns,
+            CASE WHEN is_closing_by_event THEN destroyed_at_ns ELSE gone_at_ns END
+                AS closed_before_ns,
+            CASE WHEN is_closing_by_event THEN destroyed_boottime_ns ELSE gone_boottime_ns END
+                AS closed_before_boottime_ns
+        FROM choices AS x
+    ),
+    -- A connection whose other end was aborted is over, whoever still holds its socket.
+    lives AS (
+        SELECT
+            x.*,
+            coalesce(peer_destroyed_boottime_ns BETWEEN closed_after_boottime_ns AND
+                coalesce(closed_before_boottime_ns, peer_destroyed_boottime_ns + 1) - 1, 0)
+                AS is_closing_by_peer
+        FROM bounds AS x
     )
 SELECT
     k.socket_id,
@@ -145,7 +184,8 @@ SELECT
     k.first_at_ns AS first_seen_at_ns,
     k.last_ended_at_ns AS last_seen_at_ns,
     k.before_at_ns AS opened_after_ns,
-    CASE WHEN k.is_opening_by_event THEN k.there_at_ns ELSE k.first_at_ns END AS opened_before_ns,
+    -- What was first seen in TIME-WAIT had begun before that.
+    min(k.there_by_at_ns, coalesce(k.closed_before_ns, k.there_by_at_ns)) AS opened_before_ns,
     CASE
         WHEN og.evidence IN ('syn_sent', 'syn_recv') THEN og.evidence
         WHEN k.first_snapshot_id IS NULL THEN 'event'
@@ -154,12 +194,11 @@ SELECT
             SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = k.capture_id
         ) THEN 'recording_start'
     END AS opened_evidence,
-    coalesce(
-        CASE WHEN k.is_active_by_event THEN k.active_at_ns ELSE k.last_started_at_ns END,
-        k.before_at_ns
-    ) AS closed_after_ns,
-    CASE WHEN k.is_closing_by_event THEN k.destroyed_at_ns ELSE k.gone_at_ns END AS closed_before_ns,
+    k.closed_after_ns,
+    CASE WHEN k.is_closing_by_peer THEN k.peer_destroyed_at_ns ELSE k.closed_before_ns END
+        AS closed_before_ns,
     CASE
+        WHEN k.is_closing_by_peer THEN 'peer_destroy_event'
         WHEN k.is_closing_by_event AND k.destroyed_at_ns IS NOT NULL THEN 'destroy_event'
         WHEN k.is_ended AND k.dump_evidence IS NOT NULL THEN k.dump_evidence
         WHEN k.is_capture_over THEN 'recording_end'
@@ -167,20 +206,14 @@ SELECT
     k.destroyed_at_ns,
     en.name AS ending,
     en.evidence AS ending_evidence,
-    max(0,
-        coalesce(
-            CASE WHEN k.is_active_by_event THEN k.active_boottime_ns ELSE k.last_boottime_ns END,
-            k.before_boottime_ns
-        ) - CASE WHEN k.is_opening_by_event THEN k.there_boottime_ns ELSE k.first_boottime_ns END
-    ) AS duration_min_ns,
-    CASE WHEN k.is_closing_by_event THEN k.destroyed_boottime_ns ELSE k.gone_boottime_ns END
-        - k.before_boottime_ns AS duration_max_ns,
+    max(0, k.closed_after_boottime_ns - min(k.there_by_boottime_ns,
+        coalesce(k.closed_before_boottime_ns, k.there_by_boottime_ns))) AS duration_min_ns,
+    CASE WHEN k.is_closing_by_peer THEN k.peer_destroyed_boottime_ns
+        ELSE k.closed_before_boottime_ns END - k.before_boottime_ns AS duration_max_ns,
     CASE WHEN k.dump_evidence IS NOT 'closed' THEN
         max(0, ml.started_boottime_ns - mf.ended_boottime_ns) END AS time_wait_min_ns,
     CASE WHEN k.dump_evidence IS NOT 'closed' AND mc.boot_id = ns.boot_id THEN
-        mg.ended_boottime_ns - coalesce(
-            CASE WHEN k.is_active_by_event THEN k.active_boottime_ns ELSE k.last_boottime_ns END,
-            k.before_boottime_ns) END AS time_wait_max_ns,
+        mg.ended_boottime_ns - k.closed_after_boottime_ns END AS time_wait_max_ns,
     k.peer_socket_id,
     CASE WHEN k.is_ended THEN e.rtt_us ELSE q.rtt_us END AS rtt_us,
     CASE WHEN k.is_ended THEN e.rttvar_us ELSE q.rttvar_us END AS rttvar_us,
@@ -203,9 +236,7 @@ SELECT
                 coalesce(k.before_boottime_ns, k.first_boottime_ns, k.there_boottime_ns))
             AND (b.from_boot_id <> ns.boot_id OR k.dump_evidence IS 'host_restart'
                 OR b.from_boottime_ns <= coalesce(
-                    CASE WHEN k.is_closing_by_event THEN k.destroyed_boottime_ns
-                        ELSE k.gone_boottime_ns END,
-                    k.last_ended_boottime_ns))
+                    k.closed_before_boottime_ns, k.last_ended_boottime_ns))
     ) AS gaps
 FROM lives AS k
 LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id

@@ -158,6 +158,9 @@ pub struct Remains {
     pub first_snapshot: SnapshotId,
     /// The first snapshot that showed it in TIME-WAIT.
     pub time_wait: Option<SnapshotId>,
+    /// For at least so long it had been in TIME-WAIT when that snapshot began, in milliseconds.
+    /// `None` if it may have come to it later.
+    pub time_wait_ms: Option<u32>,
 }
 
 /// The end of what was left of a connection.

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::ending::{Evidence, Life, origin_of_state};
 use super::flows::Flow;
-use super::register::{Death, Gone, Rows};
+use super::register::{Death, Gone, Rows, TICK_LAG_MS};
 use crate::model::{
     ActivityTimes, EndEvidence, FinalCounters, FormerSocket, Nanos, Origin, Protocol, RemainsEnd,
     SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState,
@@ -53,6 +53,8 @@ pub(super) struct Sighting<'m> {
     pub(super) times: ActivityTimes,
     pub(super) protocol: Protocol,
     pub(super) snapshot: SnapshotId,
+    /// When the snapshot began, on `CLOCK_MONOTONIC`.
+    pub(super) tick_started_ns: Nanos,
     /// When it was read, on `CLOCK_MONOTONIC`.
     pub(super) read_at_ns: Nanos,
     pub(super) ago: RelativeTimes,
@@ -98,6 +100,13 @@ impl Sighting<'_> {
             self.ago.established_ms().unwrap_or(0)
         };
         self.read_at_ns - i64::from(ago_ms) * 1_000_000
+    }
+
+    /// For how long it had been in TIME-WAIT when the snapshot began, at least.
+    pub(super) fn time_wait_ms(&self) -> Option<u32> {
+        let began_by_ns = self.open_by_ns() + TICK_LAG_MS * 1_000_000;
+        let ms = (self.tick_started_ns - began_by_ns).div_euclid(1_000_000);
+        u32::try_from(ms).ok().filter(|_| self.is_time_wait() && self.ago.expires_ms().is_some())
     }
 
     /// Who opened the connection, as far as this message tells.

@@ -24,7 +24,7 @@ use crate::wire::inet_diag::{Message, RelativeTimes};
 
 /// The kernel counts the times of activity in its ticks, which come late on a virtual machine: so
 /// much too long ago they may seem (measured: 16 ms), or too short.
-const TICK_LAG_MS: i64 = 20;
+pub(super) const TICK_LAG_MS: i64 = 20;
 /// A tick of the kernel is at most so long.
 const JIFFY_NS: Nanos = 10_000_000;
 /// What began at such a time is claimed with more care still.

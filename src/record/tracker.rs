@@ -269,6 +269,7 @@ impl Tracker {
             ago,
             protocol,
             snapshot: tick.snapshot,
+            tick_started_ns: tick.started.monotonic_ns,
             read_at_ns: read_at_ms * 1_000_000,
         };
         let key = SocketKey {
@@ -390,6 +391,7 @@ impl Tracker {
                         cookie: None,
                         first_snapshot: tick.snapshot,
                         time_wait: Some(tick.snapshot),
+                        time_wait_ms: seen.time_wait_ms(),
                     });
                     let flow = seen.flow();
                     self.register.seen_in_time_wait(flow.as_ref(), live.socket, out);
@@ -854,7 +856,8 @@ fn begin_remains(
     let cookie = has_own_cookie.then(|| seen.message.cookie());
     let time_wait = seen.is_time_wait().then_some(seen.snapshot);
     let (socket, first_snapshot) = (live.socket, seen.snapshot);
-    out.remains.push(Remains { socket, cookie, first_snapshot, time_wait });
+    let time_wait_ms = seen.time_wait_ms();
+    out.remains.push(Remains { socket, cookie, first_snapshot, time_wait, time_wait_ms });
     if seen.is_time_wait() {
         register.seen_in_time_wait(seen.flow().as_ref(), live.socket, out);
     }

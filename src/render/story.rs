@@ -333,6 +333,9 @@ fn in_words(word: &str) -> &str {
         "syn_not_counted" => "the acknowledged bytes count no SYN of this end",
         "peer" => "the row of the other end, on this host, tells",
         "destroy_event" => "the kernel told that it freed the socket",
+        "peer_destroy_event" => {
+            "the kernel told that it freed the socket of the other end, which was aborted"
+        }
         "time_wait" => "a dump showed it in TIME-WAIT",
         "closed" => "dumps showed its socket closed",
         "absence" => "two complete dumps in a row lacked it",

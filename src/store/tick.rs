@@ -468,9 +468,12 @@ impl TickWriter<'_> {
     pub fn remains(&mut self, remains: &Remains) -> Done {
         // Dumps may have lacked it for a while.
         self.run(
-            "INSERT INTO remains (socket_id, cookie, first_snapshot_id, time_wait_snapshot_id)
-             VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO remains (socket_id, cookie, first_snapshot_id, time_wait_snapshot_id,
+                 time_wait_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET
+                 time_wait_ms = iif(time_wait_snapshot_id IS NULL, excluded.time_wait_ms,
+                     time_wait_ms),
                  time_wait_snapshot_id = coalesce(time_wait_snapshot_id,
                      excluded.time_wait_snapshot_id),
                  last_snapshot_id = NULL, gone_before_snapshot_id = NULL,
@@ -479,7 +482,8 @@ impl TickWriter<'_> {
                 remains.socket.0,
                 int(remains.cookie),
                 remains.first_snapshot.0,
-                remains.time_wait.map(|s| s.0)
+                remains.time_wait.map(|s| s.0),
+                remains.time_wait_ms
             ],
         )
     }

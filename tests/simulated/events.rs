@@ -737,3 +737,58 @@ fn events_before_the_first_dump_rest_on_nothing_that_was_seen() {
         ["opened_after=- opened_before=-150 closed_after=- closed_before=0"]
     );
 }
+
+#[test]
+fn the_timer_of_a_time_wait_tells_when_its_connection_was_over() {
+    let a = a();
+    let mut world = World::default();
+    let rest = a.time_wait_since(1_200);
+    world.shows(&[&a]).shows(&[&a]).ends(&[], failed).shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1000 closed_before=1220 closed_evidence=time_wait destroyed_at=- samples=2"]
+    );
+    assert_eq!(lives(&world, &["duration_max_ns"]), ["duration_max_ns=-"]);
+    // It came to it after the snapshot had begun.
+    let mut world = World::default();
+    world.shows(&[]).shows(&[&a]).shows(&[&a.time_wait_since(1_990)]);
+    world.record();
+    assert_eq!(lives(&world, &["closed_before"]), ["closed_before=2001"]);
+}
+
+#[test]
+fn what_is_in_time_wait_when_recording_begins_was_opened_and_closed_before() {
+    let mut world = World::default();
+    let rest = a().time_wait_since(-20_000);
+    world.shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    let columns = ["opened_after", "opened_before", "closed_after", "closed_before"];
+    assert_eq!(
+        lives(&world, &columns),
+        ["opened_after=- opened_before=-19980 closed_after=- closed_before=-19980"]
+    );
+    assert_eq!(
+        lives(&world, &["duration_min_ns", "duration_max_ns"]),
+        ["duration_min_ns=- duration_max_ns=-"]
+    );
+}
+
+#[test]
+fn a_connection_whose_other_end_was_aborted_is_over_though_its_socket_is_held() {
+    let (a, b) = (a(), a().peer(2));
+    let mut world = World::with_events();
+    world.shows(&[&a, &b]).shows(&[&a, &b]).tells(&[a.aborted()]);
+    world.shows(&[]).shows(&[]).shows(&[]).shows(&[]);
+    world.record();
+    let columns = ["cookie", "closed_after", "closed_before", "closed_evidence", "destroyed_at"];
+    assert_eq!(
+        lives(&world, &columns),
+        [
+            "cookie=1 closed_after=1000 closed_before=1700 closed_evidence=destroy_event \
+             destroyed_at=1700",
+            "cookie=2 closed_after=1000 closed_before=1700 closed_evidence=peer_destroy_event \
+             destroyed_at=-",
+        ]
+    );
+}

@@ -10,7 +10,7 @@ const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_CONG: u16 = 4;
 const INET_DIAG_PROTOCOL: u16 = 10;
 
-/// Until when every timer runs: far off.
+/// Until when timers run that tell nothing: far off.
 const TIMER_END_MS: i64 = START_MONOTONIC / 1_000_000 + 600_000_000;
 
 /// An IPv4 socket as inet_diag would tell of it.
@@ -46,6 +46,8 @@ pub struct FakeSocket {
     /// Until data come the moment of the handshake.
     pub last_data_recv_at_ms: i64,
     pub last_ack_recv_at_ms: i64,
+    /// Of a mini-socket: until when its timer runs.
+    pub timer_ends_at_ms: i64,
 }
 
 impl FakeSocket {
@@ -79,6 +81,7 @@ impl FakeSocket {
             last_data_sent_at_ms: START_MONOTONIC / 1_000_000 - 5_000,
             last_data_recv_at_ms: START_MONOTONIC / 1_000_000 - 5_500,
             last_ack_recv_at_ms: START_MONOTONIC / 1_000_000 - 5_000,
+            timer_ends_at_ms: TIMER_END_MS,
         }
     }
 
@@ -163,6 +166,11 @@ impl FakeSocket {
         Self { is_mini: true, inode: 0, uid: 0, ..self.in_state(TcpState::TIME_WAIT) }
     }
 
+    /// The mini-socket that is left of it since so many milliseconds after the start.
+    pub fn time_wait_since(&self, ms: i64) -> Self {
+        Self { timer_ends_at_ms: START_MONOTONIC / 1_000_000 + ms + 60_000, ..self.time_wait() }
+    }
+
     pub fn sent(&self, bytes: u64) -> Self {
         Self {
             bytes_sent: self.bytes_sent + bytes,
@@ -217,7 +225,7 @@ impl FakeSocket {
         if self.is_mini {
             let is_request = self.state == TcpState::SYN_RECV;
             m[2] = if is_request { Timer::ON.0 } else { Timer::TIMEWAIT.0 };
-            put(&mut m, 52, u32::try_from(TIMER_END_MS - now_ms).unwrap());
+            put(&mut m, 52, u32::try_from(self.timer_ends_at_ms - now_ms).unwrap());
             return m;
         }
         attribute(&mut m, INET_DIAG_INFO, &self.info(self.state, now_ms));
