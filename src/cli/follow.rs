@@ -11,26 +11,7 @@ use super::message::usage;
 use super::output::{stdout, zone};
 use crate::model::{EndReason, SocketId};
 use crate::query::{QueryError, Question, Recording, Selection};
-use crate::render::{Format, Options, exporter};
-
-/// What a line of the table tells; csv and jsonl tell everything.
-const TABLE: &[&str] = &[
-    "closed_before",
-    "protocol",
-    "local_address",
-    "local_port",
-    "direction",
-    "remote_address",
-    "remote_port",
-    "pid",
-    "comm",
-    "duration_min_ns",
-    "duration_max_ns",
-    "bytes_sent",
-    "bytes_received",
-    "total_retrans",
-    "ending",
-];
+use crate::render::{ConnectionTable, Exporter, Format, Options, ShownMoment, exporter};
 
 /// The thread that writes ended connections out of the recording as they are stored there.
 pub(super) struct Follower {
@@ -86,12 +67,18 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyhow::Result<()> {
     let is_table = format == Format::Table;
+    // The other formats tell everything.
+    let shown = if is_table { ConnectionTable::COLUMNS } else { &[] };
     let mut selection = Selection {
-        columns: if is_table { TABLE.iter().map(|&c| c.to_owned()).collect() } else { Vec::new() },
+        columns: shown.iter().map(|&column| column.to_owned()).collect(),
         ..Selection::default()
     };
     let options = Options { zone: zone(false), streams: true, ..Options::default() };
-    let mut out = exporter(format, &options, stdout());
+    let mut out: Box<dyn Exporter> = if is_table {
+        Box::new(ConnectionTable::new(stdout(), &options, ShownMoment::Closed))
+    } else {
+        exporter(format, &options, stdout())
+    };
     let mut recording = None;
     for sockets in ended {
         // There is a recording once something was stored.

@@ -12,7 +12,7 @@ use crate::model::Column;
 use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{duration, time};
 use crate::render::{
-    ConnectionTable, Exporter, Format, SocketTable, exporter, story_json, story_text,
+    ConnectionTable, Exporter, Format, ShownMoment, SocketTable, exporter, story_json, story_text,
 };
 
 const SAMPLES_TABLE: &[&str] = &[
@@ -88,7 +88,8 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         let span = recording.span()?;
         let day = |ns| time(ns, options.zone).to_string().get(..10).map(str::to_owned);
         let with_date = span.is_some_and(|span| day(span.from_ns) != day(span.to_ns));
-        Box::new(ConnectionTable::new(stdout(), &options, with_date))
+        let moment = if with_date { ShownMoment::OpenedOnDay } else { ShownMoment::Opened };
+        Box::new(ConnectionTable::new(stdout(), &options, moment))
     } else {
         exporter(format, &options, stdout())
     };

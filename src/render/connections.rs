@@ -1,6 +1,7 @@
 //! Lifetimes for someone in a hurry: what matters most of each connection on a line of a terminal.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use super::human::{self, Moment, Zone};
 use super::options::Options;
@@ -14,8 +15,19 @@ use crate::model::{Column, Kind, Value};
 pub struct ConnectionTable<'w> {
     table: Table<'w>,
     zone: Zone,
-    with_date: bool,
+    moment: ShownMoment,
     names: Vec<&'static str>,
+}
+
+/// Which moment of a connection a line shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownMoment {
+    /// When it was opened, by the time of day.
+    Opened,
+    /// The same with the date: the recording is of more than one day.
+    OpenedOnDay,
+    /// When it closed: lines are written as connections end.
+    Closed,
 }
 
 impl ConnectionTable<'_> {
@@ -46,8 +58,13 @@ impl ConnectionTable<'_> {
 }
 
 /// What it shows. Texts under kind `Integer` stand on the right.
-fn shown(zone: Zone) -> [Column; 12] {
-    let opened = if zone == Zone::Utc { "opened (utc)" } else { "opened" };
+fn shown(zone: Zone, moment: ShownMoment) -> [Column; 12] {
+    let moment = match (moment, zone) {
+        (ShownMoment::Closed, Zone::Utc) => "closed (utc)",
+        (ShownMoment::Closed, _) => "closed",
+        (_, Zone::Utc) => "opened (utc)",
+        _ => "opened",
+    };
     [
         ("id", Kind::Integer),
         ("net", Kind::Text),
@@ -55,7 +72,7 @@ fn shown(zone: Zone) -> [Column; 12] {
         ("remote", Kind::Text),
         ("dir", Kind::Text),
         ("process", Kind::Text),
-        (opened, Kind::Integer),
+        (moment, Kind::Integer),
         ("duration", Kind::Integer),
         ("end", Kind::Text),
         ("sent", Kind::Integer),
@@ -66,27 +83,41 @@ fn shown(zone: Zone) -> [Column; 12] {
 }
 
 impl<'w> ConnectionTable<'w> {
-    /// Writes to `writer`; `with_date` where the recording is of more than one day.
-    pub fn new(writer: Box<dyn Write + 'w>, options: &Options, with_date: bool) -> Self {
+    /// Writes to `writer`.
+    pub fn new(writer: Box<dyn Write + 'w>, options: &Options, moment: ShownMoment) -> Self {
         let table = Table::new(options, Sink::new(writer));
-        Self { table, zone: options.zone, with_date, names: Vec::new() }
+        Self { table, zone: options.zone, moment, names: Vec::new() }
+    }
+
+    fn moment(&self, row: Row<'_>) -> String {
+        match self.moment {
+            ShownMoment::Opened => self.opened(row, 11..19),
+            ShownMoment::OpenedOnDay => self.opened(row, 5..19),
+            ShownMoment::Closed => match row.integer("closed_before") {
+                Some(before) => self.clipped(before, 11..23),
+                None => "-".to_owned(),
+            },
+        }
+    }
+
+    fn clipped(&self, utc_ns: i64, place: Range<usize>) -> String {
+        let moment = Moment::new(utc_ns, self.zone, false).to_string();
+        moment.get(place).unwrap_or(&moment).to_owned()
     }
 
     /// To the second; with `<` before it where it was there already when recording began.
-    fn opened(&self, row: Row<'_>) -> String {
+    fn opened(&self, row: Row<'_>, place: Range<usize>) -> String {
         let Some(before) = row.integer("opened_before") else { return "-".to_owned() };
         let was_there = row.text("opened_evidence") == Some("recording_start");
         let sign = if was_there { "<" } else { "" };
-        let moment = Moment::new(before, self.zone, false).to_string();
-        let place = if self.with_date { 5..19 } else { 11..19 };
-        format!("{sign}{}", moment.get(place).unwrap_or(&moment))
+        format!("{sign}{}", self.clipped(before, place))
     }
 }
 
 impl Exporter for ConnectionTable<'_> {
     fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
         self.names = columns.iter().map(|column| column.name).collect();
-        self.table.begin(&shown(self.zone))
+        self.table.begin(&shown(self.zone, self.moment))
     }
 
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
@@ -97,12 +128,12 @@ impl Exporter for ConnectionTable<'_> {
             row.endpoint("local_address", "local_port"),
             row.endpoint("remote_address", "remote_port"),
             process(row),
-            self.opened(row),
+            self.moment(row),
             lasted(row),
             size(row.integer("bytes_sent")),
             size(row.integer("bytes_received")),
         ];
-        let [local, remote, process, opened, lasted, sent, received] =
+        let [local, remote, process, moment, lasted, sent, received] =
             texts.each_ref().map(|text| Value::Text(text));
         let direction = row.text("direction").map_or(Value::Null, |direction| {
             Value::Text(match direction {
@@ -118,7 +149,7 @@ impl Exporter for ConnectionTable<'_> {
             remote,
             direction,
             process,
-            opened,
+            moment,
             lasted,
             Value::Text(end(row)),
             sent,

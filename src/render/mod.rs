@@ -25,7 +25,7 @@ use std::io::{self, Write};
 
 use crate::model::{Column, Value};
 
-pub use connections::ConnectionTable;
+pub use connections::{ConnectionTable, ShownMoment};
 pub use human::Zone;
 pub use options::{Format, Options, TimeFormat, UnknownName};
 pub use sockets::SocketTable;

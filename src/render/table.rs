@@ -59,6 +59,9 @@ impl Shown {
     /// The width that most values need not exceed.
     fn usual_width(&self) -> usize {
         match self.numbers {
+            Numbers::Plain if matches!(self.name, "local" | "remote") => 21,
+            Numbers::Plain if matches!(self.name, "process" | "closed") => 12,
+            Numbers::Plain if matches!(self.name, "net" | "dir" | "retr") => 4,
             Numbers::Plain if self.right => 5,
             // An IPv4 one.
             Numbers::Plain if self.name.ends_with("address") => 15,
