@@ -262,6 +262,6 @@ pub const COLUMNS: &[Column] = &[
     c("delta_ns", Kind::Duration, "By how much the clock was set, or how long the machine was suspended"),
     c("kind", Kind::Text, "Of an event in a story: opened, held, released, state, traffic, gap, closed, destroyed. Of coverage: recorded (this is what was looked at), or a gap: ticks_missed, not_recording (between two captures), events_lost, clock_step, clock_suspend, or an exception: dump_failed, dump_interrupted, dump_unsupported, sockets_not_stored, messages_unreadable"),
     c("errno", Kind::Integer, "The kernel's error number"),
-    c("count", Kind::Integer, "How many"),
+    c("count", Kind::Integer, "How many of what kind names; of recorded the destroy events that were read, those of all protocols and families together"),
     c("message", Kind::Text, "What was said of it"),
 ];

@@ -30,10 +30,14 @@ impl Text<'_> {
         self.owners(story)?;
         self.opening(row)?;
         self.title("States")?;
-        self.table(
-            &story.state_rows(),
-            &["state", "seen_from", "seen_to", "in_state_min_ns", "in_state_max_ns"],
-        )?;
+        if story.states.is_empty() {
+            self.line("no dump ever showed it")?;
+        } else {
+            self.table(
+                &story.state_rows(),
+                &["state", "seen_from", "seen_to", "in_state_min_ns", "in_state_max_ns"],
+            )?;
+        }
         if story.states.iter().any(|span| span.is_remains) {
             self.line("the last after the end of its life: what the kernel keeps of a connection")?;
         }
@@ -153,7 +157,8 @@ impl Text<'_> {
             ))?;
         }
         if story.traffic.is_empty() {
-            return self.line("it was seen but once: no rates are known");
+            let seen = if story.states.is_empty() { "not by a dump" } else { "but once" };
+            return self.line(&format!("it was seen {seen}: no rates are known"));
         }
         let shown = thinned(&story.traffic, TRAFFIC_LINES);
         let columns = [
