@@ -98,7 +98,7 @@ WITH
             first_boottime_ns IS NULL OR there_boottime_ns < first_boottime_ns AS is_opening_by_event,
             active_boottime_ns > coalesce(last_boottime_ns, active_boottime_ns - 1)
                 AS is_active_by_event,
-            gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns
+            NOT is_half AND (gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns)
                 AS is_closing_by_event
         FROM facts AS x
     ),

@@ -1,6 +1,8 @@
 //! What the recorder makes of dumps, failures and clocks that a real kernel gives only by chance.
 
 mod events;
+mod lifetimes;
+mod machine;
 mod socket;
 mod world;
 

@@ -49,7 +49,7 @@ pub fn unsupported() -> DumpEnd {
 }
 
 /// How the clocks move between two ticks, beside the interval.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Jump {
     pub utc_ns: i64,
     pub suspended_ns: i64,

@@ -1,0 +1,311 @@
+//! Random lives of connections, and what a recorder that looks now and then makes of them: whatever
+//! it says must be so.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use proptest::prelude::*;
+
+use sockrec::query::Question;
+
+use crate::machine::{Connection, End, Fault, Finish, Machine, Place, SERVER_PORT};
+use crate::socket::FakeSocket;
+use crate::world::{Jump, SECOND, World, later};
+
+const TICKS: usize = 10;
+/// Connections with the same addresses and ports follow each other so fast after a TIME-WAIT.
+const REUSE_MS: i64 = 1_000;
+const LISTENER_COOKIE: u64 = 1;
+
+/// All that happens.
+#[derive(Clone, Debug)]
+struct Script {
+    connections: Vec<Connection>,
+    faults: HashMap<usize, Fault>,
+    jumps: HashMap<usize, Jump>,
+    /// After so many ticks the recorder is started anew, so much later.
+    restart: Option<(usize, i64)>,
+    has_listener: bool,
+    listens: bool,
+}
+
+fn finish() -> impl Strategy<Value = Finish> {
+    let half_closed = prop_oneof![3 => Just(0_i64), 1 => 1..400_i64, 1 => 400..3_500_i64];
+    let held = prop_oneof![2 => Just(0_i64), 1 => 1..400_i64, 1 => 400..6_000_i64];
+    prop_oneof![
+        4 => (any::<bool>(), half_closed.clone())
+            .prop_map(|(by_opener, half_closed_ms)| Finish::Closed { by_opener, half_closed_ms }),
+        1 => (any::<bool>(), half_closed, held.clone()).prop_map(
+            |(by_opener, half_closed_ms, held_ms)| Finish::ShutDown {
+                by_opener,
+                half_closed_ms,
+                held_ms
+            }
+        ),
+        3 => (any::<bool>(), held)
+            .prop_map(|(by_opener, held_ms)| Finish::Aborted { by_opener, held_ms }),
+        1 => Just(Finish::Refused),
+        1 => Just(Finish::Never),
+    ]
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        3 => Just(Place::WithinHost),
+        1 => Just(Place::OpenedHere),
+        1 => Just(Place::OpenedAfar),
+    ]
+}
+
+/// Connections with the same addresses and ports, one after the other.
+fn connections_of(port: u16) -> impl Strategy<Value = Vec<Connection>> {
+    let short = prop_oneof![2 => 0..60_i64, 1 => 0..3_000_i64];
+    let delay = prop_oneof![6 => Just(0_i64), 1 => 1..300_i64, 1 => 300..2_500_i64];
+    let bytes = prop_oneof![1 => Just(0_u64), 3 => 1..5_000_u64];
+    let one = (
+        (5..1_500_i64, short.clone(), short),
+        (bytes.clone(), bytes),
+        finish(),
+        (delay.clone(), delay),
+    );
+    (place(), -3_000..6_000_i64, prop::collection::vec(one, 1..5)).prop_map(
+        move |(place, first_ms, lives)| {
+            let mut begins_ms = first_ms;
+            let mut connections: Vec<Connection> = Vec::new();
+            for ((gap_ms, talk_ms, rest_ms), (ours, theirs), finish, (delay_ms, unread_ms)) in lives
+            {
+                let opened_ms = begins_ms + gap_ms;
+                if let Some(before) = connections.last_mut() {
+                    before.reused_ms = opened_ms;
+                }
+                let connection = Connection {
+                    port,
+                    place,
+                    opened_ms,
+                    exchanged_ms: opened_ms + talk_ms,
+                    bytes_of_opener: ours,
+                    bytes_of_acceptor: theirs,
+                    finish_ms: opened_ms + talk_ms + rest_ms,
+                    finish,
+                    reused_ms: i64::MAX,
+                    event_delay_ms: delay_ms,
+                    event_unread_ms: unread_ms,
+                };
+                connections.push(connection);
+                let Some(over_ms) = connection.over_ms() else { break };
+                let leaves_rest = matches!(finish, Finish::Closed { .. } | Finish::ShutDown { .. });
+                begins_ms = over_ms + if leaves_rest { REUSE_MS } else { 0 };
+            }
+            connections
+        },
+    )
+}
+
+fn script() -> impl Strategy<Value = Script> {
+    let fault = prop_oneof![Just(Fault::Failed), Just(Fault::Interrupted), Just(Fault::EventsLost)];
+    let jump = (0..3_i64, 0..2_500_i64).prop_map(|(suspended_s, late_ms)| Jump {
+        utc_ns: 0,
+        suspended_ns: suspended_s * SECOND,
+        late_ns: late_ms * 1_000_000,
+    });
+    (
+        connections_of(1_001),
+        prop::option::of(connections_of(1_002)),
+        prop::option::of(connections_of(1_003)),
+        prop::collection::hash_map(1..TICKS, fault, 0..3),
+        prop::collection::hash_map(1..TICKS, jump, 0..2),
+        prop::option::weighted(0.3, (2..TICKS - 2, 100..4_000_i64)),
+        any::<bool>(),
+        prop::bool::weighted(0.8),
+    )
+        .prop_map(
+            |(first, second, third, mut faults, jumps, restart, has_listener, listens)| {
+                let others = [second, third].into_iter().flatten().flatten();
+                let connections = first.into_iter().chain(others).collect();
+                if let Some((tick, _)) = restart {
+                    // A recorder whose first dumps all fail gives up.
+                    faults.remove(&tick);
+                }
+                Script { connections, faults, jumps, restart, has_listener, listens }
+            },
+        )
+}
+
+/// A row of the answer, by column.
+struct Row(HashMap<String, String>);
+
+impl Row {
+    const COLUMNS: [&str; 16] = [
+        "socket_id",
+        "cookie",
+        "remote_port",
+        "local_port",
+        "opened_after",
+        "opened_before",
+        "closed_after",
+        "closed_before",
+        "closed_evidence",
+        "destroyed_at",
+        "direction",
+        "ending",
+        "peer_socket_id",
+        "bytes_sent",
+        "bytes_received",
+        "duration_max_ns",
+    ];
+
+    fn new(line: &str) -> Self {
+        let cells = line.split(' ').map(|cell| cell.split_once('=').unwrap());
+        Self(cells.map(|(column, value)| (column.to_owned(), value.to_owned())).collect())
+    }
+
+    fn text(&self, column: &str) -> Option<&str> {
+        Some(self.0[column].as_str()).filter(|value| *value != "-")
+    }
+
+    fn integer(&self, column: &str) -> Option<i64> {
+        self.text(column).map(|value| value.parse().unwrap())
+    }
+}
+
+/// Records what the script says and gives everything that is not so, or is missing.
+fn faults_of(script: &Script) -> String {
+    let mut world = World { listens_to_events: script.listens, ..World::default() };
+    let clock = Cell::new(world.begins);
+    let mut machine = Machine::new(&script.connections, &clock);
+    machine.faults = script.faults.clone();
+    machine.listens = script.listens;
+    if script.has_listener {
+        machine.listener = Some(FakeSocket::listener(LISTENER_COOKIE, SERVER_PORT, 0, 128));
+    }
+    let record = |world: &mut World, machine: &mut Machine<'_>, ticks: usize, first: usize| {
+        world.jumps =
+            script.jumps.iter().map(|(tick, jump)| (tick.wrapping_sub(first), *jump)).collect();
+        world.record_with(&clock, machine, ticks as u64, &mut |_| {}).unwrap();
+    };
+    match script.restart {
+        Some((ticks, gap_ms)) => {
+            record(&mut world, &mut machine, ticks, 0);
+            clock.set(later(clock.get(), gap_ms * 1_000_000));
+            machine.restart();
+            record(&mut world, &mut machine, TICKS - ticks, ticks);
+        }
+        None => record(&mut world, &mut machine, TICKS, 0),
+    }
+    let rows: Vec<Row> =
+        world.answer(Question::Connections, &Row::COLUMNS).iter().map(|r| Row::new(r)).collect();
+    let mut faults = String::new();
+    for end in &machine.ends {
+        check(end, &machine, &rows, &mut faults);
+    }
+    let is_known = |row: &Row| {
+        let cookie = row.integer("cookie").unwrap().cast_unsigned();
+        cookie == LISTENER_COOKIE
+            || machine.ends.iter().any(|e| [e.cookie, e.cookie_of_rest].contains(&cookie))
+    };
+    if rows.iter().any(|row| !is_known(row)) {
+        writeln!(faults, "a row of nothing").unwrap();
+    }
+    faults
+}
+
+fn check(end: &End, machine: &Machine<'_>, rows: &[Row], faults: &mut String) {
+    let cookies = [end.cookie, end.cookie_of_rest];
+    let own: Vec<&Row> = rows
+        .iter()
+        .filter(|row| cookies.contains(&row.integer("cookie").unwrap().cast_unsigned()))
+        .collect();
+    let mut fault = |what: &str| {
+        writeln!(faults, "cookie {}: {what}\n  {end:?}", end.cookie).unwrap();
+        for row in &own {
+            let mut cells: Vec<_> = row.0.iter().collect();
+            cells.sort();
+            writeln!(faults, "  {cells:?}").unwrap();
+        }
+    };
+    let was_seen = end.was_shown || end.was_rest_shown || end.was_told;
+    match own.len() {
+        0 if was_seen => return fault("missed"),
+        0 => return,
+        1 if !was_seen => return fault("made up"),
+        1 => {}
+        _ => return fault("doubled"),
+    }
+    let row = own[0];
+    let utc = |ms: i64| machine.utc_ns(ms);
+    let lies = |at: i64, after: &str, before: &str| {
+        row.integer(after).is_none_or(|after| after <= at)
+            && row.integer(before).is_none_or(|before| at <= before)
+    };
+    let c = &end.connection;
+    if !lies(utc(c.opened_ms), "opened_after", "opened_before") {
+        fault(&format!("opened at {}", utc(c.opened_ms)));
+    }
+    let recorded_to_ms = machine.dumps.last().unwrap().0;
+    match c.over_ms().filter(|&over_ms| over_ms <= recorded_to_ms) {
+        Some(over_ms) => {
+            // Where nothing showed that it went on half-closed, it ended with its socket.
+            let ended = [Some(over_ms), end.destroyed_ms()].into_iter().flatten();
+            let ended = ended.filter(|&ms| ms == over_ms || !end.was_half_closed_rest_shown);
+            if !ended.into_iter().any(|ms| lies(utc(ms), "closed_after", "closed_before")) {
+                fault(&format!("over at {}", utc(over_ms)));
+            }
+        }
+        None => {
+            let has_closed = row.integer("closed_before").is_some();
+            let was_let_go = end.destroyed_ms().is_some_and(|ms| ms <= recorded_to_ms);
+            if has_closed && !(was_let_go && !end.was_half_closed_rest_shown) {
+                fault("not over");
+            }
+        }
+    }
+    if let Some(at) = row.integer("destroyed_at") {
+        let destroyed = end.destroyed_ms().map(utc);
+        if !end.was_told || destroyed.is_none_or(|destroyed| at < destroyed) {
+            fault("destroyed");
+        }
+    } else if end.was_told {
+        fault("the event was not taken");
+    }
+    let direction = if end.is_opener { "outbound" } else { "inbound" };
+    if row.text("direction").is_some_and(|told| told != direction) {
+        fault("direction");
+    }
+    let ending = match c.finish {
+        Finish::Closed { .. } | Finish::ShutDown { .. } => "orderly",
+        Finish::Aborted { .. } => "reset",
+        Finish::Refused => "not_established",
+        Finish::Never => "none",
+    };
+    if row.text("ending").is_some_and(|told| told != ending) {
+        fault("ending");
+    }
+    if let Some(peer) = row.integer("peer_socket_id") {
+        let peer = rows.iter().find(|row| row.integer("socket_id") == Some(peer)).unwrap();
+        let cookie = peer.integer("cookie").unwrap().cast_unsigned();
+        let is_right = end.peer_cookie.is_some_and(|own| {
+            let of_rest = machine.ends.iter().find(|e| e.cookie == own).map(|e| e.cookie_of_rest);
+            cookie == own || Some(cookie) == of_rest
+        });
+        if !is_right {
+            fault(&format!("peer {cookie}"));
+        }
+    }
+    if end.is_told_whole() {
+        let counted = (row.integer("bytes_sent"), row.integer("bytes_received"));
+        let count = |bytes: u64| i64::try_from(bytes).ok();
+        if counted != (count(end.bytes_sent()), count(end.bytes_received_in_all())) {
+            fault("counters");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_is_said_of_a_connection_is_so(script in script()) {
+        let faults = faults_of(&script);
+        prop_assert!(faults.is_empty(), "{faults}");
+    }
+}
