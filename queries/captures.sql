@@ -24,9 +24,14 @@ SELECT
      JOIN protocols AS p ON p.protocol = sc.protocol
      JOIN families AS f ON f.family = sc.family
      WHERE cs.capture_id = c.capture_id) AS scopes,
-    c.options AS capture_options
+    c.options AS capture_options,
+    t.recording_uuid AS taken_from,
+    t.is_cut_before,
+    t.is_cut_after,
+    t.selection
 FROM captures AS c
 JOIN boots AS b ON b.boot_id = c.boot_id
+LEFT JOIN capture_sources AS t ON t.capture_id = c.capture_id
 LEFT JOIN (
     SELECT capture_id, count(*) AS snapshots, sum(missed_ticks) AS missed_ticks
     FROM snapshots GROUP BY capture_id

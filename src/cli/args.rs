@@ -27,6 +27,8 @@ pub(super) enum Command {
     Query(QueryArgs),
     Export(ExportArgs),
     Info(InfoArgs),
+    Extract(ExtractArgs),
+    Copy(CopyArgs),
 }
 
 /// Record sockets into a file until Ctrl-C
@@ -238,6 +240,40 @@ pub(super) struct ExportArgs {
     pub(super) time_format: TimeFormat,
     #[command(flatten)]
     pub(super) select: SelectArgs,
+}
+
+/// Make a recording of its own out of a part of one
+///
+/// Holds the sockets that `query connections` shows with the same options, and answers every question
+/// about the span as the whole recording does. What lies outside of the span is cut off and said to be.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec extract -f night.db --from 03:00 --to 03:30 -o ticket.db
+  sockrec extract --socket 17 -o one.db
+  sockrec extract --sort total_retrans:desc -n 20 -o worst.db")]
+pub(super) struct ExtractArgs {
+    /// Recording to take from
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// Recording to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) select: SelectArgs,
+}
+
+/// Copy a recording, also one that is being recorded
+///
+/// The copy is one whole file, as the recording was at one moment, without what was deleted from it.
+#[derive(Args, Debug)]
+pub(super) struct CopyArgs {
+    /// Recording to copy
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// File to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
 }
 
 /// What a recording holds: captures, span, snapshots, sockets, bytes a table, gaps

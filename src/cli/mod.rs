@@ -4,7 +4,9 @@
 //! valid before anything is opened.
 
 mod args;
+mod copy;
 mod export;
+mod extract;
 mod follow;
 mod info;
 mod message;
@@ -63,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Query(args) => query::run(args),
         Command::Export(args) => export::run(args),
         Command::Info(args) => info::run(&args),
+        Command::Extract(args) => extract::run(&args),
+        Command::Copy(args) => copy::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -4,6 +4,7 @@
 //! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
 mod columns;
+mod extract;
 mod recording;
 mod selection;
 mod story;

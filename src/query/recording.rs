@@ -89,6 +89,10 @@ impl Recording {
         self.reader.is_being_recorded()
     }
 
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
     /// The columns of an answer, as selected.
     ///
     /// # Errors
@@ -221,7 +225,7 @@ impl Recording {
     }
 
     /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.
-    fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
+    pub(super) fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
         self.reader.run(
             "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots

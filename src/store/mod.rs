@@ -4,10 +4,13 @@
 //! number of [`Reader`]s meanwhile.
 
 mod columns;
+mod copy;
 mod error;
+mod extract;
 mod file;
 mod former;
 mod migrate;
+mod new_file;
 mod owners;
 mod reader;
 mod share;
@@ -15,8 +18,10 @@ mod tick;
 mod writer;
 
 pub use error::StoreError;
+pub use extract::{Excerpt, Taken};
 pub use file::{has_log, is_being_recorded};
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
+pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
 pub use tick::TickWriter;

@@ -251,7 +251,7 @@ impl Writer {
 
 /// The file is there already: SQLite is not to make one. Nor is it to fold a log into a file that
 /// may turn out not to be ours.
-fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
+pub(super) fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -350,11 +350,11 @@ fn next_id(connection: &Connection, sql: &str) -> rusqlite::Result<i64> {
     Ok(last.unwrap_or(0) + 1)
 }
 
-fn new_uuid() -> String {
+pub(super) fn new_uuid() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-fn crate_version() -> &'static str {
+pub(super) fn crate_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 

@@ -11,6 +11,7 @@ mod disk_full;
 mod events;
 mod hostile_text;
 mod output;
+mod parts;
 mod permissions;
 mod sharing;
 mod signals;

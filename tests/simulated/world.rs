@@ -282,7 +282,7 @@ impl World {
     }
 }
 
-fn text(value: &Value<'_>) -> String {
+pub fn text(value: &Value<'_>) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Integer(v) => v.to_string(),
