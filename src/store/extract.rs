@@ -38,6 +38,13 @@ pub struct Taken {
 /// Every socket with a row in the span, or of which an event was read there, with its first row,
 /// its rows, and those of it as a live one.
 const KEPT: &str = "
+    -- Connections that go on half-closed, which only what comes after the span shows.
+    CREATE TEMP TABLE half_closed AS
+    SELECT m.socket_id FROM span AS x
+    JOIN src.remains AS m ON m.first_snapshot_id > x.last_id
+    JOIN src.socket_ends AS e ON e.socket_id = m.socket_id
+    WHERE e.destroyed_snapshot_id <= x.last_id AND e.evidence IS NOT 'closed'
+        AND m.time_wait_snapshot_id IS NOT m.first_snapshot_id;
     CREATE TEMP TABLE kept (
         socket_id  INTEGER PRIMARY KEY,
         first_id   INTEGER,
@@ -67,6 +74,7 @@ const KEPT: &str = "
     SELECT e.socket_id, NULL, 0, 0 FROM span AS x
     JOIN src.socket_ends AS e ON e.destroyed_snapshot_id BETWEEN x.first_id AND x.last_id
     WHERE (x.is_all OR e.socket_id IN (SELECT socket_id FROM chosen))
+        AND e.socket_id NOT IN (SELECT socket_id FROM half_closed)
         AND (NOT x.is_cut_before OR (e.destroyed_snapshot_id > x.first_id
             AND coalesce(e.closed_before_snapshot_id > x.first_id, 1)));";
 

@@ -49,7 +49,8 @@ SELECT * FROM src.boots WHERE boot_id IN (
     SELECT boot_id FROM namespaces UNION ALL SELECT boot_id FROM captures);
 
 -- An end is known here if the dumps prove it by the end of the span, or its event was read by then. Of
--- what an event ended before the span the first dump in it shows what is left.
+-- what an event ended before the span the first dump in it shows what is left. What went on half-closed
+-- without its socket is not over because of the event.
 INSERT INTO socket_ends
 SELECT e.socket_id,
     CASE WHEN e.last_snapshot_id >= x.first_id THEN e.last_snapshot_id END,
@@ -76,9 +77,10 @@ JOIN src.socket_ends AS e ON e.socket_id = t.socket_id
 LEFT JOIN src.remains AS m ON m.socket_id = t.socket_id
 JOIN (SELECT 0 AS is_told UNION ALL SELECT 1) AS d ON d.is_told =
     coalesce(e.destroyed_snapshot_id BETWEEN x.first_id AND x.last_id, 0)
-WHERE e.closed_before_snapshot_id <= x.last_id OR e.destroyed_snapshot_id <= x.last_id
-    OR (e.closed_before_snapshot_id IS NULL AND e.evidence = 'left_scope'
-        AND e.last_snapshot_id BETWEEN x.first_id AND x.last_id - 1);
+WHERE (e.closed_before_snapshot_id <= x.last_id OR e.destroyed_snapshot_id <= x.last_id
+        OR (e.closed_before_snapshot_id IS NULL AND e.evidence = 'left_scope'
+            AND e.last_snapshot_id BETWEEN x.first_id AND x.last_id - 1))
+    AND e.socket_id NOT IN (SELECT socket_id FROM half_closed);
 
 -- What was in TIME-WAIT before the span had been so for longer when the span began.
 INSERT INTO remains
