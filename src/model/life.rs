@@ -1,6 +1,6 @@
 //! What became of a connection: who opened it, how it ended, and what each rests on.
 
-use super::{Clocks, FinalCounters, SnapshotId, SocketId, TcpState, Tuple};
+use super::{Clocks, FinalCounters, Nanos, SnapshotId, SocketId, TcpState, Tuple};
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +209,8 @@ pub struct UndestroyedSocket {
     pub state: Option<TcpState>,
     /// Who opened it.
     pub origin: Option<Origin>,
+    /// It was in TIME-WAIT by this moment of `CLOCK_MONOTONIC`, and nothing else was seen of it.
+    pub time_wait_by_ns: Option<Nanos>,
 }
 
 /// A span in which destroy events were lost.

@@ -9,8 +9,10 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::ending::{Evidence, Final, Life, ending_with_peer};
-use super::flows::{Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, mapped};
+use super::ending::{Evidence, Final, Life, Remnant, ending_with_peer};
+use super::flows::{
+    Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, There, mapped,
+};
 use super::half_told::HalfTold;
 use super::listeners::Listeners;
 use super::live::Live;
@@ -178,12 +180,20 @@ impl LastWords {
 
     /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_MONOTONIC`, and
     /// not one that used the same addresses and ports before or later.
-    fn fits_time_wait_of(&self, began_ns: Nanos) -> bool {
-        let may_remain =
-            Life { last_words: self.said, ..Life::default() }.may_remain() && !self.is_half_wiped;
-        may_remain
-            && self.active_ns <= began_ns + SAME_MOMENT_NS
-            && self.destroyed.at.monotonic_ns + REUSE_MIN_NS >= began_ns
+    fn fits_time_wait_of(&self, began_ns: Nanos, direction: Option<Direction>) -> bool {
+        let is_told_late = self.is_late();
+        let life = Life { last_words: self.said, direction, is_told_late, ..Life::default() };
+        let began_by_ns = match life.remnant() {
+            Remnant::None => return false,
+            Remnant::TimeWait => self.silent_ns + SAME_MOMENT_NS,
+            Remnant::FinWait2 => self.destroyed.at.monotonic_ns + REUSE_MIN_NS,
+        };
+        self.active_ns <= began_ns + SAME_MOMENT_NS && began_ns <= began_by_ns
+    }
+
+    /// Whether another connection may have been over since this one was.
+    pub(super) fn is_late(&self) -> bool {
+        self.silent_ns - self.active_ns > SAME_MOMENT_NS
     }
 
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`.
@@ -195,6 +205,8 @@ impl LastWords {
 /// Births and deaths of a tick, and who is remembered from those before.
 pub(super) struct Register {
     pub(super) now: SnapshotId,
+    /// What dumps show was so by this moment of `CLOCK_MONOTONIC`.
+    pub(super) now_ns: Nanos,
     pub(super) listeners: Listeners,
     pub(super) flows: Flows,
     pub(super) half_told: HalfTold,
@@ -215,6 +227,7 @@ impl Register {
     pub(super) fn new(now: SnapshotId, undestroyed: Vec<UndestroyedSocket>) -> Self {
         let mut register = Self {
             now,
+            now_ns: 0,
             listeners: Listeners::default(),
             flows: Flows::default(),
             half_told: HalfTold::default(),
@@ -229,6 +242,12 @@ impl Register {
             is_all_told: true,
         };
         for socket in undestroyed {
+            if let Some(over_ns) = socket.time_wait_by_ns
+                && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
+            {
+                let there = There { open_by_ns: Some(over_ns), over_ns: Some(over_ns) };
+                register.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
+            }
             let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
             register.hold(
                 socket.cookie,
@@ -251,16 +270,10 @@ impl Register {
     }
 
     /// Enters a socket; finds the other end of its connection.
-    pub(super) fn birth(
-        &mut self,
-        mut socket: NewSocket,
-        open_by_ns: Option<Nanos>,
-        out: &mut Batch,
-    ) {
+    pub(super) fn birth(&mut self, mut socket: NewSocket, there: There, out: &mut Batch) {
         if let Some(flow) = flow_of(&socket) {
             let (socket_id, cookie) = (socket.id, socket.cookie);
-            let member = Member { socket: socket_id, cookie, peer: None, open_by_ns, dead: None };
-            socket.peer = self.enter(flow, member, out);
+            socket.peer = self.enter(flow, Member::new(socket_id, cookie, there), out);
         }
         self.births.push(socket);
     }
@@ -273,7 +286,7 @@ impl Register {
         cookie: u64,
         out: &mut Batch,
     ) {
-        let member = Member { socket, cookie, peer: None, open_by_ns: None, dead: None };
+        let member = Member::new(socket, cookie, There { open_by_ns: None, over_ns: None });
         if let Some(flow) = flow
             && let Some(peer) = self.enter(flow, member, out)
         {
@@ -294,17 +307,22 @@ impl Register {
     }
 
     /// Enters the end of a socket.
-    pub(super) fn death(&mut self, death: Death) {
-        let peer = death.flow.as_ref().and_then(|flow| self.flows.get(flow)).and_then(|m| m.peer);
+    pub(super) fn death(&mut self, mut death: Death) {
+        let is_shown = death.end.closed_before.is_some();
+        death.over_ns = death
+            .over_ns
+            .or(is_shown.then_some(self.now_ns))
+            .or(death.end.destroyed.map(|destroyed| destroyed.at.monotonic_ns));
+        let member = death.flow.as_ref().and_then(|flow| self.flows.get(flow));
+        let peer = member.filter(|m| m.socket == death.end.socket).and_then(|m| m.peer);
         if let Some(flow) = &death.flow {
-            let is_outbound =
-                self.listeners.accepts(&flow.reversed()) && !self.listeners.accepts(flow);
             let direction = death.origin.map(Origin::direction);
-            let direction = direction.or(is_outbound.then_some(Direction::Outbound));
+            let direction = direction.or(self.direction_by_listeners(flow));
             let mut dead = death.dead();
-            dead.may_remain =
-                death.life.is_some_and(|life| Life { direction, ..life }.may_remain());
-            self.flows.bury(flow, death.end.socket, dead, self.now);
+            if let Some(life) = death.life {
+                dead.remnant = Life { direction, ..life }.remnant();
+            }
+            self.flows.bury(flow, death.end.socket, death.over_ns, dead, self.now);
         }
         let is_replaced = death.end.evidence == Some(EndEvidence::Replaced);
         if death.end.destroyed.is_none() && self.events.is_some() && !is_replaced {
@@ -315,6 +333,15 @@ impl Register {
         }
         self.death_of.insert(death.end.socket, self.deaths.len());
         self.deaths.push(death);
+    }
+
+    /// Who opened a connection, if a listener is at one of its ends only.
+    fn direction_by_listeners(&self, flow: &Flow) -> Option<Direction> {
+        match (self.listeners.accepts(flow), self.listeners.accepts(&flow.reversed())) {
+            (true, false) => Some(Direction::Inbound),
+            (false, true) => Some(Direction::Outbound),
+            _ => None,
+        }
     }
 
     fn hold(&mut self, cookie: u64, held: Held) {
@@ -341,14 +368,27 @@ impl Register {
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
     pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
-        let socket = self.flows.get(flow)?.socket;
+        let member = *self.flows.get(flow)?;
+        let Member { socket, peer, there, .. } = member;
+        let peer_gone_ns = match self.flows.get(&flow.reversed()) {
+            Some(other) if Some(other.socket) == peer => other.dead.map(|d| d.destroyed_ns),
+            // Another connection has its addresses and ports.
+            Some(other) if member.was_before(other) => Some(None),
+            _ => None,
+        };
         let dead = self.flows.dead_mut(flow, socket)?;
-        let destroyed_ns = dead.destroyed_ns?;
-        let is_told = began_ns <= told_ns.max(destroyed_ns + SAME_MOMENT_NS);
-        if !(dead.is_unseen && dead.may_remain && is_told) {
+        let destroyed_ns = dead.destroyed_ns.filter(|_| dead.is_unseen)?;
+        let began_by_ns = match (dead.remnant, peer_gone_ns) {
+            (Remnant::None, _) => return None,
+            (Remnant::TimeWait, _) => there.over_ns.unwrap_or(destroyed_ns),
+            // It goes on half-closed as long as the other end is there.
+            (Remnant::FinWait2, Some(gone_ns)) => gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns),
+            (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
+        };
+        if began_ns > began_by_ns + SAME_MOMENT_NS {
             return None;
         }
-        dead.may_remain = false;
+        dead.remnant = Remnant::None;
         Some(Gone { socket, generation: 0, state: None, rows: Rows::default() })
     }
 
@@ -383,8 +423,12 @@ impl Register {
         latest.is_some_and(|latest| latest.socket == socket)
     }
 
-    /// Takes the event of a connection that is known to be over; false if there is none.
-    pub(super) fn last_words_of_held(&mut self, words: &LastWords, out: &mut Batch) -> bool {
+    /// Takes the event of a connection that is known to be over; says which it is, if any.
+    pub(super) fn last_words_of_held(
+        &mut self,
+        words: &LastWords,
+        out: &mut Batch,
+    ) -> Option<SocketId> {
         let is_same = |held: &Held| held.flow.is_none_or(|flow| words.may_be_of(&flow));
         let held = match self.held.get(&words.cookie) {
             Some(held) if is_same(held) => self.held.remove(&words.cookie),
@@ -393,8 +437,9 @@ impl Register {
         let held = held.or_else(|| {
             // Its mini-socket has a cookie of its own.
             let flow = words.flow()?;
+            let direction = self.direction_by_listeners(&flow);
             let mut member = self.flows.claim(&flow, |member| {
-                member.open_by_ns.is_none_or(|ns| words.fits_time_wait_of(ns))
+                member.there.open_by_ns.is_none_or(|ns| words.fits_time_wait_of(ns, direction))
             })?;
             match self.flows.get(&flow) {
                 Some(latest) if latest.socket == member.socket => member = *latest,
@@ -432,7 +477,7 @@ impl Register {
                 life: Some(life),
             })
         });
-        let Some(held) = held else { return false };
+        let held = held?;
         if let Some(&death) = self.death_of.get(&held.socket) {
             let death = &mut self.deaths[death];
             death.end.destroyed = Some(words.destroyed);
@@ -462,9 +507,9 @@ impl Register {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
             dead.last_received = words.last_received;
             // What it left was seen before.
-            dead.may_remain = false;
+            dead.remnant = Remnant::None;
         }
-        true
+        Some(held.socket)
     }
 
     pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
@@ -480,10 +525,9 @@ impl Death {
             ending: None,
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
-            over_ns: self.over_ns.or(self.end.destroyed.map(|d| d.at.monotonic_ns)),
             last_received: self.last_received,
             is_unseen: self.is_unseen,
-            may_remain: self.life.is_some_and(|life| life.may_remain()),
+            remnant: self.life.map_or(Remnant::None, |life| life.remnant()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),
         }
     }

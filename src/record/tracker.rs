@@ -11,7 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::Flow;
+use super::flows::{Flow, There};
 use super::live::{Live, Sighting};
 use super::register::{Death, Gone, LastWords, Register, Rows};
 use crate::kernel::{DumpEnd, EventStamp, LostSpan};
@@ -260,6 +260,7 @@ impl Tracker {
             scope.unreadable += 1;
             return;
         };
+        self.register.now_ns = read_at_ms * 1_000_000;
         let tick = &mut self.tick;
         let seen = Sighting {
             message,
@@ -324,13 +325,15 @@ impl Tracker {
                 match self.formers.remove(slot.key()) {
                     Some(former) if is_same(&former, &message) => {
                         live.resume(&former, &seen, out);
-                        let cookie = message.cookie();
-                        self.register.resume(seen.flow(), live.socket, cookie, out);
+                        let flow = seen.flow().filter(|_| !live.is_over);
+                        self.register.resume(flow, live.socket, message.cookie(), out);
                         note_listener(&mut self.register, &live, &seen);
                         if seen.is_over() && !live.is_over {
                             let evidence = Some(seen.over_evidence());
                             let death = death_of_former(&former, Some(tick.snapshot), evidence);
                             end_life(&mut live, death, &seen, &mut self.register, out);
+                        } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
+                            begin_remains(&live, &seen, false, &mut self.register, out);
                         }
                         slot.insert(live);
                         return;
@@ -386,15 +389,7 @@ impl Tracker {
                     self.register.listeners.close(live.socket, place, tick.snapshot);
                 }
                 if live.is_over && seen.is_time_wait() {
-                    out.remains.push(Remains {
-                        socket: live.socket,
-                        cookie: None,
-                        first_snapshot: tick.snapshot,
-                        time_wait: Some(tick.snapshot),
-                        time_wait_ms: seen.time_wait_ms(),
-                    });
-                    let flow = seen.flow();
-                    self.register.seen_in_time_wait(flow.as_ref(), live.socket, out);
+                    begin_remains(live, &seen, false, &mut self.register, out);
                 }
             }
             if let Some(death) = death {
@@ -469,6 +464,7 @@ impl Tracker {
             return;
         }
         if let Some(live) = of_live {
+            let socket = live.socket;
             let mut death = live.death(None, None, protocol);
             if live.state == TcpState::LISTEN {
                 self.register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
@@ -477,12 +473,12 @@ impl Tracker {
             self.register.bury(words.cookie, live.gone());
             self.register.death(death);
             self.remove_live(&key);
-            self.register.find_half_told(&words, out);
+            self.register.find_half_told(socket, &words, out);
             return;
         }
-        let is_told = self.register.last_words_of_held(&words, out);
-        if is_told {
-            self.register.find_half_told(&words, out);
+        let held = self.register.last_words_of_held(&words, out);
+        if let Some(socket) = held {
+            self.register.find_half_told(socket, &words, out);
         }
         if let Some(live) = self.live.get(&key) {
             // What is left of it: a mini-socket stays, a closed socket is freed now.
@@ -512,7 +508,7 @@ impl Tracker {
                 self.register.bury(words.cookie, gone);
                 self.register.death(death);
             }
-        } else if !is_told && self.register.gone(words.cookie).is_none() {
+        } else if held.is_none() && self.register.gone(words.cookie).is_none() {
             self.record_unseen(index, &words, message.family(), 0, out);
         }
     }
@@ -575,7 +571,7 @@ impl Tracker {
                 origin: None,
                 peer: None,
             },
-            Some(words.open_by_ns()),
+            There { open_by_ns: Some(words.open_by_ns()), over_ns: Some(words.silent_ns) },
             out,
         );
         let flow = words.flow();
@@ -608,7 +604,7 @@ impl Tracker {
         if words.is_half_wiped && is_tcp {
             self.register.enter_half_told(id, words);
         } else {
-            self.register.find_half_told(words, out);
+            self.register.find_half_told(id, words, out);
         }
     }
 
@@ -677,6 +673,7 @@ impl Tracker {
         mut flush: impl FnMut(&mut Box<Batch>),
     ) -> u64 {
         let Self { scopes, live, tick, rows_in_group, register, .. } = self;
+        register.now_ns = ended.monotonic_ns;
         let all_seen = scopes.iter().all(|s| s.seen == s.live);
         if !all_seen {
             live.retain(|_, live| {
@@ -794,6 +791,7 @@ fn announce(
 ) {
     live.origin = seen.origin();
     let message = &seen.message;
+    let over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
     register.birth(
         NewSocket {
             id: live.socket,
@@ -810,7 +808,7 @@ fn announce(
             origin: live.origin,
             peer: None,
         },
-        Some(seen.open_by_ns()),
+        There { open_by_ns: Some(seen.open_by_ns()), over_ns },
         out,
     );
     live.write_row(seen.snapshot, seen.protocol, out);
@@ -820,7 +818,7 @@ fn announce(
         (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
         death.end.state = None;
         death.is_unseen = true;
-        death.over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
+        death.over_ns = over_ns;
         if let Some(life) = &mut death.life {
             (life.was_in_time_wait, life.last) = (seen.is_time_wait(), None);
         }
@@ -838,6 +836,7 @@ fn end_life(
     register: &mut Register,
     out: &mut Batch,
 ) {
+    death.over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
     if let Some(life) = &mut death.life {
         life.was_in_time_wait = seen.is_time_wait();
     }
@@ -958,5 +957,6 @@ fn take_last_words(death: &mut Death, words: &LastWords) {
     }
     if let Some(life) = &mut death.life {
         life.last_words = words.said;
+        life.is_told_late = words.is_late();
     }
 }

@@ -71,8 +71,11 @@ pub(super) fn undestroyed(
 ) -> rusqlite::Result<Vec<UndestroyedSocket>> {
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
-             k.remote_port, k.interface, e.state, k.origin
+             k.remote_port, k.interface, e.state, k.origin, coalesce(
+                 n.started_monotonic_ns - m.time_wait_ms * 1000000, n.ended_monotonic_ns)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
+         LEFT JOIN remains AS m ON m.socket_id = e.socket_id AND e.last_snapshot_id IS NULL
+         LEFT JOIN snapshots AS n ON n.snapshot_id = m.time_wait_snapshot_id
          WHERE k.netns_id = ?1 AND e.destroyed_at_ns IS NULL
             AND e.evidence IN ('absence', 'time_wait', 'closed')
          ORDER BY e.socket_id DESC LIMIT ?2",
@@ -85,6 +88,7 @@ pub(super) fn undestroyed(
             tuple,
             state: row.get::<_, Option<u8>>(7)?.map(TcpState),
             origin: origin(row, 8)?,
+            time_wait_by_ns: row.get(9)?,
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
