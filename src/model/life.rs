@@ -1,6 +1,6 @@
 //! What became of a connection: who opened it, how it ended, and what each rests on.
 
-use super::{Clocks, FinalCounters, Nanos, SnapshotId, SocketId, TcpState, Tuple};
+use super::{Clocks, FinalCounters, Nanos, Protocol, SnapshotId, SocketId, TcpState, Tuple};
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +203,8 @@ pub struct UndestroyedSocket {
     pub id: SocketId,
     /// `SO_COOKIE`.
     pub cookie: u64,
+    /// Of which protocol it is.
+    pub protocol: Protocol,
     /// Both ends.
     pub tuple: Tuple,
     /// The state that it was last seen alive in, `None` if it never was.

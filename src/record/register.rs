@@ -166,15 +166,17 @@ impl LastWords {
         Flow::new(self.protocol, &self.tuple)
     }
 
-    /// Whether a socket that was connected like this may be meant: a cookie can be connected again.
-    pub(super) fn may_be_of(&self, flow: &Flow) -> bool {
-        match self.flow() {
-            Some(own) => own == *flow,
-            None if self.is_half_wiped => {
+    /// Whether a socket that was connected like this, or not at all, may be meant: a cookie can be
+    /// connected again.
+    pub(super) fn may_be_of(&self, flow: Option<&Flow>) -> bool {
+        match (flow, self.flow()) {
+            (Some(flow), Some(own)) => own == *flow,
+            (Some(flow), None) if self.is_half_wiped => {
                 flow.local().1 == self.tuple.local.port
                     && flow.remote().0 == mapped(self.tuple.remote.address)
             }
-            None => true,
+            (Some(_), None) => true,
+            (None, own) => own.is_none() && !self.is_half_wiped,
         }
     }
 
@@ -253,7 +255,7 @@ impl Register {
                 socket.cookie,
                 Held {
                     socket: socket.id,
-                    flow: None,
+                    flow: Flow::new(socket.protocol, &socket.tuple),
                     peer: None,
                     life: (socket.tuple.remote.port != 0).then_some(life),
                 },
@@ -429,9 +431,8 @@ impl Register {
         words: &LastWords,
         out: &mut Batch,
     ) -> Option<SocketId> {
-        let is_same = |held: &Held| held.flow.is_none_or(|flow| words.may_be_of(&flow));
         let held = match self.held.get(&words.cookie) {
-            Some(held) if is_same(held) => self.held.remove(&words.cookie),
+            Some(held) if words.may_be_of(held.flow.as_ref()) => self.held.remove(&words.cookie),
             _ => None,
         };
         let held = held.or_else(|| {

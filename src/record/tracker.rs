@@ -447,10 +447,7 @@ impl Tracker {
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
         let key = self.key_of_request(&key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
-        let is_same = of_live.is_none_or(|live| {
-            let flow = live.flow(protocol);
-            flow.map_or(words.flow().is_none(), |flow| words.may_be_of(&flow))
-        });
+        let is_same = of_live.is_none_or(|live| words.may_be_of(live.flow(protocol).as_ref()));
         if !is_same {
             // Connected anew since it was seen: that one ended unseen, and so did this one.
             let generation = of_live.map_or(0, |live| live.generation + 1);
@@ -491,7 +488,7 @@ impl Tracker {
             let flow = Flow::new(protocol, &former.tuple);
             if former.is_remains {
                 self.formers.insert(key, former);
-            } else if !flow.is_none_or(|flow| words.may_be_of(&flow)) {
+            } else if !words.may_be_of(flow.as_ref()) {
                 let replaced = EndEvidence::Replaced;
                 end_former(&former, Some(snapshot), replaced, &mut self.register, out);
                 let generation = former.generation + 1;
@@ -777,7 +774,7 @@ fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nanos) -> Opti
     }
     register
         .gone(seen.message.cookie())
-        .or_else(|| register.left_of(&seen.flow()?, seen.open_by_ns(), told_ns))
+        .or_else(|| register.left_of(&seen.flow()?, seen.remains_since_ns(), told_ns))
 }
 
 /// Adds a socket with its first row. Of a connection that is over already only the remains are seen.

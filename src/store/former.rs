@@ -71,7 +71,7 @@ pub(super) fn undestroyed(
 ) -> rusqlite::Result<Vec<UndestroyedSocket>> {
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
-             k.remote_port, k.interface, e.state, k.origin, coalesce(
+             k.remote_port, k.interface, e.state, k.origin, k.protocol, coalesce(
                  n.started_monotonic_ns - m.time_wait_ms * 1000000, n.ended_monotonic_ns)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN remains AS m ON m.socket_id = e.socket_id AND e.last_snapshot_id IS NULL
@@ -81,14 +81,18 @@ pub(super) fn undestroyed(
          ORDER BY e.socket_id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![netns.0, UNDESTROYED_MAX], |row| {
-        let Some(tuple) = tuple(row, 2)? else { return Ok(None) };
+        let (Some(tuple), Some(protocol)) = (tuple(row, 2)?, Protocol::from_number(row.get(9)?))
+        else {
+            return Ok(None);
+        };
         Ok(Some(UndestroyedSocket {
             id: SocketId(row.get(0)?),
             cookie: row.get::<_, i64>(1)?.cast_unsigned(),
+            protocol,
             tuple,
             state: row.get::<_, Option<u8>>(7)?.map(TcpState),
             origin: origin(row, 8)?,
-            time_wait_by_ns: row.get(9)?,
+            time_wait_by_ns: row.get(10)?,
         }))
     })?;
     rows.filter_map(Result::transpose).collect()

@@ -792,3 +792,48 @@ fn a_connection_whose_other_end_was_aborted_is_over_though_its_socket_is_held() 
         ]
     );
 }
+
+#[test]
+fn the_event_of_a_connection_is_not_that_of_the_bound_socket_it_was() {
+    let bound = FakeSocket {
+        remote_address: Ipv4Addr::UNSPECIFIED,
+        remote_port: 0,
+        ..a().in_state(TcpState::CLOSE)
+    };
+    let later = a().opened_at(1_400);
+    let columns = ["generation", "remote_address", "ending", "closed_evidence", "destroyed_at"];
+    let of_bound = "generation=0 remote_address=0.0.0.0 ending=-";
+    for (event, ending) in [(later.aborted(), "reset"), (later.refused(), "not_established")] {
+        let mut world = World::with_events();
+        world.shows(&[&bound]).shows(&[&bound]).tells(&[event]).shows(&[]);
+        world.record();
+        assert_eq!(
+            lives(&world, &columns),
+            [
+                format!("{of_bound} closed_evidence=replaced destroyed_at=-"),
+                format!(
+                    "generation=1 remote_address=127.0.0.2 ending={ending} \
+                     closed_evidence=destroy_event destroyed_at=1700"
+                ),
+            ]
+        );
+    }
+    // Long after it was over, in the same capture and in the next.
+    for in_next in [false, true] {
+        let mut world = World::with_events();
+        world.shows(&[&bound]).shows(&[]).shows(&[]).shows(&[]);
+        if in_next {
+            world.record();
+            world.goes_on_after(SECOND);
+        }
+        world.tells(&[a().opened_at(1_400).destroyed()]).shows(&[]);
+        world.record();
+        assert_eq!(
+            lives(&world, &["remote_port", "closed_evidence"]),
+            [
+                "remote_port=0 closed_evidence=absence",
+                "remote_port=80 closed_evidence=destroy_event"
+            ]
+        );
+    }
+}
