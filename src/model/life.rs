@@ -215,6 +215,28 @@ pub struct UndestroyedSocket {
     pub time_wait_by_ns: Option<Nanos>,
 }
 
+/// A TCP socket that an earlier capture saw freed so lately that it may have left a TIME-WAIT, which no
+/// dump has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreedSocket {
+    /// The socket.
+    pub id: SocketId,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// How many sockets had this cookie with another tuple before.
+    pub generation: u32,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// The state that it was last seen alive in, `None` if it never was.
+    pub state: Option<TcpState>,
+    /// The snapshot of its last row of samples.
+    pub last_sample: Option<SnapshotId>,
+    /// Rows of samples that it has.
+    pub samples: u32,
+    /// When its destroy event was read, on `CLOCK_BOOTTIME`.
+    pub destroyed_boottime_ns: Nanos,
+}
+
 /// A span in which destroy events were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventLoss {

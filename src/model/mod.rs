@@ -19,8 +19,8 @@ pub use identity::{
     SocketKey, Tuple,
 };
 pub use life::{
-    Destroyed, Direction, EndUpdate, Ending, EventLoss, Origin, Remains, RemainsEnd, SocketNews,
-    UndestroyedSocket,
+    Destroyed, Direction, EndUpdate, Ending, EventLoss, FreedSocket, Origin, Remains, RemainsEnd,
+    SocketNews, UndestroyedSocket,
 };
 pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,

@@ -19,8 +19,8 @@ use super::live::Live;
 use crate::kernel::EventStamp;
 use crate::model::{
     Clocks, Destroyed, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FinalCounters,
-    Nanos, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketKey, SocketNews,
-    TcpState, Tuple, TupleTold, UndestroyedSocket,
+    FreedSocket, Nanos, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketKey,
+    SocketNews, TcpState, Tuple, TupleTold, UndestroyedSocket,
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
@@ -217,6 +217,9 @@ pub(super) struct Register {
     pub(super) death_of: HashMap<SocketId, usize>,
     gone: HashMap<u64, Gone>,
     gone_order: VecDeque<(SnapshotId, u64)>,
+    /// Sockets that were freed before this capture and that no dump ever showed, and when on
+    /// `CLOCK_MONOTONIC`: until a complete dump has shown what is left of them.
+    freed: HashMap<Flow, (SocketId, Nanos)>,
     held: HashMap<u64, Held>,
     held_order: VecDeque<u64>,
     /// `None` where events are not listened for.
@@ -226,7 +229,12 @@ pub(super) struct Register {
 }
 
 impl Register {
-    pub(super) fn new(now: SnapshotId, undestroyed: Vec<UndestroyedSocket>) -> Self {
+    pub(super) fn new(
+        now: SnapshotId,
+        undestroyed: Vec<UndestroyedSocket>,
+        freed: Vec<FreedSocket>,
+        started: Clocks,
+    ) -> Self {
         let mut register = Self {
             now,
             now_ns: 0,
@@ -238,6 +246,7 @@ impl Register {
             death_of: HashMap::new(),
             gone: HashMap::new(),
             gone_order: VecDeque::new(),
+            freed: HashMap::new(),
             held: HashMap::new(),
             held_order: VecDeque::new(),
             events: None,
@@ -261,7 +270,24 @@ impl Register {
                 },
             );
         }
+        for socket in freed {
+            register.remember(&socket, started);
+        }
         register
+    }
+
+    /// A TIME-WAIT goes on as the connection of its cookie or, if no dump ever gave it one, of its
+    /// addresses and ports.
+    fn remember(&mut self, freed: &FreedSocket, started: Clocks) {
+        let FreedSocket { id: socket, cookie, generation, state, .. } = *freed;
+        let rows = Rows { last: freed.last_sample, count: freed.samples };
+        self.bury(cookie, Gone { socket, generation, state, rows });
+        let Some(flow) = Flow::new(Protocol::Tcp, &freed.tuple) else { return };
+        let ago_ns = started.boottime_ns - freed.destroyed_boottime_ns;
+        if state.is_none() {
+            // The latest comes first.
+            self.freed.entry(flow).or_insert((socket, started.monotonic_ns - ago_ns));
+        }
     }
 
     pub(super) fn begin_tick(&mut self, now: SnapshotId) {
@@ -370,7 +396,12 @@ impl Register {
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
     pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
-        let member = *self.flows.get(flow)?;
+        let rows = Rows::default();
+        let Some(&member) = self.flows.get(flow) else {
+            let (socket, destroyed_ns) = self.freed.remove(flow)?;
+            let is_its_own = began_ns <= destroyed_ns + SAME_MOMENT_NS;
+            return is_its_own.then_some(Gone { socket, generation: 0, state: None, rows });
+        };
         let Member { socket, peer, there, .. } = member;
         let peer_gone_ns = match self.flows.get(&flow.reversed()) {
             Some(other) if Some(other.socket) == peer => other.dead.map(|d| d.destroyed_ns),
@@ -391,7 +422,7 @@ impl Register {
             return None;
         }
         dead.remnant = Remnant::None;
-        Some(Gone { socket, generation: 0, state: None, rows: Rows::default() })
+        Some(Gone { socket, generation: 0, state: None, rows })
     }
 
     /// A connection that has ended is seen in TIME-WAIT.
@@ -586,6 +617,7 @@ impl Register {
     /// Forgets who died before this snapshot: complete dumps since have shown what is left of them.
     pub(super) fn forget(&mut self, before: SnapshotId) {
         self.flows.forget(before);
+        self.freed = HashMap::new();
         self.half_told.forget(self.now);
         self.listeners.forget(before);
         while let Some(&(died, cookie)) = self.gone_order.front() {

@@ -17,8 +17,8 @@ use super::register::{Death, Gone, LastWords, Register, Rows};
 use crate::kernel::{DumpEnd, EventStamp, LostSpan};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, EventLoss, Exception, ExceptionKind, Family, FormerSocket,
-    GroupId, HeldSample, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd, Scope, ScopeId,
-    SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate, TcpState, TupleTold,
+    FreedSocket, GroupId, HeldSample, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd,
+    Scope, ScopeId, SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate, TcpState, TupleTold,
     UndestroyedSocket,
 };
 use crate::store::Start;
@@ -77,6 +77,8 @@ pub(super) struct Past {
     pub(super) formers: Vec<FormerSocket>,
     /// Sockets whose connection was over and whose destroy event had not come.
     pub(super) undestroyed: Vec<UndestroyedSocket>,
+    /// TCP sockets that were freed lately: what is left of them may still be there.
+    pub(super) freed: Vec<FreedSocket>,
 }
 
 /// The live sockets of a capture.
@@ -160,7 +162,12 @@ impl Tracker {
                 .collect(),
             live: HashMap::new(),
             torn_down: HashMap::new(),
-            register: Register::new(start.next_snapshot, past.undestroyed),
+            register: Register::new(
+                start.next_snapshot,
+                past.undestroyed,
+                past.freed,
+                capture_started,
+            ),
             hasher: DefaultHashBuilder::default(),
             capture_started,
             next_socket: start.next_socket,

@@ -837,3 +837,25 @@ fn the_event_of_a_connection_is_not_that_of_the_bound_socket_it_was() {
         );
     }
 }
+
+#[test]
+fn what_a_connection_left_is_seen_first_by_the_next_capture() {
+    for is_known in [false, true] {
+        let mut world = World::with_events();
+        let a = a().opened_at(-500);
+        let shown: &[&FakeSocket] = if is_known { &[&a] } else { &[] };
+        let freed = a.fin_acked().fin_received().destroyed();
+        world.shows(shown).tells_while_dumping(&[freed]).shows(shown);
+        world.record();
+        world.goes_on_after(SECOND);
+        let cookie = if is_known { a.cookie } else { 9 };
+        let rest = FakeSocket { cookie, ..a.time_wait_since(1_001) };
+        world.shows(&[&rest]).shows(&[&rest]);
+        world.record();
+        assert_eq!(
+            lives(&world, &["socket_id", "cookie", "ending", "ending_evidence"]),
+            ["socket_id=1 cookie=1 ending=orderly ending_evidence=time_wait"],
+            "{is_known}"
+        );
+    }
+}
