@@ -362,6 +362,11 @@ impl Register {
         self.gone_order.push_back((self.now, cookie));
     }
 
+    /// Whether the connection of this cookie is over and its destroy event has not come.
+    pub(super) fn is_held(&self, cookie: u64) -> bool {
+        self.held.contains_key(&cookie)
+    }
+
     /// The socket of this cookie, if its destroy event was read.
     pub(super) fn gone(&self, cookie: u64) -> Option<Gone> {
         self.gone.get(&cookie).copied()

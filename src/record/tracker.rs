@@ -11,7 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Flow, There};
+use super::flows::{Flow, SAME_MOMENT_NS, There};
 use super::live::{Live, Sighting};
 use super::register::{Death, Gone, LastWords, Register, Rows};
 use crate::kernel::{DumpEnd, EventStamp, LostSpan};
@@ -511,13 +511,21 @@ impl Tracker {
     }
 
     /// The key of the connection request that became this socket. Both have one cookie, unless a dump
-    /// asked for that of the request just when the socket was made.
+    /// asked for that of the request just when the socket was made: it was not made later, and not
+    /// over before.
     fn key_of_request(&self, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
         if self.live.contains_key(key) {
             return None;
         }
-        let cookie = self.register.flows.get(&words.flow()?)?.cookie;
-        let request = SocketKey { cookie, ..key.clone() };
+        let member = self.register.flows.get(&words.flow()?)?;
+        let seen_ns = member.there.open_by_ns?;
+        let is_made_then =
+            words.open_by_ns() <= seen_ns + SAME_MOMENT_NS && words.silent_ns >= seen_ns;
+        let is_known = self.formers.contains_key(key) || self.register.is_held(words.cookie);
+        if !is_made_then || is_known {
+            return None;
+        }
+        let request = SocketKey { cookie: member.cookie, ..key.clone() };
         self.live.get(&request)?.is_request().then_some(request)
     }
 

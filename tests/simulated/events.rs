@@ -837,3 +837,20 @@ fn the_event_of_a_connection_is_not_that_of_the_bound_socket_it_was() {
         );
     }
 }
+
+#[test]
+fn a_request_that_nobody_answered_is_not_the_connection_that_came_later() {
+    let request = a().peer(2).request();
+    let later = a().opened_at(1_500).peer(3).fin_acked();
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&request]).tells(&[later.destroyed()]);
+    world.shows(&[]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_evidence", "ending", "destroyed_at"]),
+        [
+            "cookie=2 closed_evidence=absence ending=- destroyed_at=-",
+            "cookie=3 closed_evidence=destroy_event ending=- destroyed_at=1700",
+        ]
+    );
+}
