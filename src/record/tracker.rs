@@ -576,7 +576,11 @@ impl Tracker {
                 origin: None,
                 peer: None,
             },
-            There { open_by_ns: Some(words.open_by_ns()), over_ns: Some(words.silent_ns) },
+            There {
+                open_by_ns: Some(words.open_by_ns()),
+                over_ns: Some(words.silent_ns),
+                traffic: words.traffic(),
+            },
             out,
         );
         let flow = words.flow();
@@ -600,6 +604,7 @@ impl Tracker {
             open_by_ns: Some(words.open_by_ns()),
             over_ns: None,
             last_received: None,
+            traffic: None,
             is_unseen: true,
         };
         take_last_words(&mut death, words);
@@ -607,7 +612,9 @@ impl Tracker {
         self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
         self.register.death(death);
         if words.is_half_wiped && is_tcp {
-            self.register.enter_half_told(id, words);
+            if words.was_answered() {
+                self.register.enter_half_told(id, words);
+            }
         } else {
             self.register.find_half_told(id, words, out);
         }
@@ -813,7 +820,7 @@ fn announce(
             origin: live.origin,
             peer: None,
         },
-        There { open_by_ns: Some(seen.open_by_ns()), over_ns },
+        There { open_by_ns: Some(seen.open_by_ns()), over_ns, traffic: None },
         out,
     );
     live.write_row(seen.snapshot, seen.protocol, out);
@@ -949,6 +956,7 @@ fn death_of_former(
         open_by_ns: None,
         over_ns: None,
         last_received: None,
+        traffic: None,
         is_unseen: false,
     }
 }
@@ -956,6 +964,7 @@ fn death_of_former(
 fn take_last_words(death: &mut Death, words: &LastWords) {
     death.end.destroyed = Some(words.destroyed);
     death.last_received = words.last_received;
+    death.traffic = words.traffic();
     death.over_ns = Some(words.silent_ns);
     if let Some(counters) = words.counters {
         death.end.counters = counters;
