@@ -49,6 +49,11 @@ impl Evidence {
         })
     }
 
+    /// Whether a segment came that was more than a refusal.
+    pub(super) fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
     /// Whether our FIN was acknowledged. `None` where that may have been our SYN.
     fn is_fin_acked(&self, direction: Option<Direction>) -> Option<bool> {
         match (self.acked_beyond_payload?, direction) {

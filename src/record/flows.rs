@@ -90,6 +90,36 @@ impl Moment {
     }
 }
 
+/// What the destroy event of one end tells of what went over its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traffic {
+    /// A segment came that was more than a refusal: there was another end.
+    pub(super) was_answered: bool,
+    /// Payload.
+    pub(super) sent_bytes: Option<u64>,
+    /// Payload, and the other end's FIN as one.
+    pub(super) received_bytes: Option<u64>,
+    /// When this end last sent payload, or the connection was established.
+    pub(super) last_sent: Option<Moment>,
+    /// When this end last received payload, or the connection was established.
+    pub(super) last_received: Option<Moment>,
+}
+
+impl Traffic {
+    /// Whether the other may be the other end: what one sent the other received, then or not at all.
+    fn may_be_of_peer(&self, other: &Self) -> bool {
+        let may_have_come = |from: &Self, to: &Self| {
+            let (Some(sent), Some(received)) = (from.sent_bytes, to.received_bytes) else {
+                return true;
+            };
+            let (sent_at, received_at) = (from.last_sent, to.last_received);
+            let is_then = sent_at.zip(received_at).is_none_or(|(sent, came)| sent.may_be(&came));
+            received < sent || (received <= sent + 1 && is_then)
+        };
+        may_have_come(self, other) && may_have_come(other, self)
+    }
+}
+
 /// A connection that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dead {
@@ -99,6 +129,7 @@ pub(super) struct Dead {
     pub(super) destroyed_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
+    pub(super) traffic: Option<Traffic>,
     /// No dump showed it alive: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
     /// What may be left of it.
@@ -108,12 +139,14 @@ pub(super) struct Dead {
 }
 
 /// When a connection was there, as far as is known, on `CLOCK_MONOTONIC`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct There {
     /// It had begun by then.
     pub(super) open_by_ns: Option<Nanos>,
     /// It was over by then.
     pub(super) over_ns: Option<Nanos>,
+    /// Of one whose event was read in full.
+    pub(super) traffic: Option<Traffic>,
 }
 
 /// A socket with a flow.
@@ -176,6 +209,7 @@ impl Flows {
         };
         member.dead = Some(dead);
         member.there.over_ns = over_ns.or(member.there.over_ns);
+        member.there.traffic = dead.traffic.or(member.there.traffic);
         self.dead.push_back((now, *flow, socket));
         if dead.is_unseen && dead.destroyed_ns.is_none() {
             let member = *member;
@@ -262,7 +296,14 @@ impl Member {
                 .zip(b.there.over_ns)
                 .is_none_or(|(began, ended)| began <= ended + SAME_MOMENT_NS)
         };
-        self.peer.is_none() && began_in_time(self, other) && began_in_time(other, self)
+        let was_answered = |a: &Self| a.there.traffic.is_none_or(|traffic| traffic.was_answered);
+        let traffic = self.there.traffic.zip(other.there.traffic);
+        self.peer.is_none()
+            && was_answered(self)
+            && was_answered(other)
+            && traffic.is_none_or(|(own, others)| own.may_be_of_peer(&others))
+            && began_in_time(self, other)
+            && began_in_time(other, self)
     }
 }
 

@@ -89,7 +89,7 @@ impl Register {
 
     /// A socket has gone, told in full: it may be the other end of one that was told by half before.
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
-        let Some(flow) = words.flow() else { return };
+        let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
         let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
         if self.flows.get(&flow).filter(is_alone).is_none() {
             return;
@@ -141,7 +141,7 @@ impl Register {
         let Half { socket, cookie, tuple, open_by_ns, dead, .. } = *half;
         let own = flow_of_peer.reversed();
         let over_ns = dead.destroyed_ns;
-        let there = There { open_by_ns, over_ns };
+        let there = There { open_by_ns, over_ns, traffic: None };
         let member = Member { dead: Some(dead), ..Member::new(socket, cookie, there) };
         if self.flows.add(own, member).is_none() {
             return; // of another time

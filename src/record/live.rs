@@ -320,6 +320,7 @@ impl Live {
             open_by_ns: None,
             over_ns: None,
             last_received: None,
+            traffic: None,
             is_unseen: false,
         }
     }

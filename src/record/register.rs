@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use super::batch::Batch;
 use super::ending::{Evidence, Final, Life, Remnant, ending_with_peer};
 use super::flows::{
-    Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, There, mapped,
+    Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, There, Traffic, mapped,
 };
 use super::half_told::HalfTold;
 use super::listeners::Listeners;
@@ -75,6 +75,8 @@ pub(super) struct Death {
     pub(super) over_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
+    /// What it tells of what went over the connection.
+    pub(super) traffic: Option<Traffic>,
     pub(super) is_unseen: bool,
 }
 
@@ -164,6 +166,29 @@ impl LastWords {
 
     pub(super) fn flow(&self) -> Option<Flow> {
         Flow::new(self.protocol, &self.tuple)
+    }
+
+    /// Whether there may have been another end.
+    pub(super) fn was_answered(&self) -> bool {
+        match &self.said {
+            Some(Final::Full(counters)) => counters.has_heard(),
+            Some(Final::Wiped { was_established }) => *was_established,
+            None => true,
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        let counters = self.counters.filter(|_| self.protocol == Protocol::Tcp)?;
+        Some(Traffic {
+            was_answered: self.was_answered(),
+            sent_bytes: counters
+                .bytes_sent
+                .zip(counters.bytes_retrans)
+                .map(|(sent, again)| sent.saturating_sub(again)),
+            received_bytes: counters.bytes_received,
+            last_sent: self.last_sent,
+            last_received: self.last_received,
+        })
     }
 
     /// Whether a socket that was connected like this, or not at all, may be meant: a cookie can be
@@ -256,7 +281,8 @@ impl Register {
             if let Some(over_ns) = socket.time_wait_by_ns
                 && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
             {
-                let there = There { open_by_ns: Some(over_ns), over_ns: Some(over_ns) };
+                let there =
+                    There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), traffic: None };
                 register.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
             }
             let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
@@ -314,7 +340,7 @@ impl Register {
         cookie: u64,
         out: &mut Batch,
     ) {
-        let member = Member::new(socket, cookie, There { open_by_ns: None, over_ns: None });
+        let member = Member::new(socket, cookie, There::default());
         if let Some(flow) = flow
             && let Some(peer) = self.enter(flow, member, out)
         {
@@ -386,6 +412,11 @@ impl Register {
     pub(super) fn bury(&mut self, cookie: u64, gone: Gone) {
         self.gone.insert(cookie, gone);
         self.gone_order.push_back((self.now, cookie));
+    }
+
+    /// Whether the connection of this cookie is over and its destroy event has not come.
+    pub(super) fn is_held(&self, cookie: u64) -> bool {
+        self.held.contains_key(&cookie)
     }
 
     /// The socket of this cookie, if its destroy event was read.
@@ -558,6 +589,7 @@ impl Death {
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
             last_received: self.last_received,
+            traffic: self.traffic,
             is_unseen: self.is_unseen,
             remnant: self.life.map_or(Remnant::None, |life| life.remnant()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),

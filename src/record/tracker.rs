@@ -11,7 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Flow, There};
+use super::flows::{Flow, SAME_MOMENT_NS, There};
 use super::live::{Live, Sighting};
 use super::register::{Death, Gone, LastWords, Register, Rows};
 use crate::kernel::{DumpEnd, EventStamp, LostSpan};
@@ -518,13 +518,21 @@ impl Tracker {
     }
 
     /// The key of the connection request that became this socket. Both have one cookie, unless a dump
-    /// asked for that of the request just when the socket was made.
+    /// asked for that of the request just when the socket was made: it was not made later, and not
+    /// over before.
     fn key_of_request(&self, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
         if self.live.contains_key(key) {
             return None;
         }
-        let cookie = self.register.flows.get(&words.flow()?)?.cookie;
-        let request = SocketKey { cookie, ..key.clone() };
+        let member = self.register.flows.get(&words.flow()?)?;
+        let seen_ns = member.there.open_by_ns?;
+        let is_made_then =
+            words.open_by_ns() <= seen_ns + SAME_MOMENT_NS && words.silent_ns >= seen_ns;
+        let is_known = self.formers.contains_key(key) || self.register.is_held(words.cookie);
+        if !is_made_then || is_known {
+            return None;
+        }
+        let request = SocketKey { cookie: member.cookie, ..key.clone() };
         self.live.get(&request)?.is_request().then_some(request)
     }
 
@@ -575,7 +583,11 @@ impl Tracker {
                 origin: None,
                 peer: None,
             },
-            There { open_by_ns: Some(words.open_by_ns()), over_ns: Some(words.silent_ns) },
+            There {
+                open_by_ns: Some(words.open_by_ns()),
+                over_ns: Some(words.silent_ns),
+                traffic: words.traffic(),
+            },
             out,
         );
         let flow = words.flow();
@@ -599,6 +611,7 @@ impl Tracker {
             open_by_ns: Some(words.open_by_ns()),
             over_ns: None,
             last_received: None,
+            traffic: None,
             is_unseen: true,
         };
         take_last_words(&mut death, words);
@@ -606,7 +619,9 @@ impl Tracker {
         self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
         self.register.death(death);
         if words.is_half_wiped && is_tcp {
-            self.register.enter_half_told(id, words);
+            if words.was_answered() {
+                self.register.enter_half_told(id, words);
+            }
         } else {
             self.register.find_half_told(id, words, out);
         }
@@ -812,7 +827,7 @@ fn announce(
             origin: live.origin,
             peer: None,
         },
-        There { open_by_ns: Some(seen.open_by_ns()), over_ns },
+        There { open_by_ns: Some(seen.open_by_ns()), over_ns, traffic: None },
         out,
     );
     live.write_row(seen.snapshot, seen.protocol, out);
@@ -948,6 +963,7 @@ fn death_of_former(
         open_by_ns: None,
         over_ns: None,
         last_received: None,
+        traffic: None,
         is_unseen: false,
     }
 }
@@ -955,6 +971,7 @@ fn death_of_former(
 fn take_last_words(death: &mut Death, words: &LastWords) {
     death.end.destroyed = Some(words.destroyed);
     death.last_received = words.last_received;
+    death.traffic = words.traffic();
     death.over_ns = Some(words.silent_ns);
     if let Some(counters) = words.counters {
         death.end.counters = counters;

@@ -859,3 +859,48 @@ fn what_a_connection_left_is_seen_first_by_the_next_capture() {
         );
     }
 }
+
+#[test]
+fn a_request_that_nobody_answered_is_not_the_connection_that_came_later() {
+    let request = a().peer(2).request();
+    let later = a().opened_at(1_500).peer(3).fin_acked();
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&request]).tells(&[later.destroyed()]);
+    world.shows(&[]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_evidence", "ending", "destroyed_at"]),
+        [
+            "cookie=2 closed_evidence=absence ending=- destroyed_at=-",
+            "cookie=3 closed_evidence=destroy_event ending=- destroyed_at=1700",
+        ]
+    );
+}
+
+#[test]
+fn a_connection_that_was_refused_has_no_other_end() {
+    let refused = a().opened_at(1_380).connecting();
+    let next = a().opened_at(1_400).peer(2);
+    for events in [
+        [refused.destroyed(), next.destroyed()],
+        [next.destroyed(), refused.destroyed()],
+        [refused.refused(), next.destroyed()],
+    ] {
+        let world = told_at_1700(&events);
+        assert_eq!(
+            lives(&world, &["peer_socket_id", "addresses_inferred"]),
+            ["peer_socket_id=- addresses_inferred=0"; 2]
+        );
+    }
+}
+
+#[test]
+fn the_ends_of_two_connections_are_told_apart_by_what_one_sent_and_the_other_received() {
+    let first = a().opened_at(1_390);
+    let next = a().opened_at(1_400).sent(900).peer(2);
+    let world = told_at_1700(&[first.destroyed(), next.destroyed()]);
+    assert_eq!(lives(&world, &["peer_socket_id"]), ["peer_socket_id=-"; 2]);
+    let next = a().opened_at(1_450).peer(2);
+    let world = told_at_1700(&[first.destroyed(), next.destroyed()]);
+    assert_eq!(lives(&world, &["peer_socket_id"]), ["peer_socket_id=-"; 2]);
+}
