@@ -10,14 +10,14 @@
 //! time that it was in vain: some sockets have no owner that can be seen.
 
 use std::cmp::Reverse;
-use std::io;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::kernel::{Glimpse, OpenProcess, ProcDir, Unreadable};
+use super::known_process::{Known, Reason, TRUSTED_NS, Turn};
+use super::processes::{Budget, Descriptors, Processes, Purse};
+use crate::kernel::{Glimpse, Unreadable};
 use crate::model::{
-    Nanos, OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey, SnapshotId,
-    SocketId,
+    Nanos, OwnerChange, Ownership, Process, ProcessId, ProcessKey, SnapshotId, SocketId,
 };
 use crate::store::FormerOwners;
 
@@ -27,75 +27,8 @@ const SECOND_NS: Nanos = 1_000_000_000;
 const ROUND_REST_MIN_NS: Nanos = SECOND_NS;
 /// … up to this, which is also how often owners that were found are held against `/proc`.
 const ROUND_REST_MAX_NS: Nanos = 10 * SECOND_NS;
-/// A process that looks the same is taken as it was, for so long if it holds recorded sockets: it
-/// may have closed a descriptor and opened another. What it says of itself is then read anew.
-const TRUSTED_NS: Nanos = 60 * SECOND_NS;
-/// How long a process that looks the same is left alone after it was read in vain …
-const REST_MIN_NS: Nanos = SECOND_NS;
-/// … doubling up to this.
-const REST_MAX_NS: Nanos = 256 * SECOND_NS;
-/// A process with more descriptors, read in vain, is left alone although their number changes …
-const MANY_DESCRIPTORS: u64 = 1_000;
-/// … up to this long.
-const REST_OF_MANY_MAX_NS: Nanos = 8 * SECOND_NS;
-/// The clock of used CPU time is a system call: it is asked once in so many looks.
-const LOOKS_A_CLOCK: usize = 64;
 /// Opening a process costs as much as so many looks.
 const LOOKS_AN_OPENING: usize = 8;
-
-/// How much one pass may do; it goes beyond that by one short step at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// Looks at processes and descriptors.
-    pub looks: usize,
-    /// CPU time.
-    pub cpu_ns: u64,
-}
-
-impl Budget {
-    /// The budget of a pass while recording.
-    pub const PASS: Self = Self { looks: 4_096, cpu_ns: 5_000_000 };
-}
-
-/// The processes of the machine, as `/proc` shows them.
-pub trait Processes {
-    /// Replaces `pids` by those of all processes there are.
-    ///
-    /// # Errors
-    /// When they cannot be listed: then none of them counts as gone.
-    fn pids(&mut self, pids: &mut Vec<u32>) -> io::Result<()>;
-    /// Looks at a process without opening it.
-    ///
-    /// # Errors
-    /// When it is gone or hidden.
-    fn glimpse(&mut self, pid: u32) -> Result<Glimpse, Unreadable>;
-    /// Opens a process to read its descriptors.
-    ///
-    /// # Errors
-    /// When it is gone or may not be read.
-    fn open(&mut self, pid: u32) -> Result<Box<dyn Descriptors>, Unreadable>;
-    /// Reads who a process is.
-    ///
-    /// # Errors
-    /// When it is gone: the pid may be that of another by now.
-    fn facts(&mut self, key: ProcessKey) -> Result<ProcessFacts, Unreadable>;
-    /// CPU time that this thread has used.
-    fn cpu_ns(&self) -> u64;
-}
-
-/// The descriptors of one process, whatever becomes of its pid.
-pub trait Descriptors: Send {
-    /// Which process it is.
-    fn key(&self) -> ProcessKey;
-    /// Its name.
-    fn comm(&self) -> &[u8];
-    /// Reads some more and adds the inode numbers of sockets; gives how many were read, 0 at the
-    /// end.
-    ///
-    /// # Errors
-    /// When the process is gone or may no longer be read.
-    fn read_some(&mut self, sockets: &mut Vec<u32>) -> Result<usize, Unreadable>;
-}
 
 /// What a tick tells of sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,101 +45,6 @@ struct Watched {
     sockets: Vec<SocketId>,
     /// Each with the pid of its process.
     ownerships: Vec<(u32, Ownership)>,
-}
-
-/// A process and what was last read of it.
-struct Known {
-    /// As of just before it was last read.
-    glimpse: Glimpse,
-    /// Whether it was read, or reading it was refused.
-    is_read: bool,
-    /// `None` until it could be read.
-    key: Option<ProcessKey>,
-    /// Once it holds a recorded socket.
-    process: Option<Box<Process>>,
-    /// When its facts were read.
-    facts_at_ns: Nanos,
-    /// Inodes of all its sockets, sorted: one that was not recorded yet may be tomorrow.
-    sockets: Vec<u32>,
-    read_at_ns: Nanos,
-    /// How often in a row it was read in vain.
-    fruitless: u32,
-    /// The last snapshot before it was last seen to hold what it holds.
-    confirmed: SnapshotId,
-    /// The round that saw it last.
-    seen_in: u64,
-    /// Whether what was read of it still holds, as far as the last scan can tell.
-    is_unchanged: bool,
-    is_denied: bool,
-    /// Whether a socket ended that it would still hold.
-    is_suspect: bool,
-}
-
-impl Known {
-    fn new(glimpse: Glimpse) -> Self {
-        Self {
-            glimpse,
-            is_read: false,
-            key: None,
-            process: None,
-            facts_at_ns: 0,
-            sockets: Vec::new(),
-            read_at_ns: 0,
-            fruitless: 0,
-            confirmed: SnapshotId(0),
-            seen_in: 0,
-            is_unchanged: false,
-            is_denied: false,
-            is_suspect: false,
-        }
-    }
-
-    /// `has_unowned`: whether a socket is without an owner.
-    fn reason_to_read(&self, now_ns: Nanos, has_unowned: bool) -> Option<Reason> {
-        let is_holder = self.process.is_some();
-        let rested_ns = now_ns - self.read_at_ns;
-        if !self.is_read {
-            return Some(Reason::New);
-        }
-        if !self.is_unchanged {
-            let has_many = self.glimpse.descriptors.is_some_and(|n| n > MANY_DESCRIPTORS);
-            let is_due = !has_many || rested_ns >= self.rest_ns(REST_OF_MANY_MAX_NS);
-            let reason = if is_holder { Reason::HolderChanged } else { Reason::Changed };
-            return is_due.then_some(reason);
-        }
-        if is_holder && rested_ns >= TRUSTED_NS {
-            return Some(Reason::HolderTrusted);
-        }
-        let is_due = has_unowned && rested_ns >= self.rest_ns(REST_MAX_NS);
-        is_due.then_some(if is_holder { Reason::HolderRested } else { Reason::Rested })
-    }
-
-    /// How long it is left alone after it was read in vain.
-    fn rest_ns(&self, max_ns: Nanos) -> Nanos {
-        let Some(doublings) = self.fruitless.checked_sub(1) else { return 0 };
-        REST_MIN_NS.checked_shl(doublings.min(32)).unwrap_or(max_ns).min(max_ns)
-    }
-}
-
-/// Why a process is to be read; those that promise most come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Reason {
-    HolderChanged,
-    Changed,
-    New,
-    /// It holds sockets and was taken as it was for long enough.
-    HolderTrusted,
-    /// A socket is without an owner.
-    HolderRested,
-    Rested,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    reason: Reason,
-    /// The one that was read longest ago comes first.
-    read_at_ns: Nanos,
-    pid: u32,
 }
 
 /// A process with more descriptors than one pass may read.
@@ -257,33 +95,6 @@ pub struct OwnerSearch {
     /// Ownerships that were found so far.
     found: u64,
     changes: Vec<OwnerChange>,
-}
-
-/// What a pass has left to spend.
-struct Purse {
-    looks: usize,
-    looks_to_clock: usize,
-    cpu_end_ns: u64,
-}
-
-impl Purse {
-    fn new(budget: Budget, processes: &dyn Processes) -> Self {
-        let cpu_end_ns = processes.cpu_ns().saturating_add(budget.cpu_ns);
-        Self { looks: budget.looks, looks_to_clock: LOOKS_A_CLOCK, cpu_end_ns }
-    }
-
-    /// Pays for so many looks; false once nothing is left.
-    fn pay(&mut self, looks: usize, processes: &dyn Processes) -> bool {
-        self.looks = self.looks.saturating_sub(looks);
-        self.looks_to_clock = self.looks_to_clock.saturating_sub(looks);
-        if self.looks_to_clock == 0 {
-            self.looks_to_clock = LOOKS_A_CLOCK;
-            if processes.cpu_ns() >= self.cpu_end_ns {
-                self.looks = 0;
-            }
-        }
-        self.looks > 0
-    }
 }
 
 impl OwnerSearch {
@@ -719,40 +530,4 @@ fn take_former(
     let ownerships = former.get_mut(&socket)?;
     let at = ownerships.iter().position(|(other, _)| other == key)?;
     Some(ownerships.swap_remove(at).1)
-}
-
-impl Processes for ProcDir {
-    fn pids(&mut self, pids: &mut Vec<u32>) -> io::Result<()> {
-        self.pids(pids)
-    }
-
-    fn glimpse(&mut self, pid: u32) -> Result<Glimpse, Unreadable> {
-        self.glimpse(pid)
-    }
-
-    fn open(&mut self, pid: u32) -> Result<Box<dyn Descriptors>, Unreadable> {
-        Ok(Box::new(self.open_process(pid)?))
-    }
-
-    fn facts(&mut self, key: ProcessKey) -> Result<ProcessFacts, Unreadable> {
-        self.facts(key)
-    }
-
-    fn cpu_ns(&self) -> u64 {
-        self.cpu_ns()
-    }
-}
-
-impl Descriptors for OpenProcess {
-    fn key(&self) -> ProcessKey {
-        self.key()
-    }
-
-    fn comm(&self) -> &[u8] {
-        self.comm()
-    }
-
-    fn read_some(&mut self, sockets: &mut Vec<u32>) -> Result<usize, Unreadable> {
-        self.read_some(sockets)
-    }
 }
