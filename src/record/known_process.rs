@@ -1,6 +1,7 @@
 //! What is remembered of a process, and when it is to be read again.
 
-use crate::kernel::Glimpse;
+use super::processes::Kept;
+use crate::kernel::{Glimpse, Unreadable};
 use crate::model::{Nanos, Process, ProcessKey, SnapshotId};
 
 const SECOND_NS: Nanos = 1_000_000_000;
@@ -9,7 +10,8 @@ const SECOND_NS: Nanos = 1_000_000_000;
 pub(super) const TRUSTED_NS: Nanos = 60 * SECOND_NS;
 /// How long a process that looks the same is left alone after it was read in vain …
 const REST_MIN_NS: Nanos = SECOND_NS;
-/// … doubling up to this.
+/// … doubling up to this, which is also how long one that holds no recorded socket is taken as it
+/// was.
 const REST_MAX_NS: Nanos = 256 * SECOND_NS;
 /// A process with more descriptors, read in vain, is left alone although their number changes …
 const MANY_DESCRIPTORS: u64 = 1_000;
@@ -24,6 +26,10 @@ pub(super) struct Known {
     pub(super) is_read: bool,
     /// `None` until it could be read.
     pub(super) key: Option<ProcessKey>,
+    /// The pid of its parent, once it could be read.
+    pub(super) parent: Option<u32>,
+    /// By which it is looked at each tick while it holds recorded sockets.
+    pub(super) kept: Option<Box<dyn Kept>>,
     /// Once it holds a recorded socket.
     pub(super) process: Option<Box<Process>>,
     /// When its facts were read.
@@ -37,7 +43,9 @@ pub(super) struct Known {
     pub(super) confirmed: SnapshotId,
     /// The round that saw it last.
     pub(super) seen_in: u64,
-    /// Whether what was read of it still holds, as far as the last scan can tell.
+    /// The round that read it last.
+    pub(super) read_in: u64,
+    /// Whether what was read of it still holds, as far as the last look can tell.
     pub(super) is_unchanged: bool,
     pub(super) is_denied: bool,
     /// Whether a socket ended that it would still hold.
@@ -50,6 +58,8 @@ impl Known {
             glimpse,
             is_read: false,
             key: None,
+            parent: None,
+            kept: None,
             process: None,
             facts_at_ns: 0,
             sockets: Vec::new(),
@@ -57,10 +67,25 @@ impl Known {
             fruitless: 0,
             confirmed: SnapshotId(0),
             seen_in: 0,
+            read_in: 0,
             is_unchanged: false,
             is_denied: false,
             is_suspect: false,
         }
+    }
+
+    /// Takes what a look at it shows after this snapshot.
+    pub(super) fn look(&mut self, glimpse: Result<Glimpse, Unreadable>, snapshot: SnapshotId) {
+        self.is_unchanged = self.is_read && !self.is_suspect && glimpse == Ok(self.glimpse);
+        if self.is_unchanged && self.glimpse.descriptors.is_some() && !self.is_denied {
+            self.confirmed = snapshot;
+        }
+    }
+
+    /// Whether reading it once more costs little, or was not done for a while.
+    pub(super) fn is_cheap_to_read(&self, now_ns: Nanos) -> bool {
+        let has_many = self.glimpse.descriptors.is_none_or(|n| n > MANY_DESCRIPTORS);
+        !has_many || now_ns - self.read_at_ns >= REST_OF_MANY_MAX_NS
     }
 
     /// `has_unowned`: whether a socket is without an owner.
@@ -79,6 +104,9 @@ impl Known {
         if is_holder && rested_ns >= TRUSTED_NS {
             return Some(Reason::HolderTrusted);
         }
+        if rested_ns >= REST_MAX_NS {
+            return Some(Reason::Trusted);
+        }
         let is_due = has_unowned && rested_ns >= self.rest_ns(REST_MAX_NS);
         is_due.then_some(if is_holder { Reason::HolderRested } else { Reason::Rested })
     }
@@ -96,8 +124,14 @@ pub(super) enum Reason {
     HolderChanged,
     Changed,
     New,
+    /// Parent or child of a process that was found to hold a socket.
+    Kin,
+    /// It holds another socket together with such a process.
+    Sharer,
     /// It holds sockets and was taken as it was for long enough.
     HolderTrusted,
+    /// It holds none and was taken as it was for longer still.
+    Trusted,
     /// A socket is without an owner.
     HolderRested,
     Rested,

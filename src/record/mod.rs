@@ -29,5 +29,5 @@ pub use collector::{
 };
 pub use owner_finder::OwnerFinder;
 pub use owners::{OwnerSearch, SocketNews};
-pub use processes::{Budget, Descriptors, Processes};
+pub use processes::{Budget, Descriptors, Kept, Processes};
 pub use schedule::Schedule;

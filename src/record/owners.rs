@@ -8,6 +8,9 @@
 //! another number of descriptors. Those are then read, and only those, as long as every socket has
 //! an owner. While one has none the others are read again too, at intervals that double with every
 //! time that it was in vain: some sockets have no owner that can be seen.
+//!
+//! Between rounds those that hold recorded sockets are looked at every tick, and read again if they
+//! have changed, so that it is known until when they held what they held.
 
 use std::cmp::Reverse;
 
@@ -17,7 +20,8 @@ use super::known_process::{Known, Reason, TRUSTED_NS, Turn};
 use super::processes::{Budget, Descriptors, Processes, Purse};
 use crate::kernel::{Glimpse, Unreadable};
 use crate::model::{
-    Nanos, OwnerChange, Ownership, Process, ProcessId, ProcessKey, SnapshotId, SocketId,
+    HOLDERS_MAX, Nanos, OwnerChange, Ownership, Process, ProcessId, ProcessKey, SnapshotId,
+    SocketId,
 };
 use crate::store::FormerOwners;
 
@@ -29,6 +33,8 @@ const ROUND_REST_MIN_NS: Nanos = SECOND_NS;
 const ROUND_REST_MAX_NS: Nanos = 10 * SECOND_NS;
 /// Opening a process costs as much as so many looks.
 const LOOKS_AN_OPENING: usize = 8;
+/// Of the relatives of processes that were found to hold a socket so many are read a round.
+const RELATIVES_MAX: usize = 32;
 
 /// What a tick tells of sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +91,15 @@ pub struct OwnerSearch {
     round: u64,
     /// Whether sockets came since the round before.
     is_fresh_round: bool,
+    /// Whether it reads only holders that changed, without a scan.
+    is_partial_round: bool,
+    /// Whether no holder was looked at since the last tick.
+    is_look_due: bool,
+    /// Pids of those that this round found to hold a socket, until their relatives are read.
+    finds: HashSet<u32>,
+    relatives_read: usize,
+    /// [`Self::found`] as the round began.
+    found_before: u64,
     /// Processes that this round has still to look at.
     to_scan: Vec<u32>,
     /// Processes that this round has still to read, the next one last.
@@ -121,6 +136,11 @@ impl OwnerSearch {
             stage: Stage::Resting,
             round: 0,
             is_fresh_round: false,
+            is_partial_round: false,
+            is_look_due: false,
+            finds: HashSet::new(),
+            relatives_read: 0,
+            found_before: 0,
             to_scan: Vec::new(),
             to_read: Vec::new(),
             half_read: None,
@@ -134,6 +154,7 @@ impl OwnerSearch {
     /// Takes what a tick tells, and that this snapshot is taken.
     pub fn hear(&mut self, snapshot: SnapshotId, news: SocketNews) {
         self.snapshot = snapshot;
+        self.is_look_due = !self.processes.is_empty();
         for socket in news.gone {
             self.forget(socket);
         }
@@ -147,6 +168,7 @@ impl OwnerSearch {
     pub fn due_ns(&self) -> Option<Nanos> {
         match self.stage {
             Stage::Resting if self.watched.is_empty() => None,
+            Stage::Resting if self.is_look_due => Some(Nanos::MIN),
             Stage::Resting if self.fresh.is_empty() => Some(self.next_round_ns),
             _ => Some(Nanos::MIN),
         }
@@ -154,7 +176,8 @@ impl OwnerSearch {
 
     /// Whether all that is wanted has been looked for.
     pub fn is_settled(&self) -> bool {
-        self.stage == Stage::Resting && self.fresh.is_empty()
+        let has_looked = !self.is_look_due || self.watched.is_empty();
+        self.stage == Stage::Resting && self.fresh.is_empty() && has_looked
     }
 
     /// Goes on with the round, or begins one if it is time, and says what was found.
@@ -164,9 +187,17 @@ impl OwnerSearch {
         now_ns: Nanos,
         budget: Budget,
     ) -> Vec<OwnerChange> {
+        let mut changed = Vec::new();
+        if std::mem::take(&mut self.is_look_due) && !self.watched.is_empty() {
+            changed = self.look_at_holders(now_ns);
+        }
         let mut purse = Purse::new(budget, processes);
         if self.stage == Stage::Resting && self.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
             self.begin_round(processes, now_ns);
+        } else if self.stage == Stage::Resting && !changed.is_empty() {
+            self.begin(Stage::Reading);
+            self.is_partial_round = true;
+            self.to_read = changed;
         }
         loop {
             let looks = match self.stage {
@@ -201,10 +232,21 @@ impl OwnerSearch {
         self.fresh.insert(inode);
     }
 
+    /// Who held it to its end: whoever was seen with it after the snapshot before, and the only one
+    /// that there is.
     fn forget(&mut self, socket: SocketId) {
         self.former_ownerships.remove(&socket);
-        if let Some(inode) = self.inodes.remove(&socket) {
-            self.unwatch(socket, inode);
+        let Some(inode) = self.inodes.remove(&socket) else { return };
+        let holders = self.unwatch(socket, inode);
+        if holders.len() < 2 {
+            return;
+        }
+        for (pid, ownership) in holders {
+            let confirmed = self.processes.get(&pid).map_or(ownership.since, |k| k.confirmed);
+            if confirmed.next() < self.snapshot {
+                let last = confirmed.max(ownership.since);
+                self.changes.push(OwnerChange::Released { ownership, last });
+            }
         }
     }
 
@@ -227,15 +269,43 @@ impl OwnerSearch {
         holders
     }
 
+    /// Looks at those that hold recorded sockets, and gives those that are to be read again.
+    fn look_at_holders(&mut self, now_ns: Nanos) -> Vec<Turn> {
+        let (mut changed, mut ended) = (Vec::new(), Vec::new());
+        for (&pid, known) in &mut self.processes {
+            let Some(kept) = &known.kept else { continue };
+            let glimpse = kept.glimpse();
+            known.look(glimpse, self.snapshot);
+            if glimpse.map_or(true, |glimpse| glimpse.descriptors == Some(0)) {
+                ended.push(pid);
+            } else if !known.is_unchanged && !known.is_denied && known.is_cheap_to_read(now_ns) {
+                let (reason, read_at_ns) = (Reason::HolderChanged, known.read_at_ns);
+                changed.push(Turn { reason, read_at_ns, pid });
+            }
+        }
+        for pid in ended {
+            self.leave(pid);
+        }
+        changed
+    }
+
     fn begin_round(&mut self, processes: &mut dyn Processes, now_ns: Nanos) {
         if processes.pids(&mut self.to_scan).is_err() {
             self.to_scan.clear();
             self.next_round_ns = now_ns + ROUND_REST_MIN_NS;
             return;
         }
-        self.round += 1;
+        self.begin(Stage::Scanning);
+        self.is_partial_round = false;
         self.is_fresh_round = !self.fresh.is_empty();
-        self.stage = Stage::Scanning;
+    }
+
+    fn begin(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.round += 1;
+        self.finds.clear();
+        self.relatives_read = 0;
+        self.found_before = self.found;
     }
 
     fn scan_next(&mut self, processes: &mut dyn Processes, now_ns: Nanos) -> usize {
@@ -243,7 +313,7 @@ impl OwnerSearch {
             self.end_scan(processes, now_ns);
             return 0;
         };
-        let glimpse = processes.glimpse(pid);
+        let glimpse = self.glimpse(pid, processes);
         if glimpse == Err(Unreadable::Gone) {
             return 1;
         }
@@ -255,14 +325,20 @@ impl OwnerSearch {
             },
         };
         known.seen_in = self.round;
-        known.is_unchanged = known.is_read && !known.is_suspect && glimpse == Ok(known.glimpse);
-        if known.is_unchanged && known.glimpse.descriptors.is_some() && !known.is_denied {
-            known.confirmed = self.snapshot;
-        }
+        known.look(glimpse, self.snapshot);
         let reason = known.reason_to_read(now_ns, !self.unowned.is_empty());
         let read_at_ns = known.read_at_ns;
         self.to_read.extend(reason.map(|reason| Turn { reason, read_at_ns, pid }));
         1
+    }
+
+    /// Looks at a process; what is kept of one that is gone says nothing of who has its pid now.
+    fn glimpse(&self, pid: u32, processes: &mut dyn Processes) -> Result<Glimpse, Unreadable> {
+        let kept = self.processes.get(&pid).and_then(|known| known.kept.as_ref());
+        match kept.map(|kept| kept.glimpse()) {
+            Some(Ok(glimpse)) => Ok(glimpse),
+            _ => processes.glimpse(pid),
+        }
     }
 
     /// Drops the processes that are gone, and gives the new sockets those owners that can be known
@@ -288,7 +364,9 @@ impl OwnerSearch {
             .map(|(&pid, known)| (pid, known.read_at_ns, known.glimpse.descriptors.is_some()))
             .collect();
         for (pid, read_at_ns, is_counted) in holders {
-            if !is_counted || !self.claim_all(pid, processes, now_ns) {
+            if is_counted && self.claim_all(pid, processes, now_ns) {
+                self.finds.insert(pid);
+            } else {
                 self.to_read.push(Turn { reason: Reason::HolderChanged, read_at_ns, pid });
             }
         }
@@ -314,14 +392,17 @@ impl OwnerSearch {
             };
         }
         let Some(turn) = self.to_read.pop() else {
-            self.end_round(now_ns);
+            self.turn_to_relatives(now_ns);
+            if self.to_read.is_empty() {
+                self.end_round(now_ns);
+            }
             return 0;
         };
         if turn.reason >= Reason::HolderRested && self.unowned.is_empty() {
             return 1;
         }
         // From before the opening: what changes meanwhile shows in the next one.
-        let Ok(glimpse) = processes.glimpse(turn.pid) else { return 1 };
+        let Ok(glimpse) = self.glimpse(turn.pid, processes) else { return 1 };
         match processes.open(turn.pid) {
             Ok(descriptors) => {
                 self.half_read = Some(HalfRead {
@@ -362,6 +443,7 @@ impl OwnerSearch {
         known.read_at_ns = now_ns;
         known.fruitless += 1;
         known.seen_in = self.round;
+        known.read_in = self.round;
     }
 
     /// The process is gone: its pid is another's now.
@@ -389,12 +471,14 @@ impl OwnerSearch {
         let last = known.confirmed;
         known.glimpse = glimpse;
         known.key = Some(key);
+        known.parent = Some(descriptors.parent());
         known.is_read = true;
         known.is_denied = false;
         known.is_suspect = false;
         known.read_at_ns = now_ns;
         known.confirmed = snapshot;
         known.seen_in = self.round;
+        known.read_in = self.round;
         for inode in let_go {
             self.release(inode, pid, last);
         }
@@ -402,6 +486,9 @@ impl OwnerSearch {
         let found_before = self.found;
         let is_known = self.claim_all(pid, processes, now_ns);
         let is_fruitful = self.found > found_before;
+        if is_fruitful {
+            self.finds.insert(pid);
+        }
         if let Some(known) = self.processes.get_mut(&pid) {
             known.is_suspect = !is_known;
             known.fruitless = match (is_fruitful, is_wanted) {
@@ -455,16 +542,21 @@ impl OwnerSearch {
             let process = known.process.insert(Box::new(Process { id, key, facts }));
             self.changes.push(OwnerChange::Process(process.clone()));
         }
+        if known.kept.is_none() {
+            known.kept = processes.keep(pid, known.glimpse.incarnation);
+        }
         let Some(Process { id: process, key, .. }) = known.process.as_deref() else { return false };
         for inode in &known.sockets {
             let Some(watched) = self.watched.get_mut(inode) else { continue };
             for &socket in &watched.sockets {
-                if watched.ownerships.iter().any(|(p, o)| *p == pid && o.socket == socket) {
+                let of_socket = || watched.ownerships.iter().filter(|(_, o)| o.socket == socket);
+                if of_socket().any(|(holder, _)| *holder == pid) {
                     continue;
                 }
                 let mut ownership = Ownership { socket, process: *process, since: self.snapshot };
                 match take_former(&mut self.former_ownerships, socket, key) {
                     Some(former) => ownership = former,
+                    None if of_socket().count() >= HOLDERS_MAX => continue,
                     None => self.changes.push(OwnerChange::Held(ownership)),
                 }
                 watched.ownerships.push((pid, ownership));
@@ -492,16 +584,58 @@ impl OwnerSearch {
         }));
     }
 
+    /// Who shares a socket mostly got it from its parent or gave it to its children, and shares
+    /// others too. Their number of descriptors need not tell: they may have closed another one.
+    fn turn_to_relatives(&mut self, now_ns: Nanos) {
+        let finds = std::mem::take(&mut self.finds);
+        let left = RELATIVES_MAX.saturating_sub(self.relatives_read);
+        let round = self.round;
+        let may_be_read = |known: &Known| {
+            known.is_read && known.read_in != round && known.is_cheap_to_read(now_ns)
+        };
+        if finds.is_empty() || left == 0 || !self.processes.values().any(may_be_read) {
+            return;
+        }
+        let found = || finds.iter().filter_map(|pid| self.processes.get(pid));
+        let parents: HashSet<u32> = found().filter_map(|known| known.parent).collect();
+        let shared = found().flat_map(|known| &known.sockets);
+        let ownerships = shared.filter_map(|inode| Some(&self.watched.get(inode)?.ownerships));
+        let sharers: HashSet<u32> = ownerships.flatten().map(|(pid, _)| *pid).collect();
+        let relation = |pid: u32, known: &Known| {
+            let is_child = known.parent.is_some_and(|parent| finds.contains(&parent));
+            if is_child || parents.contains(&pid) {
+                return Some(Reason::Kin);
+            }
+            sharers.contains(&pid).then_some(Reason::Sharer)
+        };
+        let readable = self.processes.iter().filter(|(_, known)| may_be_read(known));
+        let mut turns: Vec<Turn> = readable
+            .filter(|(pid, _)| !finds.contains(*pid))
+            .filter_map(|(&pid, known)| {
+                Some(Turn { reason: relation(pid, known)?, read_at_ns: known.read_at_ns, pid })
+            })
+            .collect();
+        turns.sort_unstable();
+        turns.truncate(left);
+        self.relatives_read += turns.len();
+        turns.reverse();
+        self.to_read = turns;
+    }
+
     fn end_round(&mut self, now_ns: Nanos) {
-        self.release_former();
         self.stage = Stage::Resting;
+        if self.is_partial_round {
+            return;
+        }
+        self.release_former();
         self.round_rest_ns = if self.is_fresh_round {
             ROUND_REST_MIN_NS
         } else {
             (self.round_rest_ns * 2).min(ROUND_REST_MAX_NS)
         };
-        let has_all = self.unowned.is_empty();
-        let rest_ns = if has_all { ROUND_REST_MAX_NS } else { self.round_rest_ns };
+        // Who was forked since the processes were listed holds what its parent held.
+        let is_over = self.unowned.is_empty() && self.found == self.found_before;
+        let rest_ns = if is_over { ROUND_REST_MAX_NS } else { self.round_rest_ns };
         self.next_round_ns = now_ns + rest_ns;
     }
 

@@ -2,13 +2,14 @@
 
 use std::io;
 
-use crate::kernel::{Glimpse, OpenProcess, ProcDir, Unreadable};
+use crate::kernel::{Glimpse, KeptProcess, OpenProcess, ProcDir, Unreadable};
 use crate::model::{ProcessFacts, ProcessKey};
 
 /// The clock of used CPU time is a system call: it is asked once in so many looks.
 const LOOKS_A_CLOCK: usize = 64;
 
-/// How much one pass may do; it goes beyond that by one short step at most.
+/// How much one pass may do beside the one look a tick at those that are kept, whose number is
+/// bounded. It goes beyond that by one short step at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// Looks at processes and descriptors.
@@ -39,6 +40,9 @@ pub trait Processes {
     /// # Errors
     /// When it is gone or may not be read.
     fn open(&mut self, pid: u32) -> Result<Box<dyn Descriptors>, Unreadable>;
+    /// Keeps a way to look at a process, if it is still the one with this incarnation. `None` if it
+    /// is not, or too many are kept.
+    fn keep(&mut self, pid: u32, incarnation: u64) -> Option<Box<dyn Kept>>;
     /// Reads who a process is.
     ///
     /// # Errors
@@ -48,12 +52,23 @@ pub trait Processes {
     fn cpu_ns(&self) -> u64;
 }
 
+/// A cheap way to look at one process, whatever becomes of its pid.
+pub trait Kept: Send {
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    fn glimpse(&self) -> Result<Glimpse, Unreadable>;
+}
+
 /// The descriptors of one process, whatever becomes of its pid.
 pub trait Descriptors: Send {
     /// Which process it is.
     fn key(&self) -> ProcessKey;
     /// Its name.
     fn comm(&self) -> &[u8];
+    /// The pid of its parent.
+    fn parent(&self) -> u32;
     /// Reads some more and adds the inode numbers of sockets; gives how many were read, 0 at the
     /// end.
     ///
@@ -102,12 +117,22 @@ impl Processes for ProcDir {
         Ok(Box::new(self.open_process(pid)?))
     }
 
+    fn keep(&mut self, pid: u32, incarnation: u64) -> Option<Box<dyn Kept>> {
+        Some(Box::new(self.keep(pid, incarnation)?))
+    }
+
     fn facts(&mut self, key: ProcessKey) -> Result<ProcessFacts, Unreadable> {
         self.facts(key)
     }
 
     fn cpu_ns(&self) -> u64 {
         self.cpu_ns()
+    }
+}
+
+impl Kept for KeptProcess {
+    fn glimpse(&self) -> Result<Glimpse, Unreadable> {
+        self.glimpse()
     }
 }
 
@@ -118,6 +143,10 @@ impl Descriptors for OpenProcess {
 
     fn comm(&self) -> &[u8] {
         self.comm()
+    }
+
+    fn parent(&self) -> u32 {
+        self.parent()
     }
 
     fn read_some(&mut self, sockets: &mut Vec<u32>) -> Result<usize, Unreadable> {
