@@ -205,14 +205,14 @@ fn of_a_thousand_relatives_a_round_reads_some() {
 fn of_the_holders_of_one_socket_a_bounded_number_is_recorded() {
     let mut case = Case::new();
     case.world.start(1, &[1]);
-    for pid in 2..=1_000 {
+    for pid in 2..=300 {
         case.world.fork(1, pid);
     }
-    case.world.at(700).sockets.push(2);
+    case.world.at(200).sockets.push(2);
     case.tick(&[1, 2], &[]);
     case.settle();
     assert_eq!(case.holders(1).len(), HOLDERS_MAX);
-    assert_eq!(case.holders(2), [700]);
+    assert_eq!(case.holders(2), [200]);
     let recorded = case.holders(1);
     for pid in &recorded {
         case.world.processes.remove(pid);
