@@ -26,7 +26,7 @@ pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,
 };
-pub use owner::{Cgroup, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
+pub use owner::{Cgroup, HOLDERS_MAX, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{
