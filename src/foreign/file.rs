@@ -115,11 +115,12 @@ impl ForeignFile {
 
 fn open(path: &Path) -> Result<File, ForeignError> {
     let error = |source| ForeignError::Open { path: path.to_owned(), source };
-    let file = File::open(path).map_err(error)?;
-    if file.metadata().map_err(error)?.is_dir() {
-        return Err(error(io::ErrorKind::IsADirectory.into()));
+    // Opening a pipe would wait for whoever writes to it.
+    if !std::fs::metadata(path).map_err(error)?.is_file() {
+        let message = "it is read more than once and must be a file";
+        return Err(error(io::Error::new(io::ErrorKind::InvalidInput, message)));
     }
-    Ok(file)
+    File::open(path).map_err(error)
 }
 
 fn unknown(path: &Path, start: &[u8]) -> ForeignError {

@@ -62,10 +62,12 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// A time of its packets as UTC nanoseconds; `None` where that does not fit.
+    /// A time of its packets as UTC nanoseconds; `None` before 1970 and after 2116, where nobody
+    /// captured anything.
     pub fn at_ns(&self, units: u64) -> Option<i64> {
         let ns = i128::from(units) * NS_PER_S / i128::from(self.per_second);
-        i64::try_from(ns + i128::from(self.offset_s) * NS_PER_S).ok()
+        let ns = i64::try_from(ns + i128::from(self.offset_s) * NS_PER_S).ok()?;
+        (0..i64::MAX / 2).contains(&ns).then_some(ns)
     }
 }
 
@@ -179,6 +181,7 @@ mod tests {
         assert_eq!(resolution(0).at_ns(3), Some(3_000_000_000));
         assert_eq!(resolution(0x80 | 10).at_ns(1_536), Some(1_500_000_000));
         assert_eq!(resolution(0).at_ns(u64::MAX), None, "out of range");
+        assert_eq!(resolution(0).at_ns(5_000_000_000), None, "in 2128");
         assert_eq!(resolution(0xff).at_ns(5), Some(0), "no unit that fits");
     }
 

@@ -75,7 +75,7 @@ fn what_is_no_capture_is_refused_by_name() {
     assert_snapshot!(Dir::new().sockrec("import . -o x.db").told(), @r"
     exit 1
     error: could not open `.`
-      caused by: is a directory
+      caused by: it is read more than once and must be a file
     ");
 }
 
@@ -308,4 +308,15 @@ fn damage_anywhere_neither_crashes_nor_spoils_the_recording() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_no_file_that_stays_is_refused() {
+    let dir = Dir::new();
+    assert!(std::process::Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap().success());
+    let told = dir.sockrec("import /dev/null -o x.db").told();
+    assert!(told.contains("must be a file"), "{told}");
+    assert_eq!(dir.names(), ["pipe"]);
+    let told = dir.sockrec("import pipe -o x.db").told();
+    assert!(told.contains("must be a file"), "{told}");
 }

@@ -61,6 +61,24 @@ fn an_attribute_that_an_older_kernel_did_not_send_is_null() {
     assert_eq!(rows(&dir.path("x.db"), sql), ["513 cubic -"], "nobody asked for tcp_info");
 }
 
+/// Captures as they are kept beside the tests, little-endian.
+#[test]
+#[cfg(target_endian = "little")]
+fn the_captures_in_the_fixtures_are_read_as_ever() {
+    let read = |name: &str| {
+        let bytes = std::fs::read(format!("tests/fixtures/captures/{name}")).unwrap();
+        let dir = dir_with(name, &bytes);
+        dir.sockrec(&format!("import {name} -o x.db")).fine();
+        assert_recording_is_whole(&dir.path("x.db"));
+        let sql = "SELECT (SELECT count(*) FROM snapshots), (SELECT count(*) FROM sockets),
+            (SELECT count(*) FROM samples), (SELECT sum(events) FROM snapshots)";
+        rows(&dir.path("x.db"), sql)
+    };
+    assert_eq!(read("nlmon.pcap"), ["2 2 2 1"]);
+    assert_eq!(read("nlmon.pcapng"), ["2 2 2 1"]);
+    assert_eq!(read("ss.raw"), ["1 2 2 -"]);
+}
+
 #[test]
 fn what_a_later_kernel_tells_is_kept() {
     let mut message = socket().message(Family::Inet, START / 1_000_000);

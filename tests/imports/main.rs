@@ -2,6 +2,8 @@
 
 mod bad;
 mod captures;
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kernels;
