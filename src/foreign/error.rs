@@ -44,6 +44,12 @@ pub enum ForeignError {
         /// The file.
         path: PathBuf,
     },
+    /// It was given before.
+    #[error("`{}` is given twice", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its packets are not netlink's.
     #[error("`{}` was not captured on an nlmon interface: it has {found}", path.display())]
     LinkType {
@@ -78,7 +84,9 @@ impl ForeignError {
             }
             Self::ByteOrder { .. } => "import it on a machine with the byte order of that one",
             Self::Nothing => "a capture shows only what is asked while it runs, as by `ss -tan`",
-            Self::Open { .. } | Self::Read { .. } | Self::Empty { .. } => return None,
+            Self::Open { .. } | Self::Read { .. } | Self::Empty { .. } | Self::Twice { .. } => {
+                return None;
+            }
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -34,6 +35,10 @@ pub(super) enum Format {
 pub(super) struct ForeignFile {
     pub(super) path: PathBuf,
     pub(super) format: Format,
+    /// Device and inode.
+    pub(super) identity: (u64, u64),
+    /// When what is in it begins, UTC; `None` if nothing does.
+    pub(super) begins_at_ns: Option<Nanos>,
 }
 
 /// A packet of an nlmon interface that carries sock_diag.
@@ -72,16 +77,14 @@ impl ForeignFile {
             let found = format!("link type {}", header.link_type);
             return Err(ForeignError::LinkType { path: path.to_owned(), found });
         }
-        Ok(Self { path: path.to_owned(), format })
-    }
-
-    /// When what is in it begins; `None` if nothing does.
-    pub(super) fn begins_at(&self) -> Result<Option<Nanos>, ForeignError> {
-        if let Format::Raw(at_ns) = self.format {
-            return Ok(Some(at_ns));
-        }
-        let first = self.packets()?.next(&mut LeftOut::default())?;
-        Ok(first.map(|packet| packet.at_ns))
+        let meta = file.metadata().map_err(error)?;
+        let identity = (meta.dev(), meta.ino());
+        let mut found = Self { path: path.to_owned(), format, identity, begins_at_ns: None };
+        found.begins_at_ns = match format {
+            Format::Raw(at_ns) => Some(at_ns),
+            _ => found.packets()?.next(&mut LeftOut::default())?.map(|packet| packet.at_ns),
+        };
+        Ok(found)
     }
 
     /// All of its bytes.

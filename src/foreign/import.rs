@@ -1,15 +1,16 @@
 //! An import: its files in the order of time, what is in them, and the rounds of dumps that they hold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::iter::Peekable;
 use std::path::PathBuf;
 
 use super::ForeignError;
 use super::clock::SteadyClock;
 use super::dumps::Assembler;
-use super::file::{ForeignFile, Format, Packets};
+use super::file::{ForeignFile, Format, Packet, Packets};
 use super::raw;
 use super::rounds::{Gatherer, Round};
-use crate::model::{Clocks, Family, Nanos, Protocol, States};
+use crate::model::{Asked, Clocks, Family, Nanos, Protocol, States};
 use crate::wire::inet_diag::Message;
 use crate::wire::request::Request;
 
@@ -73,35 +74,20 @@ pub struct Contents {
     pub left_out: LeftOut,
 }
 
-/// What the dumps of one family and protocol asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The family.
-    pub family: Family,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The states; [`States::NONE`] where nobody's request is known.
-    pub states: States,
-    /// What narrowed it down, empty for nothing.
-    pub filter: String,
+/// Whether a dump with this request shows all that is asked for.
+pub fn covers(request: &Request, asked: &Asked) -> bool {
+    let is_filtered = !request.filter.is_empty() && request.filter != asked.filter;
+    request.states.includes(asked.states) && !is_filtered
 }
 
-impl Asked {
-    /// Whether a dump with this request shows all of it.
-    pub fn is_covered_by(&self, request: &Request) -> bool {
-        let is_filtered = !request.filter.is_empty() && request.filter != self.filter;
-        request.states.includes(self.states) && !is_filtered
+/// Takes in what another dump asked for.
+fn widen(asked: &mut Asked, request: &Request) {
+    if asked.states == States::NONE {
+        asked.filter.clone_from(&request.filter);
+    } else if asked.filter != request.filter {
+        asked.filter.clear();
     }
-
-    /// Takes in what another dump asked for.
-    fn widen(&mut self, request: &Request) {
-        if self.states == States::NONE {
-            self.filter.clone_from(&request.filter);
-        } else if self.filter != request.filter {
-            self.filter.clear();
-        }
-        self.states = self.states.union(request.states);
-    }
+    asked.states = asked.states.union(request.states);
 }
 
 /// Files that are imported together, as what one machine's kernel said in one boot.
@@ -118,12 +104,16 @@ impl Import {
     /// When a file cannot be read or is nothing that can be imported.
     pub fn open(paths: &[PathBuf], at_ns: Option<Nanos>) -> Result<Self, ForeignError> {
         let mut files = Vec::with_capacity(paths.len());
+        let mut known = HashSet::new();
         for path in paths {
             let file = ForeignFile::open(path, at_ns)?;
-            files.push((file.begins_at()?, file));
+            if !known.insert(file.identity) {
+                return Err(ForeignError::Twice { path: path.clone() });
+            }
+            files.push(file);
         }
-        files.sort_by_key(|(begins_at, _)| *begins_at);
-        Ok(Self { files: files.into_iter().map(|(_, file)| file).collect() })
+        files.sort_by_key(|file| file.begins_at_ns);
+        Ok(Self { files })
     }
 
     /// How many of the files are raw netlink, which tells no time.
@@ -177,12 +167,12 @@ impl Import {
     /// The rounds of dumps, from the first.
     pub fn rounds(&self) -> Rounds<'_> {
         Rounds {
-            files: self.files.iter(),
-            packets: None,
+            files: self.files.iter().peekable(),
+            streams: Vec::new(),
             clock: SteadyClock::default(),
             assembler: Assembler::default(),
             gatherer: Gatherer::default(),
-            waiting: None,
+            raw: None,
             left_out: LeftOut::default(),
         }
     }
@@ -204,22 +194,29 @@ impl Contents {
             self.scopes.len() - 1
         });
         if let Some(request) = request {
-            self.scopes[place].widen(request);
+            widen(&mut self.scopes[place], request);
         }
     }
 }
 
-/// Reads round after round.
+/// Reads round after round, the packets of all files in the order of time.
 pub struct Rounds<'a> {
-    files: std::slice::Iter<'a, ForeignFile>,
-    packets: Option<Packets>,
+    /// Those that have not begun.
+    files: Peekable<std::slice::Iter<'a, ForeignFile>>,
+    streams: Vec<Stream>,
     clock: SteadyClock,
     assembler: Assembler,
     gatherer: Gatherer,
-    /// A whole snapshot that follows the captures before it.
-    waiting: Option<Round>,
+    /// A file of raw netlink, which follows what came before it.
+    raw: Option<Round>,
     /// What was left out until now.
     pub left_out: LeftOut,
+}
+
+/// A capture that is being read.
+struct Stream {
+    next: Packet,
+    packets: Packets,
 }
 
 impl Rounds<'_> {
@@ -234,14 +231,11 @@ impl Rounds<'_> {
                     return Ok(Some(round));
                 }
             }
-            if let Some(round) = self.waiting.take() {
-                if let Some(before) = self.gatherer.finish() {
-                    self.waiting = Some(round);
-                    return Ok(Some(before));
-                }
-                return Ok(Some(round));
+            if self.raw.is_some() {
+                let before = self.gatherer.finish();
+                return Ok(before.or_else(|| self.raw.take()));
             }
-            if self.read_packet()? || self.begin_file()? {
+            if self.read_on()? {
                 continue;
             }
             self.assembler.finish();
@@ -251,29 +245,38 @@ impl Rounds<'_> {
         }
     }
 
-    /// Reads on in the capture; false at its end.
-    fn read_packet(&mut self) -> Result<bool, ForeignError> {
-        let Some(packets) = &mut self.packets else { return Ok(false) };
-        let packet = packets.next(&mut self.left_out)?;
-        if let Some(packet) = &packet {
-            let at = self.clock.at(packet.at_ns);
-            self.assembler.take(at, &packet.datagram, packet.is_cut, &mut self.left_out);
+    /// Reads the next packet or raw file; false behind the last.
+    fn read_on(&mut self) -> Result<bool, ForeignError> {
+        let earliest = self.streams.iter().enumerate().min_by_key(|(_, s)| s.next.at_ns);
+        let earliest = earliest.map(|(place, stream)| (place, stream.next.at_ns));
+        let is_next = |file: &&ForeignFile| {
+            earliest.is_none_or(|(_, at_ns)| file.begins_at_ns.is_none_or(|begins| begins <= at_ns))
+        };
+        if let Some(file) = self.files.next_if(is_next) {
+            self.begin(file)?;
+            return Ok(true);
         }
-        Ok(packet.is_some())
+        let Some((place, at_ns)) = earliest else { return Ok(false) };
+        let stream = &mut self.streams[place];
+        let packet = match stream.packets.next(&mut self.left_out)? {
+            Some(next) => std::mem::replace(&mut stream.next, next),
+            None => self.streams.swap_remove(place).next,
+        };
+        let at = self.clock.at(at_ns);
+        self.assembler.take(at, &packet.datagram, packet.is_cut, &mut self.left_out);
+        Ok(true)
     }
 
-    /// Goes on to the next file; false behind the last. A dump may go on in the next file of a
-    /// capture that was split.
-    fn begin_file(&mut self) -> Result<bool, ForeignError> {
-        self.packets = None;
-        let Some(file) = self.files.next() else { return Ok(false) };
+    fn begin(&mut self, file: &ForeignFile) -> Result<(), ForeignError> {
         if let Format::Raw(at_ns) = file.format {
-            self.assembler.finish();
             let at = self.clock.at(at_ns);
-            self.waiting = Some(raw::round(&file.bytes()?, at, &mut self.left_out));
-        } else {
-            self.packets = Some(file.packets()?);
+            self.raw = Some(raw::round(&file.bytes()?, at, &mut self.left_out));
+            return Ok(());
         }
-        Ok(true)
+        let mut packets = file.packets()?;
+        if let Some(next) = packets.next(&mut self.left_out)? {
+            self.streams.push(Stream { next, packets });
+        }
+        Ok(())
     }
 }

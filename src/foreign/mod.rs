@@ -16,5 +16,5 @@ mod rounds;
 
 pub use dumps::Dump;
 pub use error::ForeignError;
-pub use import::{Asked, Contents, Import, LeftOut, Rounds};
+pub use import::{Contents, Import, LeftOut, Rounds, covers};
 pub use rounds::Round;

@@ -48,6 +48,19 @@ impl States {
     }
 }
 
+/// What one kind of dump asks for, in whatever namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The address family.
+    pub family: Family,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The states; [`States::NONE`] where they are not known.
+    pub states: States,
+    /// The filter expression, empty for none.
+    pub filter: String,
+}
+
 /// What one kind of dump asks for. Only a complete dump of a scope that would have shown a socket
 /// says anything about the socket's absence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

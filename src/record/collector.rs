@@ -8,14 +8,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::batch::{Batch, Parcel};
 use super::owner_finder::OwnerFinder;
 use super::schedule::Schedule;
-use super::session::{Asked, Session, Ways};
+use super::session::{Session, Ways};
 use super::tracker::Tracker;
 use super::writer::Written;
 use crate::foreign::ForeignError;
 use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader, SystemClock};
 use crate::model::{
-    Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol, Snapshot,
-    SnapshotId, SocketId, States,
+    Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol,
+    Snapshot, SnapshotId, SocketId, States,
 };
 use crate::store::{StoreError, Writer};
 

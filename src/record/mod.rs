@@ -4,7 +4,7 @@
 //! what changed (`tracker`). What changed goes in chunks through a bounded channel to the writer
 //! thread, which decodes and stores it (`writer`). A slow disk shows as lag there and then as
 //! missed ticks here; it never makes a dump wait unseen. Whose the sockets are is looked for on a
-//! third thread ([`OwnerFinder`]), in its own time. An import ([`replay`]) goes the same way, from what
+//! third thread ([`OwnerFinder`]), in its own time. An import ([`replay()`]) goes the same way, from what
 //! others were told by their kernels.
 
 mod batch;

@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 
 use super::collector::{Collector, Event, Kernel, Plan, RecordError, Summary};
-use super::session::{self, Session, Ways};
-use crate::foreign::{Asked, Contents, Dump, Import, Round};
+use super::session::{Session, Ways};
+use crate::foreign::{Contents, Dump, Import, Round, covers};
 use crate::kernel::{DumpEnd, EventBatch};
-use crate::model::{Capture, Clocks, EndReason, Family, Nanos, Protocol, States};
+use crate::model::{Asked, Capture, Clocks, EndReason, Family, Nanos, Protocol, States};
 use crate::store::Writer;
 
 /// An event is captured when it is sent, but for the time that this takes.
@@ -32,13 +32,8 @@ pub fn replay(
         max_new_sockets: u64::MAX,
         finds_owners: false,
     };
-    let scopes = contents.scopes.iter().map(|scope| session::Asked {
-        family: scope.family,
-        protocol: scope.protocol,
-        states: scope.states,
-        filter: scope.filter.clone(),
-    });
-    let session = Session { plan: &plan, scopes: scopes.collect(), ended: None, stopper: None };
+    let scopes = contents.scopes.clone();
+    let session = Session { plan: &plan, scopes, ended: None, stopper: None };
     let round = RefCell::new(None);
     let kernel = &mut Replayed {
         scopes: &contents.scopes,
@@ -93,7 +88,7 @@ impl Replayed<'_> {
         match &dump.request {
             _ if self.has_losses => Some("packets were lost while capturing"),
             None => Some("what was asked for is not known"),
-            Some(request) if !scope.is_covered_by(request) => {
+            Some(request) if !covers(request, scope) => {
                 Some("fewer states were asked for, or with a filter")
             }
             Some(_) => None,

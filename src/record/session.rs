@@ -10,20 +10,11 @@ use super::collector::{Collector, Event, Kernel, Outbox, Plan, RecordError, Summ
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Written, write_all};
-use crate::model::{Capture, EndReason, Family, Protocol, Scope, SocketId, States};
+use crate::model::{Asked, Capture, EndReason, Scope, SocketId};
 use crate::store::Writer;
 
 /// Parcels on their way to the writer: about 16 MiB of rows, or some twenty idle ticks.
 const CHANNEL_PARCELS: usize = 64;
-
-/// What one kind of dump asks for, in the namespace of the capture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) family: Family,
-    pub(super) protocol: Protocol,
-    pub(super) states: States,
-    pub(super) filter: String,
-}
 
 /// The ways in and out of a capture.
 pub(super) struct Ways<'a> {

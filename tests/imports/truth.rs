@@ -325,6 +325,33 @@ fn a_capture_that_was_split_is_one() {
 }
 
 #[test]
+fn files_are_read_in_the_order_of_time_and_none_twice() {
+    let asking = Asking::default();
+    let (mut a, mut b) = (Traffic::default(), Traffic::default());
+    for tick in [0, 2, 4] {
+        let at_ns = START + tick * SECOND;
+        a.dump(at_ns, asking, &told(&[&socket(1)], at_ns));
+        let at_ns = at_ns + SECOND;
+        b.dump(at_ns, Asking { port: 5, ..asking }, &told(&[&socket(1), &socket(2)], at_ns));
+    }
+    let dir = dir_with("a", &a.pcap());
+    std::fs::write(dir.path("b"), b.pcap()).unwrap();
+    let raw = [asking.answer(&told(&[&socket(3)], START)[0]), asking.done()].concat();
+    std::fs::write(dir.path("c"), raw).unwrap();
+    let at = format!("@{}.5", START / SECOND + 2);
+    dir.sockrec(&format!("import b c a --at {at} -o x.db")).fine();
+    let path = dir.path("x.db");
+    assert_recording_is_whole(&path);
+    let sql = format!("SELECT (started_at_ns - {START}) / 500000000 FROM snapshots");
+    assert_eq!(rows(&path, &sql), ["0", "2", "4", "5", "6", "8", "10"]);
+    assert!(rows(&path, "SELECT kind FROM clock_changes").is_empty());
+    assert_eq!(ends(&dir), ["1 - - -", "2 - - -", "3 absence 4 6"]);
+    std::os::unix::fs::symlink("a", dir.path("d")).unwrap();
+    let told = dir.sockrec("import a d -o y.db").told();
+    assert!(told.contains("`d` is given twice"), "{told}");
+}
+
+#[test]
 fn a_clock_that_was_set_back_is_a_step_and_no_time_passes_twice() {
     let asking = Asking::default();
     let mut traffic = Traffic::default();
