@@ -255,8 +255,7 @@ impl Assembler {
         let Some(mut dump) = reply.dump else { return };
         dump.ended = at;
         dump.end = if code < 0 {
-            let message = std::io::Error::from_raw_os_error(-code).to_string();
-            DumpEnd::Failed { errno: Some(-code), message }
+            failed(code)
         } else if let Some(flaw) = reply.flaw {
             DumpEnd::Failed { errno: None, message: flaw.to_owned() }
         } else if reply.is_interrupted {
@@ -316,6 +315,13 @@ fn begin(found: Found, family: Option<u8>, out: &mut LeftOut) -> Option<Dump> {
         return None;
     };
     Some(Dump::new(started, protocol, families, request))
+}
+
+/// The end of a dump with a negative error number.
+pub(super) fn failed(code: i32) -> DumpEnd {
+    let errno = code.saturating_neg();
+    let message = std::io::Error::from_raw_os_error(errno).to_string();
+    DumpEnd::Failed { errno: Some(errno), message }
 }
 
 /// Whether what an error quotes is a request for a dump.

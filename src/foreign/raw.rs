@@ -3,7 +3,7 @@
 
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 
-use super::dumps::Dump;
+use super::dumps::{Dump, failed};
 use super::import::LeftOut;
 use super::rounds::Round;
 use crate::kernel::DumpEnd;
@@ -60,8 +60,7 @@ pub(super) fn round(bytes: &[u8], at: Clocks, out: &mut LeftOut) -> Round {
             FrameKind::Done(code) | FrameKind::Error(code) => {
                 is_ended = true;
                 if code < 0 {
-                    let message = std::io::Error::from_raw_os_error(-code).to_string();
-                    end = DumpEnd::Failed { errno: Some(-code), message };
+                    end = failed(code);
                 }
             }
             _ => out.messages_unreadable += 1,

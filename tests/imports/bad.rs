@@ -311,6 +311,21 @@ fn damage_anywhere_neither_crashes_nor_spoils_the_recording() {
 }
 
 #[test]
+fn a_status_that_is_no_error_number_is_a_failure_like_any_other() {
+    let asking = Asking::default();
+    let end = done(asking.sequence, asking.port, i32::MIN);
+    let mut traffic = Traffic::default();
+    traffic.say(START, asking.request()).say(START + 1, end.clone());
+    let raw = [asking.answer(&told(&[&socket(1)], START)[0]), end].concat();
+    for bytes in [traffic.pcap(), raw] {
+        let dir = dir_with("x", &bytes);
+        assert_eq!(dir.sockrec("import x -o x.db").code(), Some(3));
+        let sql = "SELECT DISTINCT kind, errno FROM exceptions";
+        assert_eq!(rows(&dir.path("x.db"), sql), ["dump_failed 2147483647"]);
+    }
+}
+
+#[test]
 fn what_is_no_file_that_stays_is_refused() {
     let dir = Dir::new();
     assert!(std::process::Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap().success());
