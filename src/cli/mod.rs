@@ -6,6 +6,7 @@
 mod args;
 mod export;
 mod follow;
+mod import;
 mod info;
 mod message;
 mod moment;
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Query(args) => query::run(args),
         Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
     };
     match result {

@@ -13,7 +13,7 @@ mod table;
 mod tick;
 mod time;
 
-pub use capture::{Capture, EndReason, HostFacts, NamespaceFacts, Scope, States};
+pub use capture::{Asked, Capture, EndReason, HostFacts, NamespaceFacts, Scope, Source, States};
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,
     SocketKey, Tuple,

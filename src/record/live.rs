@@ -29,7 +29,8 @@ pub(super) struct Live {
     /// The last message without its relative times.
     message: Box<[u8]>,
     pub(super) known: SocketUpdate,
-    /// The counters of the full socket that a mini-socket once was.
+    /// The counters that were told last, where the last message has none: it is of the mini-socket
+    /// that the full socket became, or whoever asked did not ask for them.
     carried: Option<Box<FinalCounters>>,
     pub(super) last_seen: SnapshotId,
     rows: Rows,
@@ -225,7 +226,7 @@ impl Live {
 
     /// Takes over a message that differs from the last one.
     pub(super) fn change(&mut self, seen: &Sighting<'_>, out: &mut Batch) {
-        if !seen.message.is_mini() {
+        if !has_states(seen.protocol) || (!seen.message.is_mini() && seen.message.has_info()) {
             self.carried = None;
         } else if self.carried.is_none() {
             self.carried = Some(Box::new(self.counters(seen.protocol)));

@@ -102,6 +102,7 @@ pub(super) struct Tracker {
     complete_ticks: [SnapshotId; 4],
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
+    takes_events_as_found: bool,
 }
 
 /// A socket that no dump showed before, closed and half wiped: if the next one shows it too it is so.
@@ -188,6 +189,7 @@ impl Tracker {
             complete_ticks: [SnapshotId(0); 4],
             rows_in_group: 0,
             keyframe_at_ns: None,
+            takes_events_as_found: false,
         }
     }
 
@@ -221,11 +223,23 @@ impl Tracker {
         self.scopes.iter().enumerate().filter(|(_, s)| s.is_supported).map(|(i, s)| (i, &s.scope))
     }
 
-    /// Begins a snapshot; says its group and whether it is a keyframe.
-    pub(super) fn begin_tick(&mut self, snapshot: SnapshotId, now: Clocks) -> (GroupId, bool) {
+    /// Events are not all told, but those that are stand for themselves, whatever is asked for.
+    pub(super) fn take_events_as_found(&mut self) {
+        self.register.is_all_told = false;
+        self.takes_events_as_found = true;
+    }
+
+    /// Begins a snapshot; says its group and whether it is a keyframe, which may be asked for.
+    pub(super) fn begin_tick(
+        &mut self,
+        snapshot: SnapshotId,
+        now: Clocks,
+        wants_keyframe: bool,
+    ) -> (GroupId, bool) {
         let now_ns = now.monotonic_ns;
         let rows_enough = (self.live_sockets() * KEYFRAME_ROWS_PER_SOCKET).max(KEYFRAME_ROWS_MIN);
-        let is_keyframe = self.rows_in_group >= rows_enough
+        let is_keyframe = wants_keyframe
+            || self.rows_in_group >= rows_enough
             || self.keyframe_at_ns.is_none_or(|at| now_ns - at >= KEYFRAME_MAX_AGE_NS);
         if is_keyframe {
             self.keyframe_at_ns = Some(now_ns);
@@ -546,7 +560,7 @@ impl Tracker {
         out: &mut Batch,
     ) {
         let scope = &mut self.scopes[scope_index];
-        if !scope.scope.states.proves_absence() {
+        if !scope.scope.proves_absence() && !self.takes_events_as_found {
             return; // it may never have been in a state that is asked for
         }
         // Of each second up to the bound of a snapshot.
@@ -679,6 +693,14 @@ impl Tracker {
             DumpEnd::Failed { errno, message } => {
                 out.exceptions.push(Exception { errno, message: Some(message), ..exception });
             }
+            DumpEnd::NotAsked => {
+                let kind = ExceptionKind::NotAsked;
+                out.exceptions.push(Exception { kind, ..exception });
+            }
+            DumpEnd::Partial(message) => {
+                let (kind, message) = (ExceptionKind::PartlyAsked, Some(message));
+                out.exceptions.push(Exception { kind, message, ..exception });
+            }
         }
         !scope.is_supported
     }
@@ -705,7 +727,7 @@ impl Tracker {
                 let scope = &mut scopes[live.scope];
                 let protocol = scope.scope.protocol;
                 if scope.is_complete && live.is_missing {
-                    let (closed_before, evidence) = if scope.scope.states.proves_absence() {
+                    let (closed_before, evidence) = if scope.scope.proves_absence() {
                         (Some(tick.snapshot), EndEvidence::Absence)
                     } else {
                         (None, EndEvidence::LeftScope)
@@ -745,7 +767,7 @@ impl Tracker {
                 continue;
             }
             scope.complete_dumps += 1;
-            if scope.not_stored == 0 && scope.scope.states.proves_absence() {
+            if scope.not_stored == 0 && scope.scope.proves_absence() {
                 let ended_ns = ended.monotonic_ns;
                 scope.full_views = [scope.full_views[1], Some(FullView { snapshot, ended_ns })];
             }
@@ -771,7 +793,7 @@ impl Tracker {
             formers.retain(|_, former| {
                 let is_of_scope =
                     former.family == looked_at.family && former.protocol == looked_at.protocol;
-                if is_of_scope && looked_at.states.proves_absence() {
+                if is_of_scope && looked_at.proves_absence() {
                     if out.is_full() {
                         flush(out);
                     }
