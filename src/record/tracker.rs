@@ -62,6 +62,12 @@ impl TrackedScope {
         self.full_views[1].map(|view| view.snapshot)
     }
 
+    /// The last full view before this snapshot.
+    fn last_full_view_before(&self, snapshot: SnapshotId) -> Option<SnapshotId> {
+        let views = self.full_views.iter().rev().flatten();
+        views.into_iter().map(|view| view.snapshot).find(|&view| view < snapshot)
+    }
+
     /// The last full view that had ended by this moment of `CLOCK_MONOTONIC`: what was there then and
     /// is not in it came later. What went while a dump was made may have been there when it began.
     fn full_view_before(&self, monotonic_ns: Nanos) -> Option<SnapshotId> {
@@ -347,7 +353,8 @@ impl Tracker {
                     Some(former) if is_same(&former, &message) => {
                         live.resume(&former, &seen, out);
                         let flow = seen.flow().filter(|_| !live.is_over);
-                        self.register.resume(flow, live.socket, message.cookie(), out);
+                        let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
+                        self.register.resume(flow, live.socket, cookie, open_by_ns, out);
                         note_listener(&mut self.register, &live, &seen);
                         if seen.is_over() && !live.is_over {
                             let evidence = Some(seen.over_evidence());
@@ -420,6 +427,7 @@ impl Tracker {
             // The socket is another connection now: the former one is over. IPV6_ADDRFORM makes it
             // one of another family too.
             let former_scope = live.scope;
+            let closed_in = live.closed_in;
             end_live(
                 live,
                 Some(tick.snapshot),
@@ -430,7 +438,8 @@ impl Tracker {
             );
             let mut next = Live::new(self.next_socket, scope_index, live.generation + 1, &seen);
             self.next_socket = self.next_socket.next();
-            let (netns, opened_after) = (scope.scope.netns, scope.last_full_view());
+            let netns = scope.scope.netns;
+            let opened_after = scope.last_full_view_before(closed_in.unwrap_or(tick.snapshot));
             announce(&mut next, &seen, netns, opened_after, &mut self.register, out);
             *live = next;
             self.scopes[former_scope].live -= 1;
@@ -468,7 +477,9 @@ impl Tracker {
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
         let key = self.key_of_request(&key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
-        let is_same = of_live.is_none_or(|live| words.may_be_of(live.flow(protocol).as_ref()));
+        let is_same = of_live.is_none_or(|live| {
+            words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
+        });
         if !is_same {
             // Connected anew since it was seen: that one ended unseen, and so did this one.
             let generation = of_live.map_or(0, |live| live.generation + 1);
@@ -1000,6 +1011,5 @@ fn take_last_words(death: &mut Death, words: &LastWords) {
     }
     if let Some(life) = &mut death.life {
         life.last_words = words.said;
-        life.is_told_late = words.is_late();
     }
 }
