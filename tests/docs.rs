@@ -244,6 +244,7 @@ fn generated(recording: &Recording) -> String {
         ("`info`: gaps", Question::Gaps),
         ("`info`: tables", Question::Tables),
         ("`query coverage`", Question::Coverage),
+        ("`query markers`, `export markers`, `info`: markers", Question::Markers),
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();

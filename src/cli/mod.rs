@@ -7,6 +7,7 @@ mod args;
 mod export;
 mod follow;
 mod info;
+mod mark;
 mod message;
 mod moment;
 mod output;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Query(args) => query::run(args),
         Command::Export(args) => export::run(args),
         Command::Info(args) => info::run(&args),
+        Command::Mark(args) => mark::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -4,11 +4,13 @@
 //! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
 mod columns;
+mod markers;
 mod recording;
 mod selection;
 mod story;
 
 pub use columns::{COLUMNS, column};
+pub use markers::NamedMarker;
 pub use recording::{QueryError, Question, Recording, Span};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use story::{

@@ -35,6 +35,8 @@ pub enum Question {
     Gaps,
     /// What was looked at when, and what was not.
     Coverage,
+    /// The moments and spans that the user named.
+    Markers,
 }
 
 /// Why a question gets no answer.
@@ -437,6 +439,7 @@ impl Question {
             Self::Tables => include_str!("../../queries/tables.sql"),
             Self::Gaps => include_str!("../../queries/gaps.sql"),
             Self::Coverage => include_str!("../../queries/coverage.sql"),
+            Self::Markers => include_str!("../../queries/markers.sql"),
         }
     }
 
@@ -451,6 +454,11 @@ impl Question {
             Self::Sockets => {
                 Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
             }
+            // A span that was never ended may go on.
+            Self::Markers => Some(SpanColumns {
+                first: "started_at_ns",
+                last: "CASE WHEN is_span THEN ended_at_ns ELSE started_at_ns END",
+            }),
             Self::Owners | Self::Processes => {
                 Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
             }
@@ -475,7 +483,7 @@ fn find<'a>(all: &'a [(String, Column)], wanted: &str) -> Result<&'a (String, Co
 }
 
 /// The name that a misspelt one most likely meant.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     names
         .map(|name| {
             let is_start = wanted.len() > 1 && name.starts_with(wanted);

@@ -159,7 +159,7 @@ fn times() {
     assert_snapshot!(misused(&dir, "query at teatime"), @"
     error: `teatime` is no time
 
-    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000` or `now`; local time unless an offset is given
+    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an offset is given
     ");
     assert_snapshot!(misused(&dir, "query at 2200-01-01"), @"
     error: the time `2200-01-01` is in the future
@@ -169,7 +169,7 @@ fn times() {
     assert_snapshot!(misused(&dir, "query at 2999-01-01"), @"
     error: the time `2999-01-01` is out of range
 
-    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000` or `now`; local time unless an offset is given
+    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an offset is given
     ");
     assert_snapshot!(misused(&dir, "query at now --from 1h --to now"), @"
     error: `at` takes one moment, not `--from` and `--to`
@@ -179,7 +179,7 @@ fn times() {
     assert_snapshot!(misused(&dir, "query samples --from 25:61"), @"
     error: `25:61` is no time
 
-    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000` or `now`; local time unless an offset is given
+    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an offset is given
     ");
     assert_snapshot!(misused(&dir, "export samples --to '2200-01-01 00:00'"), @"
     error: the time `2200-01-01 00:00` is in the future
@@ -270,7 +270,7 @@ fn formats() {
     ");
     assert_snapshot!(misused(&dir, "export everything"), @"
     error: invalid value 'everything' for '<WHAT>'
-      [possible values: connections, samples, sockets, owners, processes, snapshots]
+      [possible values: connections, samples, sockets, owners, processes, snapshots, markers]
 
     For more information, try '--help'.
     ");
