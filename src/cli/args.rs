@@ -28,6 +28,7 @@ pub(super) enum Command {
     Export(ExportArgs),
     Info(InfoArgs),
     Mark(MarkArgs),
+    Assert(AssertArgs),
 }
 
 /// Record sockets into a file until Ctrl-C
@@ -286,4 +287,34 @@ pub(super) struct MarkArgs {
     /// The last span of this name ends
     #[arg(long)]
     pub(super) end: bool,
+}
+
+/// Hold a recording to rules, as a test does
+///
+/// What breaks a rule is written on stdout, a row each, and what of the span was not looked at and
+/// could hide a breach: that nothing was seen is not that nothing happened.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec assert no-resets no-gaps
+  sockrec assert -f run.db no-close-wait-longer-than=60s retransmit-ratio-below=1%
+  sockrec assert --from deploy --to deploy:end backlog-never-full connections-below=500
+  sockrec assert --list
+
+Exit codes: 0 every rule holds, 1 one is broken (or the recording cannot be read), 2 wrong use, 3
+none is seen broken, but of one it is not known.")]
+pub(super) struct AssertArgs {
+    /// Rules, each with its limit if it has one
+    #[arg(value_name = "RULE[=LIMIT]", required_unless_present = "list")]
+    pub(super) rules: Vec<String>,
+    /// List the rules
+    #[arg(long)]
+    pub(super) list: bool,
+    /// Recording to judge
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) select: SelectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }

@@ -4,6 +4,7 @@
 //! valid before anything is opened.
 
 mod args;
+mod assert;
 mod export;
 mod follow;
 mod info;
@@ -65,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Info(args) => info::run(&args),
         Command::Mark(args) => mark::run(&args),
+        Command::Assert(args) => assert::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

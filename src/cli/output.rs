@@ -105,6 +105,12 @@ pub(super) fn selection(
             Some("`owners` tells which process held which socket, and chooses sockets"),
         ));
     }
+    if matches!(question, Question::Broken(_)) && !sockets.states.is_empty() {
+        return Err(usage(
+            "a rule knows in which states it looks at sockets: `--state` does not go with it",
+            Some("options that choose families, protocols or a socket do"),
+        ));
+    }
     if matches!(question, Question::Sockets | Question::Owners) && !sockets.states.is_empty() {
         return Err(usage(
             "`sockets` and `owners` tell who was seen, not in which state",

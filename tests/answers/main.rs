@@ -12,5 +12,6 @@ mod world;
 mod coverage;
 mod markers;
 mod owners;
+mod rules;
 mod sorting;
 mod story;
