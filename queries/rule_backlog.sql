@@ -22,18 +22,20 @@ WITH
             min(until_id, :last_snapshot_id) AS last_id
         FROM queues
         WHERE rqueue > wqueue AND until_id >= :first_snapshot_id
+    ),
+    listeners AS (
+        SELECT socket_id, min(first_id) AS first_id, max(last_id) AS last_id, max(rqueue) AS most,
+            min(wqueue) AS least_limit, sum(last_id - first_id + 1) AS snapshots
+        FROM full_ones GROUP BY socket_id
     )
 SELECT
     'broken' AS verdict,
-    f.socket_id,
+    l.socket_id,
     first.ended_at_ns AS from_ns,
     last.ended_at_ns AS to_ns,
-    max(f.rqueue) AS value,
-    f.wqueue AS "limit",
-    'snapshots: ' || sum(f.last_id - f.first_id + 1) AS message
-FROM full_ones AS f
-JOIN snapshots AS first ON first.snapshot_id =
-    (SELECT min(x.first_id) FROM full_ones AS x WHERE x.socket_id = f.socket_id)
-JOIN snapshots AS last ON last.snapshot_id =
-    (SELECT max(x.last_id) FROM full_ones AS x WHERE x.socket_id = f.socket_id)
-GROUP BY f.socket_id
+    l.most AS value,
+    l.least_limit AS "limit",
+    'snapshots: ' || l.snapshots AS message
+FROM listeners AS l
+JOIN snapshots AS first ON first.snapshot_id = l.first_id
+JOIN snapshots AS last ON last.snapshot_id = l.last_id

@@ -91,6 +91,26 @@ fn a_failed_dump_shortens_no_close_wait() {
     holds(&world, "no-close-wait-longer-than=20s");
 }
 
+/// Dumps failed before it was seen in the state and before it was seen out of it: by the least it was
+/// there from 5 to 7, by the most from 1 to 11.
+#[test]
+fn around_failed_dumps_a_close_wait_may_have_been_longer() {
+    let a = FakeSocket::established(1, 1_001, 80).fin_received();
+    let waiting = a.in_state(TcpState::CLOSE_WAIT);
+    let mut world = World::default();
+    world.shows(&[]).shows(&[&a]);
+    (2..=4).for_each(|_| _ = world.ends(&[], failed));
+    world.shows(&[&waiting]).shows(&[&waiting]).shows(&[&waiting.sent(10)]);
+    (8..=10).for_each(|_| _ = world.ends(&[], failed));
+    world.shows(&[&a.in_state(TcpState::LAST_ACK)]).shows(&[]).shows(&[]);
+    world.record();
+    let told = rows(&world, "no-close-wait-longer-than=1.5s", 1);
+    assert_snapshot!(told.lines().next().unwrap(), @"no-close-wait-longer-than,broken,1.999,1.5,s,00:05.000000000Z,00:07.001000000Z,so long at least,1");
+    let told = rows(&world, "no-close-wait-longer-than=9s", 3);
+    assert_snapshot!(told.lines().next().unwrap(), @r#"no-close-wait-longer-than,not_known,1.999,9.0,s,00:05.000000000Z,00:07.001000000Z,"so long at least, and 10.001 s at most",1"#);
+    holds(&world, "no-close-wait-longer-than=10.1s");
+}
+
 #[test]
 fn how_long_a_close_wait_had_been_there_when_recording_began_is_not_known() {
     let waiting = FakeSocket::established(1, 1_001, 80).in_state(TcpState::CLOSE_WAIT);
