@@ -9,6 +9,7 @@ SELECT
     to_ns,
     (to_ns - from_ns) / 1e9 AS value,
     0 AS "limit",
-    kind || coalesce(': ' || count, '') || coalesce(', ' || message, '') AS message
+    kind || coalesce(' ' || scope, '') || coalesce(': ' || count, '') || coalesce(', ' || message, '')
+        AS message
 FROM blind
 WHERE kind NOT IN ('no_events', 'not_asked')

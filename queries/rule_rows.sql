@@ -11,7 +11,8 @@ WITH
         SELECT 'not_known', NULL, min(from_ns), max(to_ns), NULL, NULL,
             kind || CASE WHEN count(*) > 1 THEN ' (' || count(*) || ' times)' ELSE '' END
         FROM blind
-        WHERE kind IN (SELECT value FROM json_each(:hidden_by))
+        -- Rules are about TCP.
+        WHERE kind IN (SELECT value FROM json_each(:hidden_by)) AND coalesce(protocol, 6) = 6
             AND (kind = 'sockets_not_stored' OR coalesce(to_ns - from_ns >= :shortest_ns, 1))
         GROUP BY kind
     )

@@ -77,6 +77,18 @@ const NO_DUMP: &[&str] = &[
     "sockets_not_stored",
     "ticks_missed",
 ];
+/// What the kernel counts goes on between dumps: a later one shows it.
+const NO_COUNT: &[&str] = &[
+    "nothing_recorded",
+    "before_recording",
+    "after_recording",
+    "not_recording",
+    "not_asked",
+    "dump_failed",
+    "dump_interrupted",
+    "messages_unreadable",
+    "sockets_not_stored",
+];
 /// What destroy events tell, dumps or not.
 const NO_EVENTS: &[&str] = &[
     "nothing_recorded",
@@ -128,7 +140,7 @@ pub const RULES: &[Rule] = &[
         limit: LimitKind::None,
         about: "no listener drops a connection request; the kernel counts them between snapshots too",
         unit: Some("drops"),
-        hidden_by: NO_DUMP,
+        hidden_by: NO_COUNT,
         needed_states: LISTEN,
         sql: rule_sql!("rule_listen_drops.sql"),
     },

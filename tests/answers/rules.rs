@@ -1,11 +1,11 @@
 //! `assert`: rules that hold, are broken, or of which nobody can know.
 
 use insta::assert_snapshot;
-use sockrec::model::{States, TcpState};
+use sockrec::model::{Protocol, States, TcpState};
 
 use crate::harness::{Dir, Ran};
 use crate::socket::FakeSocket;
-use crate::world::{SECOND, World, failed, interrupted};
+use crate::world::{Jump, SECOND, World, failed, interrupted};
 
 /// What a rule's rows show, without the ends of sockets.
 const COLUMNS: &str =
@@ -244,8 +244,8 @@ fn gaps_break_their_rule_and_hide_what_breaks_others() {
     world.record();
     assert_snapshot!(rows(&world, "no-gaps", 1), @r#"
     no-gaps,broken,60.999,0,s,00:05.001000000Z,01:06.000000000Z,not_recording,
-    no-gaps,broken,2.001,0,s,00:00.000000000Z,00:02.001000000Z,"dump_failed, Cannot allocate memory",
-    no-gaps,broken,2.001,0,s,00:01.000000000Z,00:03.001000000Z,dump_interrupted,
+    no-gaps,broken,2.001,0,s,00:00.000000000Z,00:02.001000000Z,"dump_failed tcp/inet, Cannot allocate memory",
+    no-gaps,broken,2.001,0,s,00:01.000000000Z,00:03.001000000Z,dump_interrupted tcp/inet,
     "#);
     assert_snapshot!(rows(&world, "backlog-never-full", 3), @"
     backlog-never-full,not_known,,,connections,00:00.000000000Z,00:02.001000000Z,dump_failed,
@@ -338,4 +338,26 @@ fn several_rules_are_told_in_one_answer() {
     no-gaps                        no dump failed, no tick was missed, no event was lost, in all of the span
     stderr:
     ");
+}
+
+/// A dump of UDP that fails hides no TCP socket, and a missed tick nothing that the kernel counts.
+#[test]
+fn a_gap_hides_only_what_it_can_hide() {
+    let a = FakeSocket::established(1, 1_001, 80);
+    let mut world = World { protocol: Protocol::Udp, ..World::default() };
+    world.shows(&[]).ends(&[], failed).shows(&[]);
+    world.record();
+    let mut world = World { protocol: Protocol::Tcp, ..world };
+    world.goes_on_after(0).shows(&[&a]);
+    world.jumps(Jump { late_ns: 2 * SECOND, ..Jump::default() }).shows(&[&a]).shows(&[&a]);
+    world.record();
+    let told = rows(&world, "no-gaps", 1);
+    for gap in ["dump_failed udp/inet, Cannot allocate memory", "ticks_missed: 2"] {
+        assert!(told.contains(gap), "{told}");
+    }
+    let (of_backlogs, of_drops) =
+        (rows(&world, "backlog-never-full", 3), rows(&world, "no-listen-drops", 3));
+    let kinds = |told: &str, kind| told.contains(kind);
+    assert!(kinds(&of_backlogs, "ticks_missed") && !kinds(&of_backlogs, "dump_failed"));
+    assert!(kinds(&of_drops, "not_recording") && !kinds(&of_drops, "ticks_missed"));
 }
