@@ -39,7 +39,7 @@ FROM snapshots AS n
 WHERE n.snapshot_id BETWEEN :first_snapshot_id AND :last_snapshot_id AND n.events IS NULL
 GROUP BY n.capture_id
 UNION ALL
-SELECT 'not_asked', min(n.started_at_ns), max(n.ended_at_ns), NULL, NULL, NULL, NULL
+SELECT 'states_not_asked', min(n.started_at_ns), max(n.ended_at_ns), NULL, NULL, NULL, NULL
 FROM snapshots AS n
 WHERE n.snapshot_id BETWEEN :first_snapshot_id AND :last_snapshot_id AND NOT EXISTS (
     SELECT 1 FROM capture_scopes AS cs JOIN scopes AS sc ON sc.scope_id = cs.scope_id

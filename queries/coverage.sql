@@ -45,7 +45,8 @@ WITH
         FROM markers AS m
     )
 SELECT s.from_ns, s.to_ns, s.kind, p.name AS protocol, f.name AS family,
-    CASE WHEN sc.states = 4294967295 THEN 'all' ELSE 'some' END AS states_asked,
+    CASE WHEN sc.states = 4294967295 THEN 'all' WHEN sc.states IS NOT NULL THEN 'some' END
+        AS states_asked,
     s.interval_ns, s.snapshots, s.complete AS complete_snapshots, s.count, s.delta_ns, s.errno, s.message
 FROM spans AS s
 LEFT JOIN scopes AS sc ON sc.scope_id = s.scope_id

@@ -260,7 +260,7 @@ fn without_events_a_recording_cannot_vouch_for_resets() {
     let mut told: Vec<_> = ran.stdout().lines().map(str::to_owned).collect();
     told.sort();
     assert_eq!(ran.code(), Some(3), "{}", ran.told());
-    assert_eq!(told, ["not_known,no_events", "not_known,not_asked", "verdict,message"]);
+    assert_eq!(told, ["not_known,no_events", "not_known,states_not_asked", "verdict,message"]);
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use sockrec::model::{
-    Capture, Clocks, EndReason, ExceptionKind, HostFacts, Kind, NamespaceFacts, TcpState, Timer,
+    Capture, Clocks, EndReason, ExceptionKind, HostFacts, Kind, NamespaceFacts, Source, TcpState,
+    Timer,
 };
 use sockrec::query::{
     Assertion, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording, STATE_COLUMNS,
@@ -107,12 +108,15 @@ fn the_format_names_the_numbers_and_words_of_the_code() {
         ExceptionKind::DumpUnsupported,
         ExceptionKind::SocketsNotStored,
         ExceptionKind::MessagesUnreadable,
+        ExceptionKind::NotAsked,
+        ExceptionKind::PartlyAsked,
     ];
     let reasons = [
         EndReason::Duration,
         EndReason::Count,
         EndReason::Signal,
         EndReason::Command,
+        EndReason::Input,
         EndReason::Error,
         EndReason::Lost,
     ];
@@ -188,7 +192,8 @@ fn recording(directory: &Path) -> Recording {
         },
         namespace: NamespaceFacts { cookie: None, inode: None, name: None },
         options: "{}".to_owned(),
-        interval_ns: 1,
+        source: Source::Live,
+        interval_ns: Some(1),
         started: clocks,
     };
     let mut writer = Writer::open(&path).unwrap();

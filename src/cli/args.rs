@@ -26,6 +26,7 @@ pub(super) enum Command {
     Record(RecordArgs),
     Query(QueryArgs),
     Export(ExportArgs),
+    Import(ImportArgs),
     Info(InfoArgs),
     Mark(MarkArgs),
     Assert(AssertArgs),
@@ -242,6 +243,50 @@ pub(super) struct ExportArgs {
     pub(super) time_format: TimeFormat,
     #[command(flatten)]
     pub(super) select: SelectArgs,
+}
+
+/// Record what others asked their kernels: files of `ss -D`, captures of an nlmon interface
+///
+/// Raw netlink as `ss -D FILE` writes it is one snapshot of TCP: it tells neither its time nor what
+/// was asked for, so that no socket is taken to be closed because it is missing. A pcap or pcapng
+/// file of an nlmon interface has every dump that programs made meanwhile, with its time and request,
+/// and the destroy events that any listened to. All files together are one capture, of one machine
+/// and one boot; a recording that is there already gets one more.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ss -tainmeO -D now.raw && sockrec import now.raw -o case.db
+  sockrec import then.raw --at '2026-11-21 03:12' --host web1 --kernel 5.15.0 -o case.db
+
+  ip link add nlmon0 type nlmon && ip link set nlmon0 up
+  tcpdump -i nlmon0 -s 0 -w night.pcap
+  sockrec import night.pcap -o case.db
+  sockrec query connections -f case.db
+
+Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but something was left out.")]
+pub(super) struct ImportArgs {
+    /// Raw netlink, pcap or pcapng; taken in the order of their times
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Recording to add to
+    #[arg(short, long, value_name = "RECORDING", default_value = "sockrec.db")]
+    pub(super) output: PathBuf,
+    /// When raw netlink was written; otherwise the last change of its file
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+    /// Name of the machine that it is from
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
+    /// Release of its kernel
+    #[arg(long, value_name = "RELEASE")]
+    pub(super) kernel: Option<String>,
+    /// A name for its boot: imports with the same one belong together, and their sockets with the
+    /// same cookie are the same
+    #[arg(long, value_name = "ID")]
+    pub(super) boot_id: Option<String>,
+    /// No summary
+    #[arg(short, long)]
+    pub(super) quiet: bool,
 }
 
 /// What a recording holds: captures, span, snapshots, sockets, bytes a table, gaps

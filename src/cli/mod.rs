@@ -7,6 +7,7 @@ mod args;
 mod assert;
 mod export;
 mod follow;
+mod import;
 mod info;
 mod mark;
 mod message;
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Query(args) => query::run(args),
         Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Assert(args) => assert::run(&args),

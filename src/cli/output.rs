@@ -222,3 +222,8 @@ pub(super) fn default_columns(format: Format, chosen: &[String], of_table: &[&st
         chosen.to_vec()
     }
 }
+
+/// So many things, in words.
+pub(super) fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}

@@ -3,6 +3,7 @@
 //! An answer is a stream of rows with named columns; what it cannot know is NULL. What may have
 //! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
+mod at;
 mod columns;
 mod markers;
 mod recording;

@@ -77,7 +77,7 @@ pub struct Span {
 
 /// A recording opened for questions.
 pub struct Recording {
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
 impl Recording {
@@ -268,44 +268,6 @@ impl Recording {
         Ok(found)
     }
 
-    /// The last snapshot that had ended by then. Where UTC went back and passed this time twice,
-    /// the later pass counts.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn snapshot_at(&self, utc_ns: i64) -> Result<Option<i64>, StoreError> {
-        // Between two steps back UTC only grows: look in the last such stretch first.
-        let mut stretches = vec![i64::MIN];
-        self.reader.run(
-            "SELECT snapshot_id FROM utc_steps_back ORDER BY snapshot_id",
-            &[],
-            |row| {
-                if let [Value::Integer(id)] = row {
-                    stretches.push(*id);
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        let mut end = i64::MAX;
-        for start in stretches.into_iter().rev() {
-            let found = self.reader.integer(
-                "SELECT snapshot_id FROM snapshots
-                 WHERE ended_at_ns <= :utc_ns AND snapshot_id >= :start AND snapshot_id < :end
-                 ORDER BY ended_at_ns DESC LIMIT 1",
-                &[
-                    (":utc_ns", Value::Integer(utc_ns)),
-                    (":start", Value::Integer(start)),
-                    (":end", Value::Integer(end)),
-                ],
-            )?;
-            if found.is_some() {
-                return Ok(found);
-            }
-            end = start;
-        }
-        Ok(None)
-    }
-
     /// When a snapshot had ended, UTC nanoseconds.
     ///
     /// # Errors
@@ -315,63 +277,6 @@ impl Recording {
             "SELECT ended_at_ns FROM snapshots WHERE snapshot_id = :id",
             &[(":id", Value::Integer(snapshot_id))],
         )
-    }
-
-    /// What a reader of the answer about a moment has to know beside it.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn notes_at(&self, utc_ns: i64, snapshot_id: i64) -> Result<Vec<String>, StoreError> {
-        let mut notes = Vec::new();
-        let passes = self.reader.integer(
-            "SELECT 1 + count(*) FROM utc_steps_back AS b
-             JOIN snapshots AS n ON n.snapshot_id = b.snapshot_id
-             JOIN snapshots AS p ON p.snapshot_id = b.snapshot_id - 1
-             WHERE :utc_ns BETWEEN n.ended_at_ns AND p.ended_at_ns",
-            &[(":utc_ns", Value::Integer(utc_ns))],
-        )?;
-        if passes.is_some_and(|n| n > 1) {
-            notes.push(
-                "the clock was set back: this time was passed more than once, and the last pass \
-                 is shown"
-                    .to_owned(),
-            );
-        }
-        self.reader.run(
-            "SELECT x.kind, p.name || '/' || f.name, x.message, x.count
-             FROM exceptions AS x
-             LEFT JOIN scopes AS sc ON sc.scope_id = x.scope_id
-             LEFT JOIN protocols AS p ON p.protocol = sc.protocol
-             LEFT JOIN families AS f ON f.family = sc.family
-             WHERE x.snapshot_id = :id AND x.kind <> 'dump_unsupported'",
-            &[(":id", Value::Integer(snapshot_id))],
-            |row| {
-                let text = |i: usize| match row.get(i) {
-                    Some(Value::Text(text)) => (*text).to_owned(),
-                    Some(Value::Integer(n)) => n.to_string(),
-                    _ => String::new(),
-                };
-                let scope = text(1);
-                notes.push(match text(0).as_str() {
-                    "dump_failed" => format!(
-                        "the dump of {scope} failed ({}): its sockets are shown as last observed",
-                        text(2)
-                    ),
-                    "dump_interrupted" => {
-                        format!("the dump of {scope} was interrupted: it may lack sockets")
-                    }
-                    "sockets_not_stored" => {
-                        format!("{} new sockets of {scope} were counted but not stored", text(3))
-                    }
-                    "messages_unreadable" => {
-                        format!("{} messages of {scope} could not be read", text(3))
-                    }
-                    other => format!("{scope}: {other}"),
-                });
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        Ok(notes)
     }
 
     /// From when to when was recorded, `None` without a snapshot.

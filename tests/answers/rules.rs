@@ -264,7 +264,7 @@ fn what_was_not_recorded_at_all_is_not_known() {
     let mut world = World { states: States::only(TcpState::ESTABLISHED), ..World::with_events() };
     world.shows(&[&a]).shows(&[&a]);
     world.record();
-    assert_snapshot!(rows(&world, "backlog-never-full", 3), @"backlog-never-full,not_known,,,connections,00:00.000000000Z,00:01.001000000Z,not_asked,");
+    assert_snapshot!(rows(&world, "backlog-never-full", 3), @"backlog-never-full,not_known,,,connections,00:00.000000000Z,00:01.001000000Z,states_not_asked,");
     holds(&world, "connections-below=2");
     // Before, after, and neither.
     let span = |from, to| format!("no-gaps --from {from} --to {to}");
