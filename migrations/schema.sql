@@ -179,6 +179,19 @@ CREATE TABLE clock_changes (
     PRIMARY KEY (snapshot_id, kind)
 ) STRICT, WITHOUT ROWID;
 
+-- Moments and spans that the user named.
+
+CREATE TABLE markers (
+    marker_id            INTEGER PRIMARY KEY,
+    name                 TEXT    NOT NULL,
+    is_span              INTEGER NOT NULL,
+    boot_id              INTEGER REFERENCES boots,
+    started_at_ns        INTEGER NOT NULL,
+    started_boottime_ns  INTEGER,
+    ended_at_ns          INTEGER,
+    ended_boottime_ns    INTEGER
+) STRICT;
+
 -- The sockets and what became of them.
 
 CREATE TABLE sockets (

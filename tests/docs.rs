@@ -14,8 +14,8 @@ use sockrec::model::{
     Timer,
 };
 use sockrec::query::{
-    COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, Recording, STATE_COLUMNS, Selection,
-    SocketFilter, TRAFFIC_COLUMNS, column,
+    Assertion, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording, STATE_COLUMNS,
+    Selection, SocketFilter, TRAFFIC_COLUMNS, column,
 };
 use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
 
@@ -219,6 +219,21 @@ fn the_samples_of_one_socket_have_the_columns_of_all() {
 }
 
 #[test]
+fn every_rule_is_described_and_has_the_columns_of_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = recording(directory.path());
+    let document = fs::read_to_string(OUTPUT_PATH).unwrap();
+    let columns = |rule| {
+        names(&recording, Question::Broken(Assertion { rule, limit: 1 }), &Selection::default())
+    };
+    for rule in RULES {
+        assert_eq!(columns(rule), columns(&RULES[0]), "{}", rule.name);
+        let line = document.lines().find(|line| line.starts_with(&format!("| `{}", rule.name)));
+        assert!(line.is_some(), "{OUTPUT_PATH} does not describe `{}`", rule.name);
+    }
+}
+
+#[test]
 fn the_columns_of_every_answer_are_listed() {
     let directory = tempfile::tempdir().unwrap();
     let expected = generated(&recording(directory.path()));
@@ -249,6 +264,8 @@ fn generated(recording: &Recording) -> String {
         ("`info`: gaps", Question::Gaps),
         ("`info`: tables", Question::Tables),
         ("`query coverage`", Question::Coverage),
+        ("`assert`", Question::Broken(Assertion { rule: &RULES[0], limit: 0 })),
+        ("`query markers`, `export markers`, `info`: markers", Question::Markers),
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();

@@ -76,7 +76,7 @@ pub(super) fn run(args: &ImportArgs) -> anyhow::Result<Exit> {
 
 fn moment(text: &str) -> anyhow::Result<i64> {
     let now_ns = SystemClock.now().utc_ns;
-    parse_moment(text, Anchor { now_ns, recorded_ns: None, after_ns: None })
+    parse_moment(text, Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None })
 }
 
 /// `--at` is for the one file that tells no time.

@@ -4,10 +4,12 @@
 //! valid before anything is opened.
 
 mod args;
+mod assert;
 mod export;
 mod follow;
 mod import;
 mod info;
+mod mark;
 mod message;
 mod moment;
 mod output;
@@ -65,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Mark(args) => mark::run(&args),
+        Command::Assert(args) => assert::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

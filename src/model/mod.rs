@@ -6,6 +6,7 @@
 mod capture;
 mod identity;
 mod life;
+mod marker;
 mod observation;
 mod owner;
 mod state;
@@ -22,6 +23,7 @@ pub use life::{
     Destroyed, Direction, EndUpdate, Ending, EventLoss, FreedSocket, Origin, Remains, RemainsEnd,
     SocketNews, UndestroyedSocket,
 };
+pub use marker::{BootMoment, Mark, MarkPart, Marked};
 pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,

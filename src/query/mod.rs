@@ -5,12 +5,16 @@
 
 mod at;
 mod columns;
+mod markers;
 mod recording;
+mod rules;
 mod selection;
 mod story;
 
 pub use columns::{COLUMNS, column};
+pub use markers::NamedMarker;
 pub use recording::{QueryError, Question, Recording, Span};
+pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use story::{
     EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, Row, Rows, STATE_COLUMNS, StateSpan,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::columns::column_of_sql;
+use super::rules::{Assertion, RuleTexts};
 use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
@@ -35,6 +36,10 @@ pub enum Question {
     Gaps,
     /// What was looked at when, and what was not.
     Coverage,
+    /// The moments and spans that the user named.
+    Markers,
+    /// What breaks a rule, or may have broken it unseen.
+    Broken(Assertion),
 }
 
 /// Why a question gets no answer.
@@ -187,17 +192,24 @@ impl Recording {
         let (from_ns, to_ns) =
             (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
         let (first, last) = self.snapshots_in(from_ns, to_ns)?;
+        let is_rule = matches!(question, Question::Broken(_));
         parameters.extend([
             (":from_ns", Value::Integer(from_ns)),
             (":to_ns", Value::Integer(to_ns)),
             (":first_snapshot_id", Value::Integer(first)),
             (":last_snapshot_id", Value::Integer(last)),
             (":limit", selection.limit.map_or(Value::Null, |n| Value::Integer(n.cast_signed()))),
-            (":is_ended", Value::Integer(selection.ended.is_some().into())),
+            // Rules ask for what has ended only.
+            (":is_ended", Value::Integer((selection.ended.is_some() || is_rule).into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
         if let Question::At { snapshot_id } = question {
             parameters.push((":snapshot_id", Value::Integer(snapshot_id)));
+        }
+        let texts;
+        if let Question::Broken(assertion) = question {
+            texts = RuleTexts::of(assertion, self.chosen_sockets(selection)?);
+            parameters.extend(texts.parameters(assertion));
         }
         let mut rows = 0;
         self.reader.run(&sql, &parameters, |row| {
@@ -205,6 +217,25 @@ impl Recording {
             each(row)
         })?;
         Ok(rows)
+    }
+
+    /// The numbers of the sockets that a rule is held to, as JSON; `None` for all.
+    fn chosen_sockets(&self, selection: &Selection) -> Result<Option<String>, QueryError> {
+        if selection.sockets.is_open() {
+            return Ok(None);
+        }
+        let columns = vec!["socket_id".to_owned()];
+        let chosen =
+            Selection { columns, sockets: selection.sockets.clone(), ..Selection::default() };
+        let mut ids = Vec::new();
+        self.answer(Question::Sockets, &chosen, |row| {
+            ids.extend(row.iter().filter_map(|value| match value {
+                Value::Integer(id) => Some(id.to_string()),
+                _ => None,
+            }));
+            Ok(())
+        })?;
+        Ok(Some(format!("[{}]", ids.join(","))))
     }
 
     /// Runs a query of the library's own, whose rows need no description.
@@ -342,6 +373,8 @@ impl Question {
             Self::Tables => include_str!("../../queries/tables.sql"),
             Self::Gaps => include_str!("../../queries/gaps.sql"),
             Self::Coverage => include_str!("../../queries/coverage.sql"),
+            Self::Markers => include_str!("../../queries/markers.sql"),
+            Self::Broken(assertion) => assertion.rule.sql,
         }
     }
 
@@ -356,6 +389,11 @@ impl Question {
             Self::Sockets => {
                 Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
             }
+            // A span that was never ended may go on.
+            Self::Markers => Some(SpanColumns {
+                first: "started_at_ns",
+                last: "CASE WHEN is_span THEN ended_at_ns ELSE started_at_ns END",
+            }),
             Self::Owners | Self::Processes => {
                 Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
             }
@@ -380,7 +418,7 @@ fn find<'a>(all: &'a [(String, Column)], wanted: &str) -> Result<&'a (String, Co
 }
 
 /// The name that a misspelt one most likely meant.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     names
         .map(|name| {
             let is_start = wanted.len() > 1 && name.starts_with(wanted);

@@ -265,7 +265,7 @@ impl Writer {
 
 /// The file is there already: SQLite is not to make one. Nor is it to fold a log into a file that
 /// may turn out not to be ours.
-fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
+pub(super) fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
