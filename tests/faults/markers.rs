@@ -20,7 +20,7 @@ fn made_up(path: &Path) {
 fn markers_are_written_while_a_recorder_runs_and_stay_in_the_one_file() {
     let dir = Dir::new();
     let path = dir.path("rec.db");
-    let mut recorder = dir.start("record -q -i 2ms -o rec.db");
+    let mut recorder = dir.start("record -q -i 20ms -o rec.db");
     recorder.until_snapshots(&path, 2);
     let marks: Vec<_> =
         (0..10).map(|n| dir.start(&format!("mark -f rec.db 'moment {n}'"))).collect();
