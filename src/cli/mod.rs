@@ -4,11 +4,14 @@
 //! valid before anything is opened.
 
 mod args;
+mod assert;
 mod copy;
 mod export;
 mod extract;
 mod follow;
+mod import;
 mod info;
+mod mark;
 mod message;
 mod moment;
 mod output;
@@ -64,9 +67,12 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Query(args) => query::run(args),
         Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Extract(args) => extract::run(&args),
         Command::Copy(args) => copy::run(&args),
+        Command::Mark(args) => mark::run(&args),
+        Command::Assert(args) => assert::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -59,6 +59,9 @@ const COVERAGE_TABLE: &[&str] = &[
     "message",
 ];
 
+const MARKERS_TABLE: &[&str] =
+    &["marker_id", "marker", "is_span", "started_at", "ended_at", "length_ns"];
+
 pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     match args.question {
         QuestionArgs::Connections(common) => {
@@ -68,6 +71,7 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
+        QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
         QuestionArgs::At { time, info, common } => at(&time, info, &common),
     }
 }

@@ -44,9 +44,16 @@ INSERT INTO namespaces
 SELECT * FROM src.namespaces WHERE netns_id IN (
     SELECT netns_id FROM sockets UNION ALL SELECT netns_id FROM scopes);
 
+-- Spans that were never ended may go on.
+INSERT INTO markers
+SELECT m.* FROM src.markers AS m, span AS x
+WHERE (NOT x.is_cut_after OR m.started_at_ns <= (SELECT max(ended_at_ns) FROM snapshots))
+    AND (NOT x.is_cut_before OR (m.is_span AND m.ended_at_ns IS NULL)
+        OR coalesce(m.ended_at_ns, m.started_at_ns) >= (SELECT min(started_at_ns) FROM snapshots));
+
 INSERT INTO boots
-SELECT * FROM src.boots WHERE boot_id IN (
-    SELECT boot_id FROM namespaces UNION ALL SELECT boot_id FROM captures);
+SELECT * FROM src.boots WHERE boot_id IN (SELECT boot_id FROM namespaces
+    UNION ALL SELECT boot_id FROM captures UNION ALL SELECT boot_id FROM markers);
 
 -- An end is known here if the dumps prove it by the end of the span, or its event was read by then. Of
 -- what an event ended before the span the first dump in it shows what is left. What went on half-closed

@@ -1,7 +1,7 @@
 //! Recordings: SQLite files with the tables of `migrations/`. The only place that names rusqlite.
 //!
 //! A recording is written by one [`Writer`] at a time, one transaction a snapshot, and read by any
-//! number of [`Reader`]s meanwhile.
+//! number of [`Reader`]s meanwhile; markers are put in beside them ([`write_marker`]).
 
 mod columns;
 mod copy;
@@ -9,6 +9,7 @@ mod error;
 mod extract;
 mod file;
 mod former;
+mod markers;
 mod migrate;
 mod new_file;
 mod owners;
@@ -20,6 +21,7 @@ mod writer;
 pub use error::StoreError;
 pub use extract::{Excerpt, Taken};
 pub use file::{has_log, is_being_recorded};
+pub use markers::write_marker;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;

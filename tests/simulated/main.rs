@@ -7,6 +7,7 @@ mod events;
 mod extracts;
 mod lifetimes;
 mod machine;
+mod mishaps;
 mod socket;
 mod world;
 
