@@ -82,24 +82,36 @@ const KEPT: &str = "
 const KEYFRAME: &str = "SELECT g.first_snapshot_id FROM src.snapshots AS n
     JOIN src.groups AS g ON g.group_id = n.group_id WHERE n.snapshot_id = ?1";
 
-/// A keyframe repeats what its own dump did not show, as it was in this snapshot or later ones.
-const HELD_FROM: &str = "SELECT min(h.observed_snapshot_id) FROM src.held_samples AS h
-    LEFT JOIN src.socket_ends AS e ON e.socket_id = h.socket_id
-    LEFT JOIN src.remains AS m ON m.socket_id = h.socket_id
-    WHERE h.snapshot_id = ?1 AND h.observed_snapshot_id < ?1
-        AND (?2 OR h.socket_id IN (SELECT socket_id FROM chosen))
-        AND coalesce(CASE WHEN m.socket_id IS NULL THEN e.closed_before_snapshot_id
-            ELSE m.gone_before_snapshot_id END > ?1, 1)";
+/// From when on what a first snapshot (`?1`) leans on was seen: what its keyframe repeats without having
+/// shown it, and what an earlier capture saw last and was found gone after `?3`.
+const UNSEEN_SINCE: &str = "
+    SELECT min(seen_id) FROM (
+        SELECT h.socket_id, h.observed_snapshot_id AS seen_id, CASE WHEN m.socket_id IS NULL
+            THEN e.closed_before_snapshot_id ELSE m.gone_before_snapshot_id END AS gone_id
+        FROM src.held_samples AS h
+        LEFT JOIN src.socket_ends AS e ON e.socket_id = h.socket_id
+        LEFT JOIN src.remains AS m ON m.socket_id = h.socket_id
+        WHERE h.snapshot_id = ?1
+        UNION ALL
+        SELECT socket_id, last_snapshot_id, closed_before_snapshot_id FROM src.socket_ends
+        WHERE closed_before_snapshot_id > ?3
+        UNION ALL
+        SELECT socket_id, last_snapshot_id, gone_before_snapshot_id FROM src.remains
+        WHERE gone_before_snapshot_id > ?3
+    )
+    WHERE seen_id < ?1 AND coalesce(gone_id > ?1, 1)
+        AND (?2 OR socket_id IN (SELECT socket_id FROM chosen))";
 
-/// The snapshot after this one, and of each scope the next complete dump of the group: they tell
-/// whether a socket that was missing was there, and by when one had been opened.
+/// The snapshot after this one, and of each scope the next two complete dumps: they tell by when a
+/// socket had been opened, and whether one is gone. Where dumps fail, not far beyond the group.
 const NEXT_LOOK: &str = "
     SELECT max(?1, coalesce(max(next_id), ?1)) FROM (
-        SELECT (SELECT d.snapshot_id FROM src.complete_dumps AS d
+        SELECT (SELECT max(snapshot_id) FROM (
+                SELECT d.snapshot_id FROM src.complete_dumps AS d
                 WHERE d.scope_id = cs.scope_id AND d.snapshot_id > ?1 AND d.snapshot_id < coalesce(
-                    (SELECT min(g.first_snapshot_id) FROM src.groups AS g
-                     WHERE g.group_id > n.group_id), 9223372036854775807)
-                ORDER BY d.snapshot_id LIMIT 1) AS next_id
+                    (SELECT g.first_snapshot_id FROM src.groups AS g WHERE g.group_id > n.group_id
+                     ORDER BY g.group_id LIMIT 1 OFFSET 1), 9223372036854775807)
+                ORDER BY d.snapshot_id LIMIT 2)) AS next_id
         FROM src.snapshots AS n
         JOIN src.capture_scopes AS cs ON cs.capture_id = n.capture_id
         WHERE n.snapshot_id = ?1
@@ -170,10 +182,13 @@ fn choose(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<()
     let is_all = excerpt.sockets.is_none();
     let keyframe_of = |id: i64| connection.query_row(KEYFRAME, [id], |r| r.get::<_, i64>(0));
     let mut first = keyframe_of(excerpt.first_snapshot)?;
-    let held_from =
-        |first: i64| connection.query_row(HELD_FROM, params![first, is_all], |r| r.get(0));
-    while let Some(observed) = held_from(first)? {
-        first = keyframe_of(observed)?;
+    let unseen_since = |first: i64| {
+        connection.query_row(UNSEEN_SINCE, params![first, is_all, excerpt.first_snapshot], |r| {
+            r.get::<_, Option<i64>>(0)
+        })
+    };
+    while let Some(seen) = unseen_since(first)? {
+        first = keyframe_of(seen)?;
     }
     let last: i64 = connection.query_row(NEXT_LOOK, [excerpt.last_snapshot], |r| r.get(0))?;
     connection.execute(SPAN, params![first, last, is_all])?;

@@ -47,6 +47,55 @@ fn what_was_made_is_private_and_whole_and_a_single_file() {
 }
 
 #[test]
+fn owners_and_markers_of_the_span_come_along() {
+    let dir = Dir::new();
+    large(&dir);
+    rusqlite::Connection::open(dir.path("sockrec.db"))
+        .unwrap()
+        .execute_batch(
+            "INSERT INTO processes (process_id, boot_id, pid, started_ticks, comm)
+                 SELECT value, 1, value * 10, 7, 'p' || value FROM json_each('[1, 2, 3, 4, 5]');
+             -- Before the span, into it, within it, out of it, after it.
+             INSERT INTO socket_owners VALUES (1, 1, 1, 2), (1, 2, 1, 5), (1, 3, 5, 6), (1, 4, 6, NULL),
+                 (1, 5, 9, NULL);
+             INSERT INTO markers (name, is_span, started_at_ns, ended_at_ns)
+                 SELECT 'm' || n.value, 0, s.ended_at_ns, NULL
+                 FROM json_each('[1, 3, 5, 6, 7, 9]') AS n
+                 JOIN snapshots AS s ON s.snapshot_id = n.value
+                 UNION ALL
+                 SELECT 'long', 1, min(started_at_ns), max(ended_at_ns) FROM snapshots
+                 UNION ALL
+                 SELECT 'early', 1, min(started_at_ns), min(ended_at_ns) FROM snapshots;",
+        )
+        .unwrap();
+    dir.sockrec(&MAKINGS[2].replace("made.db", "part.db")).fine();
+    assert_recording_is_whole(&dir.path("part.db"));
+    let ask = |question: &str, file: &str| {
+        let span = "--from 2023-11-14T22:13:25Z --to 2023-11-14T22:13:26Z";
+        dir.sockrec(&format!("{question} {span} -f {file} --format csv")).fine().stdout
+    };
+    for question in [
+        "export markers",
+        "export owners --columns pid,comm,held_to",
+        "export processes --columns pid,comm",
+        "query coverage --columns kind,protocol,family,message",
+    ] {
+        assert_eq!(
+            String::from_utf8(ask(question, "sockrec.db")).unwrap(),
+            String::from_utf8(ask(question, "part.db")).unwrap(),
+            "{question}"
+        );
+    }
+    let held = ask("export owners --columns comm", "part.db");
+    assert_eq!(String::from_utf8(held).unwrap(), "comm\np2\np3\np4\n");
+    for moment in ["22:13:25Z", "22:13:25.5Z", "22:13:26Z"] {
+        let at =
+            |file| dir.sockrec(&format!("query at 2023-11-14T{moment} -f {file} --format csv"));
+        assert_eq!(at("sockrec.db").stdout(), at("part.db").stdout());
+    }
+}
+
+#[test]
 fn nothing_is_written_over() {
     let dir = Dir::new();
     large(&dir);

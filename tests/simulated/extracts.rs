@@ -80,6 +80,7 @@ const FACTS: &[&str] = &[
 
 /// Bounds of the extract may be wider than those of the whole recording, never beside them.
 fn compare_connections(whole: &Path, part: &Path, span: (i64, i64), kept: (i64, i64)) {
+    let all = rows(part, Question::Connections, (i64::MIN, i64::MAX));
     let (whole, part) =
         (rows(whole, Question::Connections, span), rows(part, Question::Connections, span));
     let of = |rows: &[Row], row: &Row| {
@@ -88,15 +89,17 @@ fn compare_connections(whole: &Path, part: &Path, span: (i64, i64), kept: (i64, 
     assert!(part.iter().all(|p| of(&whole, p).is_some()), "{part:?}");
     for w in whole {
         let Some(p) = &of(&part, &w) else {
-            // What tells that it may have been there until then comes after the extract.
-            let is_later = |column| integer(&w, column).is_none_or(|at| at >= kept.1);
-            let is_told_later = w["first_seen_at"] == "-" && is_later("destroyed_at");
-            // A capture does not show what only an earlier one saw, though it finds it gone.
-            let is_former = integer(&w, "last_seen_at").is_some_and(|at| at < kept.0);
-            // The other end tells only of one whose end is known by itself.
-            let is_by_peer = w["closed_evidence"] == "peer_destroy_event";
-            let is_told = !is_later("closed_before") && !is_told_later && !is_by_peer;
-            assert!(!is_told || is_former, "{kept:?} {w:?}");
+            let told = ["first_seen_at", "destroyed_at"].map(|column| integer(&w, column));
+            let first_told = told.into_iter().flatten().min();
+            let Some(p) = of(&all, &w) else {
+                // The first that tells of it comes after the extract.
+                assert!(first_told.is_none_or(|at| at >= kept.1), "{kept:?} {w:?}");
+                continue;
+            };
+            // No two dumps of the extract tell that it was gone, nor that it lived on into the span.
+            let is_later = integer(&w, "closed_before").is_none_or(|at| at >= kept.1);
+            let is_open = p["closed_before"] == "-" && integer(&p, "last_seen_at") < Some(span.0);
+            assert!(is_later && is_open, "{kept:?} {w:?} {p:?}");
             continue;
         };
         let w = &w;
