@@ -12,6 +12,7 @@ mod follow;
 mod import;
 mod info;
 mod mark;
+mod merge;
 mod message;
 mod moment;
 mod output;
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::run(&args),
         Command::Extract(args) => extract::run(&args),
         Command::Copy(args) => copy::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Assert(args) => assert::run(&args),
     };

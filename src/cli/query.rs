@@ -9,8 +9,8 @@ use super::output::{
     stdout,
 };
 use crate::model::Column;
-use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
-use crate::render::human::{duration, time};
+use crate::query::{EVENT_COLUMNS, Look, QueryError, Question, Recording, Selection, column};
+use crate::render::human::{Zone, duration, time, visible};
 use crate::render::{
     ConnectionTable, Exporter, Format, ShownMoment, SocketTable, exporter, story_json, story_text,
 };
@@ -83,7 +83,9 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         return Ok(Exit::Fine);
     }
     let format = common.output.format.unwrap_or(Format::Table);
-    let columns = default_columns(format, &common.output.columns, table);
+    let with_host = question == Question::Coverage && recording.is_of_several_hosts()?;
+    let table = [if with_host { &["host_name"] } else { &[][..] }, table].concat();
+    let columns = default_columns(format, &common.output.columns, &table);
     let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = options(&common.output);
@@ -159,7 +161,7 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
 fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&common.file)?;
     if asks_for_help(&common.output.columns) {
-        let question = Question::At { snapshot_id: 0 };
+        let question = Question::AtTime { utc_ns: 0 };
         print_columns(&recording.columns(question, &Selection::default())?)?;
         return Ok(Exit::Fine);
     }
@@ -176,13 +178,12 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);
-    let selection = selection(Question::At { snapshot_id: 0 }, &common.select, &columns, anchor)?;
-    let found = recording.snapshot_at(asked_ns)?;
-    let snapshot_id = found.unwrap_or(0); // of which nothing is known
-    let question = Question::At { snapshot_id };
+    let question = Question::AtTime { utc_ns: asked_ns };
+    let selection = selection(question, &common.select, &columns, anchor)?;
     let columns = recording.columns(question, &selection)?;
+    let looks = recording.looks_at(asked_ns)?;
     let mut exit = Exit::Fine;
-    if found.is_none() {
+    if looks.is_empty() {
         exit = Exit::Gaps;
         match recording.span()? {
             Some(span) => warn(&format!(
@@ -193,22 +194,10 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             None => note("the recording holds no snapshot yet"),
         }
     }
-    if let Some(ended_ns) = recording.ended_at(snapshot_id)? {
-        note(&format!("snapshot {snapshot_id}, ended at {}", time(ended_ns, zone)));
-        let age_ns = asked_ns - ended_ns;
-        let interval_ns = recording.interval_at(snapshot_id)?;
-        if interval_ns.is_some_and(|interval| age_ns > 2 * interval) {
-            warn(&format!(
-                "nothing was recorded from then to {}: the answer is {} old",
-                time(asked_ns, zone),
-                duration(age_ns)
-            ));
+    for look in &looks {
+        if tell_of_look(&recording, look, looks.len() > 1, asked_ns, zone)? == Exit::Gaps {
             exit = Exit::Gaps;
         }
-    }
-    for text in recording.notes_at(asked_ns, snapshot_id)? {
-        warn(&text);
-        exit = Exit::Gaps;
     }
     let mut out: Box<dyn Exporter> = if as_ss {
         Box::new(SocketTable::new(stdout(), info))
@@ -216,8 +205,42 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
         exporter(format, &options, stdout())
     };
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
-    if count == 0 && found.is_some() {
+    if count == 0 && !looks.is_empty() {
         explain_empty(&recording, &selection, zone)?;
+    }
+    Ok(exit)
+}
+
+/// Says which snapshot the answer is of, and what is to be known beside it.
+fn tell_of_look(
+    recording: &Recording,
+    look: &Look,
+    with_host: bool,
+    asked_ns: i64,
+    zone: Zone,
+) -> anyhow::Result<Exit> {
+    let host = match &look.host_name {
+        Some(name) if with_host => format!("{}: ", visible(name)),
+        _ => String::new(),
+    };
+    note(&format!(
+        "{host}snapshot {}, ended at {}",
+        look.snapshot_id,
+        time(look.ended_at_ns, zone)
+    ));
+    let mut exit = Exit::Fine;
+    let age_ns = asked_ns - look.ended_at_ns;
+    if look.interval_ns.is_some_and(|interval_ns| age_ns > 2 * interval_ns) {
+        warn(&format!(
+            "{host}nothing was recorded from then to {}: the answer is {} old",
+            time(asked_ns, zone),
+            duration(age_ns)
+        ));
+        exit = Exit::Gaps;
+    }
+    for text in recording.notes_at(asked_ns, look.snapshot_id)? {
+        warn(&format!("{host}{text}"));
+        exit = Exit::Gaps;
     }
     Ok(exit)
 }

@@ -12,6 +12,7 @@ mod rules;
 mod selection;
 mod story;
 
+pub use at::Look;
 pub use columns::{COLUMNS, column};
 pub use markers::NamedMarker;
 pub use recording::{QueryError, Question, Recording, Span};

@@ -18,6 +18,11 @@ pub enum Question {
         /// The snapshot, see [`Recording::snapshot_at`].
         snapshot_id: i64,
     },
+    /// Every socket as it was at a moment, on each machine, see [`Recording::looks_at`].
+    AtTime {
+        /// UTC nanoseconds.
+        utc_ns: i64,
+    },
     /// The series of samples.
     Samples,
     /// When was looked.
@@ -207,9 +212,15 @@ impl Recording {
             (":is_ended", Value::Integer((selection.ended.is_some() || is_rule).into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
-        if let Question::At { snapshot_id } = question {
-            parameters.push((":snapshot_id", Value::Integer(snapshot_id)));
-        }
+        let looks = match question {
+            Question::At { snapshot_id } => vec![snapshot_id],
+            Question::AtTime { utc_ns } => {
+                self.looks_at(utc_ns)?.iter().map(|look| look.snapshot_id).collect()
+            }
+            _ => Vec::new(),
+        };
+        let looks = format!("{looks:?}"); // which is JSON
+        parameters.push((":snapshot_ids", Value::Text(&looks)));
         let texts;
         if let Question::Broken(assertion) = question {
             texts = RuleTexts::of(assertion, self.chosen_sockets(selection)?);
@@ -272,17 +283,6 @@ impl Recording {
         Ok(found)
     }
 
-    /// When a snapshot had ended, UTC nanoseconds.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn ended_at(&self, snapshot_id: i64) -> Result<Option<i64>, StoreError> {
-        self.reader.integer(
-            "SELECT ended_at_ns FROM snapshots WHERE snapshot_id = :id",
-            &[(":id", Value::Integer(snapshot_id))],
-        )
-    }
-
     /// From when to when was recorded, `None` without a snapshot.
     ///
     /// # Errors
@@ -302,16 +302,13 @@ impl Recording {
         Ok(span)
     }
 
-    /// The interval of the capture that a snapshot belongs to, in nanoseconds.
+    /// Whether captures of several hosts are in it.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn interval_at(&self, snapshot_id: i64) -> Result<Option<i64>, StoreError> {
-        self.reader.integer(
-            "SELECT c.interval_ns FROM snapshots AS n
-             JOIN captures AS c ON c.capture_id = n.capture_id WHERE n.snapshot_id = :id",
-            &[(":id", Value::Integer(snapshot_id))],
-        )
+    pub fn is_of_several_hosts(&self) -> Result<bool, StoreError> {
+        let hosts = self.reader.integer("SELECT count(DISTINCT host_name) FROM captures", &[])?;
+        Ok(hosts.is_some_and(|hosts| hosts > 1))
     }
 
     /// The protocols and families that any capture looked at, as `tcp/inet`.
@@ -364,7 +361,7 @@ impl Question {
     fn sql(self, selection: &Selection) -> &'static str {
         match self {
             Self::Connections => include_str!("../../queries/connections.sql"),
-            Self::At { .. } => include_str!("../../queries/sockets_at.sql"),
+            Self::At { .. } | Self::AtTime { .. } => include_str!("../../queries/sockets_at.sql"),
             Self::Samples if selection.sockets.socket_id.is_some() => {
                 include_str!("../../queries/samples_of_socket.sql")
             }
@@ -408,7 +405,12 @@ impl Question {
     fn is_about_sockets(self) -> bool {
         matches!(
             self,
-            Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets | Self::Owners
+            Self::Connections
+                | Self::At { .. }
+                | Self::AtTime { .. }
+                | Self::Samples
+                | Self::Sockets
+                | Self::Owners
         )
     }
 }

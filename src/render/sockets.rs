@@ -8,7 +8,8 @@ use super::sink::Sink;
 use super::{Exporter, check_length};
 use crate::model::{Column, Value};
 
-/// A table in the layout of `ss -tuan`; with details, a second line for each socket as of `ss -i`.
+/// A table in the layout of `ss -tuan`, with the host before it where there are several; with details, a
+/// second line for each socket as of `ss -i`.
 pub struct SocketTable<'w> {
     sink: Sink<'w>,
     with_info: bool,
@@ -17,14 +18,14 @@ pub struct SocketTable<'w> {
 }
 
 struct Line {
-    cells: [String; 6],
+    cells: [String; 7],
     info: String,
 }
 
-const HEADER: [&str; 6] =
-    ["Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"];
+const HEADER: [&str; 7] =
+    ["Host", "Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"];
 /// Columns of numbers, on the right.
-const NUMBERS: [bool; 6] = [false, false, true, true, false, false];
+const NUMBERS: [bool; 7] = [false, false, false, true, true, false, false];
 
 impl<'w> SocketTable<'w> {
     /// Writes to `writer` when finished.
@@ -150,6 +151,7 @@ impl Exporter for SocketTable<'_> {
         check_length(self.names.len(), values.len())?;
         let row = Row { names: &self.names, values };
         let cells = [
+            visible(row.text("host_name").unwrap_or("-")).to_string(),
             visible(row.text("protocol").unwrap_or("-")).to_string(),
             visible(row.text("state").unwrap_or("-")).to_string(),
             row.queue("rqueue_bytes", "backlog"),
@@ -169,9 +171,11 @@ impl Exporter for SocketTable<'_> {
                 *width = (*width).max(cell.len());
             }
         }
-        let write = |sink: &mut Sink<'_>, cells: [&str; 6]| {
+        let is_of_one_host = self.lines.windows(2).all(|pair| pair[0].cells[0] == pair[1].cells[0]);
+        let write = |sink: &mut Sink<'_>, cells: [&str; 7]| {
             let mut text = String::new();
-            for ((cell, width), is_number) in cells.iter().zip(widths).zip(NUMBERS) {
+            let columns = cells.iter().zip(widths).zip(NUMBERS);
+            for ((cell, width), is_number) in columns.skip(usize::from(is_of_one_host)) {
                 let padded = if is_number {
                     format!("{cell:>width$}  ")
                 } else {

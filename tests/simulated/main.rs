@@ -7,6 +7,7 @@ mod events;
 mod extracts;
 mod lifetimes;
 mod machine;
+mod merges;
 mod mishaps;
 mod socket;
 mod world;

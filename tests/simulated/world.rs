@@ -77,6 +77,7 @@ pub struct World {
     pub interval_ns: i64,
     pub max_new_sockets: u64,
     pub boot_uuid: &'static str,
+    pub host: &'static str,
     pub begins: Clocks,
     pub directory: tempfile::TempDir,
 }
@@ -94,6 +95,7 @@ impl Default for World {
             interval_ns: SECOND,
             max_new_sockets: 50_000,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
+            host: "world",
             begins: Clocks {
                 utc_ns: START_UTC,
                 monotonic_ns: START_MONOTONIC,
@@ -226,8 +228,8 @@ impl World {
         let capture = Capture {
             host: HostFacts {
                 boot_uuid: self.boot_uuid.to_owned(),
-                host_name: Some("world".to_owned()),
-                machine_id_hash: Some("the machine".to_owned()),
+                host_name: Some(self.host.to_owned()),
+                machine_id_hash: Some(format!("the machine of {}", self.host)),
                 kernel_release: None,
                 architecture: None,
             },
