@@ -6,7 +6,7 @@
 -- Order: as first seen. Index: none for the ended (one scan of sockets and socket_ends), primary key
 -- of socket_owners; for those still there the last group of each capture.
 WITH
-    still_open AS MATERIALIZED (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
+    still_open AS (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
     blind AS MATERIALIZED (
         SELECT g.kind, coalesce(g.from_boottime_ns, g.to_boottime_ns) AS from_boottime_ns,
             g.to_boottime_ns, coalesce(bf.boot_id, bt.boot_id) AS from_boot_id,

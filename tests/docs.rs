@@ -13,7 +13,7 @@ use sockrec::model::{
     Capture, Clocks, EndReason, ExceptionKind, HostFacts, Kind, NamespaceFacts, TcpState, Timer,
 };
 use sockrec::query::{
-    COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, Recording, STATE_COLUMNS, Selection,
+    By, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, Recording, STATE_COLUMNS, Selection,
     SocketFilter, TRAFFIC_COLUMNS, column,
 };
 use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
@@ -186,7 +186,7 @@ fn recording(directory: &Path) -> Recording {
             kernel_release: None,
             architecture: None,
         },
-        namespace: NamespaceFacts { cookie: None, inode: None, name: None },
+        namespace: NamespaceFacts { cookie: None, inode: None, name: None, local_ports: None },
         options: "{}".to_owned(),
         interval_ns: 1,
         started: clocks,
@@ -244,6 +244,15 @@ fn generated(recording: &Recording) -> String {
         ("`info`: gaps", Question::Gaps),
         ("`info`: tables", Question::Tables),
         ("`query coverage`", Question::Coverage),
+        ("`query listeners`", Question::Listeners { snapshot_id: None }),
+        ("`query states`", Question::States { bucket_ns: 1 }),
+        ("`query peers`", Question::Totals(By::Peer)),
+        ("`query ports`", Question::Totals(By::Port)),
+        ("`query processes`", Question::Totals(By::Process)),
+        ("`query cgroups`", Question::Totals(By::Cgroup)),
+        ("`query users`", Question::Totals(By::User)),
+        ("`query churn`", Question::Churn { bucket_ns: 1 }),
+        ("`query slow`", Question::Slow),
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();

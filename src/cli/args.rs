@@ -109,11 +109,15 @@ Examples:
 Examples:
   sockrec query at '10m ago'
   sockrec query at 03:12 -f night.db -t --state established --info
-  sockrec query at '2026-11-21 03:12:30' --format csv")]
+  sockrec query at '2026-11-21 03:12:30' --format csv
+  sockrec query at --live -t --format json")]
     At {
         /// The moment: RFC 3339, `2026-11-21 14:03`, `14:03`, `10m ago`, `@UNIX`, `now`
-        #[arg(value_name = "TIME")]
-        time: String,
+        #[arg(value_name = "TIME", required_unless_present = "live", conflicts_with = "live")]
+        time: Option<String>,
+        /// Ask the kernel, now, and no recording
+        #[arg(long, conflicts_with = "file")]
+        live: bool,
         /// Show the details of tcp_info below each socket
         #[arg(short = 'i', long)]
         info: bool,
@@ -134,6 +138,84 @@ Examples:
   sockrec query coverage -f night.db --from 03:00 --to 03:30
   sockrec query coverage --format json | jq '.[] | select(.kind != \"recorded\")'")]
     Coverage(CommonArgs),
+    /// The accept queue of each listening socket: now or at a time, at its longest, how often full
+    #[command(after_help = "\
+Examples:
+  sockrec query listeners -f night.db --at 03:12
+  sockrec query listeners --from 03:00 --to 03:30 --sort drops_delta:desc
+  sockrec query listeners --live")]
+    Listeners(ListenerArgs),
+    /// How many sockets were in which state, over time
+    #[command(after_help = "\
+Examples:
+  sockrec query states --from 03:00 --to 03:30 --bucket 10s
+  sockrec query states -t --format csv
+  sockrec query states --live")]
+    States(StateArgs),
+    /// Who was at the other end: connections, bytes, retransmits, failures by address
+    #[command(after_help = "\
+Examples:
+  sockrec query peers --from 03:00 --to 03:30 -n 10
+  sockrec query peers --sort retrans_share:desc --format csv")]
+    Peers(CommonArgs),
+    /// Which services: the same by the port that was connected to
+    Ports(CommonArgs),
+    /// Whose connections: the same by the process that held the socket first
+    #[command(after_help = "\
+Examples:
+  sockrec query processes --from 03:10 --to 03:14 --sort opened:desc -n 10")]
+    Processes(CommonArgs),
+    /// The same by cgroup, with its unit and container
+    Cgroups(CommonArgs),
+    /// The same by user: that of the socket, and that of the process
+    Users(CommonArgs),
+    /// Openings and endings over time, by who opened and how it ended
+    #[command(after_help = "\
+Examples:
+  sockrec query churn --from 03:00 --to 03:30 --bucket 1m")]
+    Churn(ChurnArgs),
+    /// The slowest connections: worst rtt, share of retransmits, zero windows, what limited them
+    #[command(after_help = "\
+Examples:
+  sockrec query slow --from 03:00 --to 03:30
+  sockrec query slow --sort retrans_share:desc -n 50")]
+    Slow(CommonArgs),
+}
+
+/// Listeners, and when.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ListenerArgs {
+    /// Show the backlog as it was at this time, of those who listened then
+    #[arg(long, value_name = "TIME", conflicts_with = "live")]
+    pub(super) at: Option<String>,
+    /// Ask the kernel, now, and no recording
+    #[arg(long, conflicts_with_all = ["file", "from", "to"])]
+    pub(super) live: bool,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// States over time, and in which steps.
+#[derive(Args, Clone, Debug)]
+pub(super) struct StateArgs {
+    /// Length of a bucket of time; by default one that gives at most 60
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) bucket: Option<i64>,
+    /// Ask the kernel, now, and no recording
+    #[arg(long, conflicts_with_all = ["file", "from", "to", "bucket"])]
+    pub(super) live: bool,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Openings and endings over time, and in which steps.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ChurnArgs {
+    /// Length of a bucket of time; by default one that gives at most 60
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) bucket: Option<i64>,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
 }
 
 /// Which connection, and how its story is written.

@@ -7,10 +7,12 @@ mod args;
 mod export;
 mod follow;
 mod info;
+mod live;
 mod message;
 mod moment;
 mod output;
 mod query;
+mod questions;
 mod record;
 mod sockets;
 

@@ -2,14 +2,16 @@
 
 use super::Exit;
 use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
+use super::live::Live;
 use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
     stdout,
 };
-use crate::model::Column;
-use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
+use super::questions;
+use crate::model::{Column, States};
+use crate::query::{By, EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{duration, time};
 use crate::render::{
     ConnectionTable, Exporter, Format, ShownMoment, SocketTable, exporter, story_json, story_text,
@@ -68,7 +70,16 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
-        QuestionArgs::At { time, info, common } => at(&time, info, &common),
+        QuestionArgs::At { time, live, info, common } => at(time.as_deref(), live, info, &common),
+        QuestionArgs::Listeners(args) => questions::listeners(&args),
+        QuestionArgs::States(args) => questions::states(&args),
+        QuestionArgs::Churn(args) => questions::churn(&args),
+        QuestionArgs::Peers(common) => questions::totals(By::Peer, &common),
+        QuestionArgs::Ports(common) => questions::totals(By::Port, &common),
+        QuestionArgs::Processes(common) => questions::totals(By::Process, &common),
+        QuestionArgs::Cgroups(common) => questions::totals(By::Cgroup, &common),
+        QuestionArgs::Users(common) => questions::totals(By::User, &common),
+        QuestionArgs::Slow(common) => questions::slow(&common),
     }
 }
 
@@ -100,7 +111,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     Ok(Exit::Fine)
 }
 
-fn stream(
+pub(super) fn stream(
     recording: &Recording,
     question: Question,
     selection: &Selection,
@@ -152,8 +163,20 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let recording = Recording::open(&common.file)?;
+fn at(time: Option<&str>, is_live: bool, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
+    if is_live {
+        let live = Live::ask(&common.select.sockets, States::ALL)?;
+        return at_moment(&live.recording, "now", info, common);
+    }
+    at_moment(&Recording::open(&common.file)?, time.unwrap_or("now"), info, common)
+}
+
+fn at_moment(
+    recording: &Recording,
+    text: &str,
+    info: bool,
+    common: &CommonArgs,
+) -> anyhow::Result<Exit> {
     if asks_for_help(&common.output.columns) {
         let question = Question::At { snapshot_id: 0 };
         print_columns(&recording.columns(question, &Selection::default())?)?;
@@ -165,7 +188,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             Some("`sockrec query samples --from … --to …` gives what changed in a span"),
         ));
     }
-    let anchor = anchor(&recording)?;
+    let anchor = anchor(recording)?;
     let asked_ns = parse_moment(text, anchor)?;
     let format = common.output.format.unwrap_or(Format::Table);
     let options = options(&common.output);
@@ -211,9 +234,9 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     } else {
         exporter(format, &options, stdout())
     };
-    let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
+    let count = stream(recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 && found.is_some() {
-        explain_empty(&recording, &selection, zone)?;
+        explain_empty(recording, &selection, zone)?;
     }
     Ok(exit)
 }

@@ -23,7 +23,7 @@ use crate::kernel::{
     DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
     own_namespace, sees_every_process,
 };
-use crate::model::{Capture, EndReason, Family, Protocol, States};
+use crate::model::{Capture, EndReason, Protocol, States};
 use crate::record::{
     Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
 };
@@ -195,23 +195,11 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
     if states == States::NONE {
         return Err(no_states());
     }
-    let or_default = |chosen: Vec<Protocol>| {
-        if chosen.is_empty() { vec![Protocol::Tcp, Protocol::Udp] } else { chosen }
-    };
-    let families = match args.sockets.families() {
-        chosen if chosen.is_empty() => Family::ALL.to_vec(),
-        chosen => chosen,
-    };
-    let protocols = or_default(args.sockets.protocols());
-    let dumps = protocols
-        .iter()
-        .flat_map(|&protocol| families.iter().map(move |&family| (family, protocol)))
-        .collect();
     if args.duration.is_some() && args.count.is_some() {
         return Err(usage("`--duration` and `--count` both say when to stop", Some("give one")));
     }
     Ok(Plan {
-        dumps,
+        dumps: args.sockets.dumps(&[Protocol::Tcp, Protocol::Udp]),
         states,
         interval_ns: args.interval,
         duration_ns: args.duration,

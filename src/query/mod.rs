@@ -4,12 +4,14 @@
 //! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
 mod columns;
+mod question;
 mod recording;
 mod selection;
 mod story;
 
 pub use columns::{COLUMNS, column};
-pub use recording::{QueryError, Question, Recording, Span};
+pub use question::{By, Question};
+pub use recording::{QueryError, Recording, Span};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use story::{
     EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, Row, Rows, STATE_COLUMNS, StateSpan,

@@ -3,39 +3,10 @@
 use std::path::Path;
 
 use super::columns::column_of_sql;
-use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
+use super::question::Question;
+use super::selection::{OwnedValue, Selection, SortKey};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
-
-/// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// The lifetime of each socket.
-    Connections,
-    /// Every socket as it was in this snapshot.
-    At {
-        /// The snapshot, see [`Recording::snapshot_at`].
-        snapshot_id: i64,
-    },
-    /// The series of samples.
-    Samples,
-    /// When was looked.
-    Snapshots,
-    /// Who was seen.
-    Sockets,
-    /// Which process held which socket, from when to when.
-    Owners,
-    /// The processes that held sockets.
-    Processes,
-    /// Runs of the recorder.
-    Captures,
-    /// What each table holds.
-    Tables,
-    /// When was not looked, or not well.
-    Gaps,
-    /// What was looked at when, and what was not.
-    Coverage,
-}
 
 /// Why a question gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +96,7 @@ impl Recording {
         selection: &Selection,
     ) -> Result<Vec<(String, Column)>, QueryError> {
         self.reader
-            .column_names(question.sql(selection))?
+            .column_names(&statement(question, selection, "*", &[]))?
             .into_iter()
             .map(|name| match column_of_sql(&name) {
                 Some(column) => Ok((name, *column)),
@@ -168,14 +139,10 @@ impl Recording {
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
         let selected = self.selected(question, selection)?;
-        let (conditions, owned) = selection.conditions(question.span_columns());
+        let chooser = question.gathers().unwrap_or(question);
+        let (conditions, owned) = selection.conditions(chooser.span_columns());
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
-        let is_chosen = question.is_about_sockets() || question.span_columns().is_some();
-        if is_chosen && !conditions.is_empty() {
-            sql.push_str(" WHERE ");
-            sql.push_str(&conditions.join(" AND "));
-        }
+        let mut sql = statement(question, selection, &names.join(", "), &conditions);
         sql.push_str(&self.order(question, selection)?);
         if selection.limit.is_some() {
             sql.push_str(" LIMIT :limit");
@@ -196,9 +163,7 @@ impl Recording {
             (":is_ended", Value::Integer(selection.ended.is_some().into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
-        if let Question::At { snapshot_id } = question {
-            parameters.push((":snapshot_id", Value::Integer(snapshot_id)));
-        }
+        parameters.extend(question.parameters());
         let mut rows = 0;
         self.reader.run(&sql, &parameters, |row| {
             rows += 1;
@@ -343,6 +308,32 @@ impl Recording {
         Ok(notes)
     }
 
+    /// The kinds of gaps within a span, each with how often: what no answer about it can know.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn notes_in(
+        &self,
+        from_ns: Option<i64>,
+        to_ns: Option<i64>,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut notes = Vec::new();
+        self.reader.run(
+            include_str!("../../queries/gaps_in_span.sql"),
+            &[
+                (":from_ns", Value::Integer(from_ns.unwrap_or(i64::MIN))),
+                (":to_ns", Value::Integer(to_ns.unwrap_or(i64::MAX))),
+            ],
+            |row| {
+                if let [Value::Text(kind), Value::Integer(times)] = row {
+                    notes.push(format!("{kind} ({times})"));
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(notes)
+    }
+
     /// From when to when was recorded, `None` without a snapshot.
     ///
     /// # Errors
@@ -420,50 +411,29 @@ impl Recording {
     }
 }
 
-impl Question {
-    fn sql(self, selection: &Selection) -> &'static str {
-        match self {
-            Self::Connections => include_str!("../../queries/connections.sql"),
-            Self::At { .. } => include_str!("../../queries/sockets_at.sql"),
-            Self::Samples if selection.sockets.socket_id.is_some() => {
-                include_str!("../../queries/samples_of_socket.sql")
-            }
-            Self::Samples => include_str!("../../queries/samples.sql"),
-            Self::Snapshots => include_str!("../../queries/snapshots.sql"),
-            Self::Sockets => include_str!("../../queries/sockets.sql"),
-            Self::Owners => include_str!("../../queries/owners.sql"),
-            Self::Processes => include_str!("../../queries/processes.sql"),
-            Self::Captures => include_str!("../../queries/captures.sql"),
-            Self::Tables => include_str!("../../queries/tables.sql"),
-            Self::Gaps => include_str!("../../queries/gaps.sql"),
-            Self::Coverage => include_str!("../../queries/coverage.sql"),
+/// A question's query for these columns, with the conditions where sockets are chosen.
+fn statement(
+    question: Question,
+    selection: &Selection,
+    columns: &str,
+    conditions: &[String],
+) -> String {
+    let filter = |is_chosen: bool| {
+        if !is_chosen || conditions.is_empty() {
+            return String::new();
         }
-    }
-
-    /// Where a row stands in time, for answers that `--from` and `--to` choose from as a whole.
-    fn span_columns(self) -> Option<SpanColumns> {
-        match self {
-            // Who is not known to have closed counts up to when it was last seen.
-            Self::Connections => Some(SpanColumns {
-                first: "coalesce(opened_after_ns, opened_before_ns)",
-                last: "coalesce(closed_before_ns, last_seen_at_ns)",
-            }),
-            Self::Sockets => {
-                Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
-            }
-            Self::Owners | Self::Processes => {
-                Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
-            }
-            _ => None,
-        }
-    }
-
-    fn is_about_sockets(self) -> bool {
-        matches!(
-            self,
-            Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets | Self::Owners
-        )
-    }
+        format!(" WHERE {}", conditions.join(" AND "))
+    };
+    let sql = question.sql(selection);
+    let Some(source) = question.gathers() else {
+        let is_chosen = question.is_about_sockets() || question.span_columns().is_some();
+        return format!("SELECT {columns} FROM (\n{sql}\n){}", filter(is_chosen));
+    };
+    format!(
+        "WITH chosen AS (SELECT * FROM (\n{}\n){})\nSELECT {columns} FROM (\n{sql}\n)",
+        source.sql(&Selection::default()),
+        filter(true),
+    )
 }
 
 /// The column of this name.

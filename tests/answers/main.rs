@@ -10,6 +10,7 @@ mod socket;
 mod world;
 
 mod coverage;
+mod incident;
 mod owners;
 mod sorting;
 mod story;

@@ -219,7 +219,12 @@ impl World {
                 kernel_release: None,
                 architecture: None,
             },
-            namespace: NamespaceFacts { cookie: Some(1), inode: Some(4_026_531_833), name: None },
+            namespace: NamespaceFacts {
+                cookie: Some(1),
+                inode: Some(4_026_531_833),
+                name: None,
+                local_ports: Some((32_768, 60_999)),
+            },
             options: "{}".to_owned(),
             interval_ns: self.interval_ns,
             started: clock.get(),

@@ -1,0 +1,65 @@
+//! Questions to the kernel instead of a recording: one snapshot is recorded into a file that goes at
+//! once, and asked like any other.
+
+use anyhow::Context;
+
+use super::sockets::SocketArgs;
+use crate::kernel::{DiagSocket, SystemClock, host_facts, own_namespace};
+use crate::model::{Capture, Protocol, States};
+use crate::query::Recording;
+use crate::record::{Event, Inputs, LiveKernel, Plan, RecordError, SignalPace, run};
+use crate::store::Writer;
+
+/// The sockets as they are now.
+pub(super) struct Live {
+    pub(super) recording: Recording,
+    /// What could not be asked for, in words.
+    pub(super) not_asked: Vec<String>,
+    _directory: tempfile::TempDir,
+}
+
+impl Live {
+    /// Asks for the chosen sockets in these states; for listeners there is only TCP.
+    pub(super) fn ask(sockets: &SocketArgs, states: States) -> anyhow::Result<Self> {
+        let usual: &[_] =
+            if states == States::ALL { &[Protocol::Tcp, Protocol::Udp] } else { &[Protocol::Tcp] };
+        let plan = Plan {
+            dumps: sockets.dumps(usual),
+            states,
+            interval_ns: 1_000_000_000,
+            duration_ns: None,
+            count: Some(1),
+            max_new_sockets: u64::MAX,
+            finds_owners: false,
+        };
+        let socket = DiagSocket::open().map_err(RecordError::Diag)?;
+        let capture = Capture {
+            host: host_facts().context("could not tell which boot of the machine this is")?,
+            namespace: own_namespace(&socket),
+            options: "{}".to_owned(),
+            interval_ns: plan.interval_ns,
+            started: SystemClock.now(),
+        };
+        let directory = tempfile::tempdir().context("could not make room for a snapshot")?;
+        let file = directory.path().join("live.db");
+        let (mut pace, _stop) = SignalPace::new();
+        let mut not_asked = Vec::new();
+        run(
+            &plan,
+            &capture,
+            Writer::open(&file)?,
+            Inputs {
+                kernel: &mut LiveKernel::new(socket, None),
+                pace: &mut pace,
+                ended: None,
+                listener: &mut |event| match event {
+                    Event::Unsupported(family, protocol) => {
+                        not_asked.push(format!("{}/{}", protocol.name(), family.name()));
+                    }
+                    Event::Tick(_) | Event::DumpFailed(..) | Event::NoOwners(_) => {}
+                },
+            },
+        )?;
+        Ok(Self { recording: Recording::open(&file)?, not_asked, _directory: directory })
+    }
+}

@@ -1,0 +1,254 @@
+//! `sockrec query`: the questions that put sockets together.
+
+use super::Exit;
+use super::args::{ChurnArgs, CommonArgs, ListenerArgs, StateArgs};
+use super::live::Live;
+use super::message::{note, usage, warn};
+use super::moment::parse_moment;
+use super::output::{
+    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
+    stdout, zone,
+};
+use super::query::stream;
+use crate::model::{States, TcpState};
+use crate::query::{By, Question, Recording, Selection};
+use crate::render::human::time;
+use crate::render::{Format, exporter};
+
+const LISTENERS_TABLE: &[&str] = &[
+    "protocol",
+    "local_address",
+    "local_port",
+    "backlog",
+    "backlog_limit",
+    "max_backlog",
+    "max_backlog_at",
+    "above_half_share",
+    "at_limit_share",
+    "drops_delta",
+    "owners",
+];
+
+const STATES_TABLE: &[&str] = &[
+    "from",
+    "snapshots",
+    "sockets",
+    "estab",
+    "listen",
+    "syn_sent",
+    "syn_recv",
+    "fin_wait_1",
+    "fin_wait_2",
+    "time_wait",
+    "close_wait",
+    "last_ack",
+    "unconn",
+    "gaps",
+];
+
+const CHURN_TABLE: &[&str] = &[
+    "from",
+    "snapshots",
+    "opened",
+    "opened_outbound",
+    "opened_inbound",
+    "ended",
+    "ended_orderly",
+    "ended_reset",
+    "ended_timed_out",
+    "ended_not_established",
+    "gaps",
+];
+
+const TOTALS_TABLE: &[&str] = &[
+    "connections",
+    "opened",
+    "ended",
+    "ended_reset",
+    "ended_timed_out",
+    "ended_not_established",
+    "sent_delta_bytes",
+    "received_delta_bytes",
+    "retrans_delta",
+    "retrans_share",
+    "max_rtt_us",
+];
+
+const SLOW_TABLE: &[&str] = &[
+    "socket_id",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "comm",
+    "max_rtt_us",
+    "retrans_delta",
+    "retrans_share",
+    "zero_window_samples",
+    "busy_delta_us",
+    "limited_by",
+    "sent_delta_bytes",
+    "received_delta_bytes",
+];
+
+/// Connections that the table of the slowest shows.
+const SLOWEST: u64 = 20;
+/// Buckets that a span is cut into at most, where their length is not given.
+const USUAL_BUCKETS: i64 = 60;
+/// And where it is.
+const MOST_BUCKETS: i64 = 1_000_000;
+
+pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
+    let common = &args.common;
+    if common.select.sockets.states() != States::ALL {
+        let hint = "`query connections --state …` has the sockets of other states";
+        return Err(usage("listeners are in state LISTEN, all of them", Some(hint)));
+    }
+    if args.live {
+        let live = Live::ask(&common.select.sockets, States::only(TcpState::LISTEN))?;
+        note("asked the kernel: one moment, without the processes");
+        return answer(
+            &live,
+            |_| Ok(Question::Listeners { snapshot_id: None }),
+            common,
+            LISTENERS_TABLE,
+        );
+    }
+    let recording = Recording::open(&common.file)?;
+    let at = args.at.as_deref().map(|text| parse_moment(text, anchor(&recording)?)).transpose()?;
+    let snapshot_id = at.map(|ns| recording.snapshot_at(ns)).transpose()?.flatten();
+    let mut exit = Exit::Fine;
+    if let Some(asked_ns) = at {
+        let Some(id) = snapshot_id else {
+            return Err(usage(
+                format!("nothing had been recorded by {}", time(asked_ns, zone(common.output.utc))),
+                Some("`sockrec info` tells from when to when was recorded"),
+            ));
+        };
+        for text in recording.notes_at(asked_ns, id)? {
+            warn(&text);
+            exit = Exit::Gaps;
+        }
+    }
+    let question = Question::Listeners { snapshot_id };
+    let answered = rows(&recording, |_| Ok(question), common, LISTENERS_TABLE)?;
+    Ok(if exit == Exit::Fine { answered } else { exit })
+}
+
+pub(super) fn states(args: &StateArgs) -> anyhow::Result<Exit> {
+    let common = &args.common;
+    if common.select.sockets.states() != States::ALL {
+        let hint = "`--columns from,time_wait` shows one of them";
+        return Err(usage("`states` counts the sockets of every state", Some(hint)));
+    }
+    if args.live {
+        let live = Live::ask(&common.select.sockets, States::ALL)?;
+        let question = Question::States { bucket_ns: 1_000_000_000 };
+        return answer(&live, |_| Ok(question), common, STATES_TABLE);
+    }
+    let recording = Recording::open(&common.file)?;
+    let question = |selection: &Selection| {
+        Ok(Question::States { bucket_ns: bucket(&recording, selection, args.bucket)? })
+    };
+    rows(&recording, question, common, STATES_TABLE)
+}
+
+pub(super) fn churn(args: &ChurnArgs) -> anyhow::Result<Exit> {
+    let recording = Recording::open(&args.common.file)?;
+    let question = |selection: &Selection| {
+        Ok(Question::Churn { bucket_ns: bucket(&recording, selection, args.bucket)? })
+    };
+    rows(&recording, question, &args.common, CHURN_TABLE)
+}
+
+pub(super) fn totals(by: By, common: &CommonArgs) -> anyhow::Result<Exit> {
+    let keys: &[_] = match by {
+        By::Peer => &["remote_address"],
+        By::Port => &["protocol", "direction", "local_port", "remote_port"],
+        By::Process => &["pid", "comm"],
+        By::Cgroup => &["cgroup"],
+        By::User => &["uid", "user"],
+    };
+    let table = [keys, TOTALS_TABLE].concat();
+    rows(&Recording::open(&common.file)?, |_| Ok(Question::Totals(by)), common, &table)
+}
+
+pub(super) fn slow(common: &CommonArgs) -> anyhow::Result<Exit> {
+    let mut common = common.clone();
+    let is_table = common.output.format.unwrap_or(Format::Table) == Format::Table;
+    if is_table && common.select.limit.is_none() {
+        common.select.limit = Some(SLOWEST);
+        note(&format!("the {SLOWEST} slowest; `-n` shows more or fewer"));
+    }
+    rows(&Recording::open(&common.file)?, |_| Ok(Question::Slow), &common, SLOW_TABLE)
+}
+
+/// What the kernel says now.
+fn answer(
+    live: &Live,
+    question: impl Fn(&Selection) -> anyhow::Result<Question>,
+    common: &CommonArgs,
+    table: &[&str],
+) -> anyhow::Result<Exit> {
+    if !live.not_asked.is_empty() {
+        warn(&format!("this kernel cannot dump {}", live.not_asked.join(", ")));
+    }
+    rows(&live.recording, question, common, table)
+}
+
+/// Answers a question that may depend on the span that it is asked for.
+fn rows(
+    recording: &Recording,
+    question: impl Fn(&Selection) -> anyhow::Result<Question>,
+    common: &CommonArgs,
+    table: &[&str],
+) -> anyhow::Result<Exit> {
+    if asks_for_help(&common.output.columns) {
+        let question = question(&Selection::default())?;
+        print_columns(&recording.columns(question, &Selection::default())?)?;
+        return Ok(Exit::Fine);
+    }
+    let format = common.output.format.unwrap_or(Format::Table);
+    let columns = default_columns(format, &common.output.columns, table);
+    let chosen = selection(Question::Connections, &common.select, &columns, anchor(recording)?)?;
+    let question = question(&chosen)?;
+    let columns = recording.columns(question, &chosen)?;
+    let options = options(&common.output);
+    let notes = recording.notes_in(chosen.from_ns, chosen.to_ns)?;
+    let mut out = exporter(format, &options, stdout());
+    let count = stream(recording, question, &chosen, &columns, out.as_mut())?;
+    if count == 0 {
+        explain_empty(recording, &chosen, options.zone)?;
+    }
+    if notes.is_empty() {
+        return Ok(Exit::Fine);
+    }
+    let kinds = notes.join(", ");
+    warn(&format!("gaps in this span: {kinds}; `sockrec query coverage` tells when"));
+    Ok(Exit::Gaps)
+}
+
+/// The length of a bucket: as given, or the shortest round one that gives few enough.
+fn bucket(
+    recording: &Recording,
+    selection: &Selection,
+    chosen_ns: Option<i64>,
+) -> anyhow::Result<i64> {
+    const S: i64 = 1_000_000_000;
+    const ROUND_S: [i64; 17] =
+        [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200];
+    let span_ns = recording.span()?.map_or(0, |span| {
+        let from = selection.from_ns.map_or(span.from_ns, |from| from.max(span.from_ns));
+        let to = selection.to_ns.map_or(span.to_ns, |to| to.min(span.to_ns));
+        (to - from).max(0)
+    });
+    if let Some(ns) = chosen_ns {
+        if span_ns / ns > MOST_BUCKETS {
+            let text = format!("buckets so short would be more than {MOST_BUCKETS}");
+            return Err(usage(text, Some("take longer ones, or a shorter span")));
+        }
+        return Ok(ns);
+    }
+    let enough = ROUND_S.into_iter().find(|s| span_ns / (s * S) < USUAL_BUCKETS);
+    Ok(enough.map_or_else(|| 86_400 * S * (1 + span_ns / (86_400 * S * USUAL_BUCKETS)), |s| s * S))
+}
