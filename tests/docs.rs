@@ -13,8 +13,8 @@ use sockrec::model::{
     Capture, Clocks, EndReason, ExceptionKind, HostFacts, Kind, NamespaceFacts, TcpState, Timer,
 };
 use sockrec::query::{
-    By, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, Recording, STATE_COLUMNS, Selection,
-    SocketFilter, TRAFFIC_COLUMNS, column,
+    By, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, Recording, SCHEMA_COLUMNS, STATE_COLUMNS,
+    Selection, SocketFilter, TRAFFIC_COLUMNS, column,
 };
 use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
 
@@ -260,6 +260,7 @@ fn generated(recording: &Recording) -> String {
         ("`query connection`: states", STATE_COLUMNS),
         ("`query connection`: traffic", TRAFFIC_COLUMNS),
         ("`query connection`: limits", LIMIT_COLUMNS),
+        ("`query schema`", SCHEMA_COLUMNS),
         ("`query connection` as csv and jsonl", EVENT_COLUMNS),
     ];
     let answers = answers

@@ -180,6 +180,43 @@ Examples:
   sockrec query slow --from 03:00 --to 03:30
   sockrec query slow --sort retrans_share:desc -n 50")]
     Slow(CommonArgs),
+    /// Any question in SQL, with the functions in_prefix(), utc() and state_name(); nothing is changed
+    #[command(after_help = "\
+Examples:
+  sockrec query sql \"SELECT remote_address, count(*) AS n FROM sockets GROUP BY 1 ORDER BY 2 DESC\"
+  sockrec query sql \"SELECT utc(taken_at_ns), state, rtt_us FROM socket_samples
+      WHERE in_prefix(remote_address, '10.0.0.0/8') ORDER BY rtt_us DESC LIMIT 10\"
+
+`sockrec query schema` lists the tables and views.")]
+    Sql(SqlArgs),
+    /// The tables and views for `sql`: their columns and what they mean
+    Schema(SchemaArgs),
+}
+
+/// SQL, and where to ask it.
+#[derive(Args, Clone, Debug)]
+pub(super) struct SqlArgs {
+    /// The query, one statement
+    #[arg(value_name = "SQL")]
+    pub(super) sql: String,
+    /// Recording to ask
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Which recording's schema, and how.
+#[derive(Args, Clone, Debug)]
+pub(super) struct SchemaArgs {
+    /// Recording to ask
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// The statements that make them instead
+    #[arg(long, conflicts_with_all = ["format", "columns"])]
+    pub(super) create: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 /// Listeners, and when.

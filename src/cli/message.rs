@@ -62,7 +62,13 @@ pub(super) fn say(text: &str) {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(QueryError::UnknownColumn { .. }))
+    matches!(
+        error.downcast_ref(),
+        Some(
+            QueryError::UnknownColumn { .. }
+                | QueryError::Store(StoreError::NoQuery | StoreError::TypedWrong { .. })
+        )
+    )
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -15,6 +15,7 @@ mod query;
 mod questions;
 mod record;
 mod sockets;
+mod sql;
 
 use std::process::ExitCode;
 

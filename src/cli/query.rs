@@ -9,7 +9,7 @@ use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
     stdout,
 };
-use super::questions;
+use super::{questions, sql};
 use crate::model::{Column, States};
 use crate::query::{By, EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{duration, time};
@@ -80,6 +80,8 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Cgroups(common) => questions::totals(By::Cgroup, &common),
         QuestionArgs::Users(common) => questions::totals(By::User, &common),
         QuestionArgs::Slow(common) => questions::slow(&common),
+        QuestionArgs::Sql(args) => sql::ask(&args),
+        QuestionArgs::Schema(args) => sql::schema(&args),
     }
 }
 

@@ -6,12 +6,14 @@
 mod columns;
 mod question;
 mod recording;
+mod schema;
 mod selection;
 mod story;
 
 pub use columns::{COLUMNS, column};
 pub use question::{By, Question};
 pub use recording::{QueryError, Recording, Span};
+pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use story::{
     EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, Row, Rows, STATE_COLUMNS, StateSpan,

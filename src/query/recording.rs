@@ -172,6 +172,18 @@ impl Recording {
         Ok(rows)
     }
 
+    /// Runs SQL that someone typed, row by row with the names of its columns; gives the names.
+    ///
+    /// # Errors
+    /// When it is no query, writes or fails, or the first error of `each`.
+    pub fn sql(
+        &self,
+        sql: &str,
+        each: impl FnMut(&[String], &[Value<'_>]) -> Result<(), QueryError>,
+    ) -> Result<Vec<String>, QueryError> {
+        self.reader.run_typed(sql, each)
+    }
+
     /// Runs a query of the library's own, whose rows need no description.
     pub(super) fn run(
         &self,

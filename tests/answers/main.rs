@@ -14,3 +14,4 @@ mod incident;
 mod owners;
 mod sorting;
 mod story;
+mod typed;
