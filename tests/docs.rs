@@ -253,6 +253,8 @@ fn generated(recording: &Recording) -> String {
         ("`query users`", Question::Totals(By::User)),
         ("`query churn`", Question::Churn { bucket_ns: 1 }),
         ("`query slow`", Question::Slow),
+        ("`query leaks`", Question::Leaks { longer_ns: 1 }),
+        ("`query diff`", Question::Diff { before: 0, after: 0 }),
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();

@@ -180,6 +180,19 @@ Examples:
   sockrec query slow --from 03:00 --to 03:30
   sockrec query slow --sort retrans_share:desc -n 50")]
     Slow(CommonArgs),
+    /// What does not come back: sockets half closed for long, processes whose sockets only grow, local
+    /// ports that run out
+    #[command(after_help = "\
+Examples:
+  sockrec query leaks --to 03:12
+  sockrec query leaks --longer 10m --format json")]
+    Leaks(LeakArgs),
+    /// What is new, gone or changed between two moments
+    #[command(after_help = "\
+Examples:
+  sockrec query diff 03:00 03:12 -t
+  sockrec query diff '10m ago' now --format csv")]
+    Diff(DiffArgs),
     /// Any question in SQL, with the functions in_prefix(), utc() and state_name(); nothing is changed
     #[command(after_help = "\
 Examples:
@@ -191,6 +204,29 @@ Examples:
     Sql(SqlArgs),
     /// The tables and views for `sql`: their columns and what they mean
     Schema(SchemaArgs),
+}
+
+/// Leaks, and from when on.
+#[derive(Args, Clone, Debug)]
+pub(super) struct LeakArgs {
+    /// Half closed for at least so long (FIN-WAIT-1, FIN-WAIT-2, CLOSE-WAIT)
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    pub(super) longer: i64,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Two moments.
+#[derive(Args, Clone, Debug)]
+pub(super) struct DiffArgs {
+    /// The first moment, as for `at`
+    #[arg(value_name = "T1")]
+    pub(super) before: String,
+    /// The second one
+    #[arg(value_name = "T2")]
+    pub(super) after: String,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
 }
 
 /// SQL, and where to ask it.

@@ -80,6 +80,8 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Cgroups(common) => questions::totals(By::Cgroup, &common),
         QuestionArgs::Users(common) => questions::totals(By::User, &common),
         QuestionArgs::Slow(common) => questions::slow(&common),
+        QuestionArgs::Leaks(args) => questions::leaks(&args),
+        QuestionArgs::Diff(args) => questions::diff(&args),
         QuestionArgs::Sql(args) => sql::ask(&args),
         QuestionArgs::Schema(args) => sql::schema(&args),
     }

@@ -1,7 +1,7 @@
 //! `sockrec query`: the questions that put sockets together.
 
 use super::Exit;
-use super::args::{ChurnArgs, CommonArgs, ListenerArgs, StateArgs};
+use super::args::{ChurnArgs, CommonArgs, DiffArgs, LeakArgs, ListenerArgs, StateArgs};
 use super::live::Live;
 use super::message::{note, usage, warn};
 use super::moment::parse_moment;
@@ -12,7 +12,7 @@ use super::output::{
 use super::query::stream;
 use crate::model::{States, TcpState};
 use crate::query::{By, Question, Recording, Selection};
-use crate::render::human::time;
+use crate::render::human::{Zone, time};
 use crate::render::{Format, exporter};
 
 const LISTENERS_TABLE: &[&str] = &[
@@ -91,6 +91,37 @@ const SLOW_TABLE: &[&str] = &[
     "received_delta_bytes",
 ];
 
+const DIFF_TABLE: &[&str] = &[
+    "change",
+    "socket_id",
+    "protocol",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "state_before",
+    "state",
+    "owners",
+    "sent_delta_bytes",
+    "received_delta_bytes",
+    "retrans_delta",
+];
+
+const LEAKS_TABLE: &[&str] = &[
+    "kind",
+    "state",
+    "sockets",
+    "sockets_before",
+    "owners",
+    "socket_id",
+    "in_state_min_ns",
+    "local_address",
+    "remote_address",
+    "remote_port",
+    "time_wait",
+    "used_share",
+];
+
 /// Connections that the table of the slowest shows.
 const SLOWEST: u64 = 20;
 /// Buckets that a span is cut into at most, where their length is not given.
@@ -116,23 +147,11 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
     }
     let recording = Recording::open(&common.file)?;
     let at = args.at.as_deref().map(|text| parse_moment(text, anchor(&recording)?)).transpose()?;
-    let snapshot_id = at.map(|ns| recording.snapshot_at(ns)).transpose()?.flatten();
-    let mut exit = Exit::Fine;
-    if let Some(asked_ns) = at {
-        let Some(id) = snapshot_id else {
-            return Err(usage(
-                format!("nothing had been recorded by {}", time(asked_ns, zone(common.output.utc))),
-                Some("`sockrec info` tells from when to when was recorded"),
-            ));
-        };
-        for text in recording.notes_at(asked_ns, id)? {
-            warn(&text);
-            exit = Exit::Gaps;
-        }
-    }
+    let shown = at.map(|ns| moment(&recording, ns, zone(common.output.utc))).transpose()?;
+    let snapshot_id = shown.map(|(id, _)| id);
     let question = Question::Listeners { snapshot_id };
     let answered = rows(&recording, |_| Ok(question), common, LISTENERS_TABLE)?;
-    Ok(if exit == Exit::Fine { answered } else { exit })
+    Ok(shown.map_or(answered, |(_, exit)| worse(answered, exit)))
 }
 
 pub(super) fn states(args: &StateArgs) -> anyhow::Result<Exit> {
@@ -181,6 +200,66 @@ pub(super) fn slow(common: &CommonArgs) -> anyhow::Result<Exit> {
         note(&format!("the {SLOWEST} slowest; `-n` shows more or fewer"));
     }
     rows(&Recording::open(&common.file)?, |_| Ok(Question::Slow), &common, SLOW_TABLE)
+}
+
+pub(super) fn leaks(args: &LeakArgs) -> anyhow::Result<Exit> {
+    let question = Question::Leaks { longer_ns: args.longer };
+    rows(&Recording::open(&args.common.file)?, |_| Ok(question), &args.common, LEAKS_TABLE)
+}
+
+pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
+    let common = &args.common;
+    if common.select.from.is_some() || common.select.to.is_some() {
+        let hint = "`sockrec query diff T1 T2`";
+        return Err(usage("`diff` takes two moments, not `--from` and `--to`", Some(hint)));
+    }
+    let recording = Recording::open(&common.file)?;
+    let anchor = anchor(&recording)?;
+    let before_ns = parse_moment(&args.before, anchor)?;
+    let after_ns = parse_moment(&args.after, anchor)?;
+    if before_ns > after_ns {
+        let text = format!("`{}` is after `{}`", args.before, args.after);
+        return Err(usage(text, Some("swap the two moments")));
+    }
+    let zone = zone(common.output.utc);
+    let (before, first_exit) = moment(&recording, before_ns, zone)?;
+    let (after, second_exit) = moment(&recording, after_ns, zone)?;
+    // The gaps between them matter, no others.
+    let mut between = common.clone();
+    between.select.from = Some(args.before.clone());
+    between.select.to = Some(args.after.clone());
+    let question = Question::Diff { before, after };
+    let answered = rows(&recording, |_| Ok(question), &between, DIFF_TABLE)?;
+    Ok(worse(answered, worse(first_exit, second_exit)))
+}
+
+/// The snapshot that shows a moment; what is to be minded about it is told.
+fn moment(recording: &Recording, asked_ns: i64, zone: Zone) -> anyhow::Result<(i64, Exit)> {
+    let Some(id) = recording.snapshot_at(asked_ns)? else {
+        return Err(usage(
+            format!("nothing had been recorded by {}", time(asked_ns, zone)),
+            Some("`sockrec info` tells from when to when was recorded"),
+        ));
+    };
+    let mut exit = Exit::Fine;
+    let mut told = recording.notes_at(asked_ns, id)?;
+    let ended_ns = recording.ended_at(id)?.unwrap_or(asked_ns);
+    let age_ns = asked_ns - ended_ns;
+    if recording.interval_at(id)?.is_some_and(|interval| age_ns > 2 * interval) {
+        let (from, to) = (time(ended_ns, zone), time(asked_ns, zone));
+        told.push(format!(
+            "nothing was recorded from {from} to {to}: what was there before is shown"
+        ));
+    }
+    for text in told {
+        warn(&text);
+        exit = Exit::Gaps;
+    }
+    Ok((id, exit))
+}
+
+fn worse(a: Exit, b: Exit) -> Exit {
+    if a == Exit::Fine { b } else { a }
 }
 
 /// What the kernel says now.

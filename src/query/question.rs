@@ -53,6 +53,18 @@ pub enum Question {
     Totals(By),
     /// How well each connection did, the slowest first.
     Slow,
+    /// What does not come back: half-closed sockets, processes that only get more, local ports.
+    Leaks {
+        /// How long half closed is long.
+        longer_ns: Nanos,
+    },
+    /// What is new, gone and changed between two snapshots.
+    Diff {
+        /// The earlier one.
+        before: i64,
+        /// The later one.
+        after: i64,
+    },
 }
 
 /// By what connections are put together.
@@ -93,6 +105,8 @@ impl Question {
             Self::Churn { .. } => include_str!("../../queries/churn.sql"),
             Self::Totals(_) => include_str!("../../queries/totals.sql"),
             Self::Slow => include_str!("../../queries/slow.sql"),
+            Self::Diff { .. } => include_str!("../../queries/diff.sql"),
+            Self::Leaks { .. } => include_str!("../../queries/leaks.sql"),
         }
     }
 
@@ -124,6 +138,7 @@ impl Question {
                 | Self::Sockets
                 | Self::Owners
                 | Self::Listeners { .. }
+                | Self::Diff { .. }
         )
     }
 
@@ -131,7 +146,9 @@ impl Question {
     /// reads what is left as `chosen`.
     pub(super) fn gathers(self) -> Option<Self> {
         match self {
-            Self::Churn { .. } | Self::Totals(_) | Self::Slow => Some(Self::Connections),
+            Self::Churn { .. } | Self::Totals(_) | Self::Slow | Self::Leaks { .. } => {
+                Some(Self::Connections)
+            }
             Self::States { .. } => Some(Self::Sockets),
             _ => None,
         }
@@ -146,6 +163,13 @@ impl Question {
                 with_traffic(&file).into()
             }
             Self::Slow => with_traffic(file).into(),
+            Self::Diff { .. } => {
+                let at = include_str!("../../queries/sockets_at.sql");
+                let rows = |id: &str| at.replace(":snapshot_id", id);
+                let (before, after) = (rows(":before_snapshot_id"), rows(":after_snapshot_id"));
+                format!("WITH rows_before AS (\n{before}\n), rows_after AS (\n{after}\n)\n{file}")
+                    .into()
+            }
             _ => file.into(),
         }
     }
@@ -160,6 +184,11 @@ impl Question {
             Self::States { bucket_ns } | Self::Churn { bucket_ns } => {
                 vec![(":bucket_ns", Value::Integer(bucket_ns))]
             }
+            Self::Diff { before, after } => vec![
+                (":before_snapshot_id", Value::Integer(before)),
+                (":after_snapshot_id", Value::Integer(after)),
+            ],
+            Self::Leaks { longer_ns } => vec![(":longer_ns", Value::Integer(longer_ns))],
             _ => Vec::new(),
         }
     }

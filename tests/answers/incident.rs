@@ -225,6 +225,59 @@ fn an_empty_span_says_what_was_recorded_when() {
     }
 }
 
+/// Two half-closed for a minute and more, one of them for less than 80 s; five that go to one port of
+/// another machine out of a range of twenty, one in TIME-WAIT.
+fn leaking() -> World {
+    let a = FakeSocket::established(1, 2_001, 80).in_state(TcpState::CLOSE_WAIT);
+    let b = FakeSocket::established(2, 2_002, 80);
+    let out = |n: u16| FakeSocket::established(10 + u64::from(n), 1_000 + n, 443).to_afar();
+    let mut world = World::default();
+    for tick in 0..90 {
+        let b = if tick < 20 { b.clone() } else { b.in_state(TcpState::CLOSE_WAIT) };
+        let left = out(4).time_wait();
+        let fifth = if tick < 80 { out(4) } else { left };
+        world.shows(&[&a, &b, &out(0), &out(1), &out(2), &out(3), &fifth]);
+    }
+    world.record();
+    world
+}
+
+#[test]
+fn what_stays_half_closed_and_ports_that_run_out_are_found() {
+    let columns = "kind,state,sockets,socket_id,in_state_min_ns,remote_address,remote_port,\
+                   time_wait,local_ports,used_share";
+    assert_snapshot!(asked(&leaking(), &format!("leaks --columns {columns}")), @"
+    kind,state,sockets,socket_id,in_state_min_ns,remote_address,remote_port,time_wait,local_ports,used_share
+    half_closed,CLOSE-WAIT,2,1,88999000000,,,,,
+    local_ports,,5,,,198.51.100.7,443,1,20,0.25
+    ");
+    let longer = asked(&leaking(), "leaks --longer 80s --columns kind,sockets");
+    assert_eq!(longer, "kind,sockets\nhalf_closed,1\nlocal_ports,5\n");
+    let earlier = "leaks --to 2026-11-21T12:00:30Z --columns kind,sockets,time_wait";
+    assert_eq!(asked(&leaking(), earlier), "kind,sockets,time_wait\nlocal_ports,5,0\n");
+}
+
+#[test]
+fn two_moments_differ_in_what_is_new_gone_and_changed() {
+    let moments = "diff 2026-11-21T12:00:00.5Z 2026-11-21T12:00:09Z";
+    let columns = "change,socket_id,state_before,state,sent_delta_bytes,retrans_delta";
+    assert_snapshot!(asked(&traffic(), &format!("{moments} --columns {columns}")), @"
+    change,socket_id,state_before,state,sent_delta_bytes,retrans_delta
+    new,3,,ESTAB,,
+    changed,1,ESTAB,ESTAB,8000,8
+    ");
+    let moments = "diff 2026-11-21T12:00:05.5Z 2026-11-21T12:00:07.5Z";
+    let gone =
+        asked(&traffic(), &format!("{moments} --columns change,socket_id,state_before,state"));
+    assert_eq!(gone, "change,socket_id,state_before,state\ngone,2,ESTAB,\nchanged,1,ESTAB,ESTAB\n");
+    let still = "diff 2026-11-21T12:00:05.2Z 2026-11-21T12:00:05.5Z";
+    assert!(told(&traffic(), still).starts_with("exit 0"));
+    let swapped = told(&traffic(), "diff 2026-11-21T12:00:09Z 2026-11-21T12:00:05Z");
+    assert!(swapped.starts_with("exit 2") && swapped.contains("swap"), "{swapped}");
+    let before_all = told(&traffic(), "diff 2026-11-21T11:00:00Z 2026-11-21T12:00:05Z");
+    assert!(before_all.contains("nothing had been recorded by"), "{before_all}");
+}
+
 /// One that the kernel of this machine has, with two connections that nobody accepts.
 #[test]
 fn the_kernel_can_be_asked_instead_of_a_recording() {

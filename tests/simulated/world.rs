@@ -223,7 +223,7 @@ impl World {
                 cookie: Some(1),
                 inode: Some(4_026_531_833),
                 name: None,
-                local_ports: Some((32_768, 60_999)),
+                local_ports: Some((1_000, 1_019)),
             },
             options: "{}".to_owned(),
             interval_ns: self.interval_ns,
