@@ -30,6 +30,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         "sockets" => Question::Sockets,
         "owners" => Question::Owners,
         "processes" => Question::Processes,
+        "markers" => Question::Markers,
         _ => Question::Snapshots,
     };
     let recording = Recording::open(&args.file)?;

@@ -5,7 +5,7 @@ use anyhow::Context;
 
 use super::sockets::SocketArgs;
 use crate::kernel::{DiagSocket, SystemClock, host_facts, own_namespace};
-use crate::model::{Capture, Protocol, States};
+use crate::model::{Capture, Protocol, Source, States};
 use crate::query::Recording;
 use crate::record::{Event, Inputs, LiveKernel, Plan, RecordError, SignalPace, run};
 use crate::store::Writer;
@@ -34,10 +34,11 @@ impl Live {
         };
         let socket = DiagSocket::open().map_err(RecordError::Diag)?;
         let capture = Capture {
+            source: Source::Live,
             host: host_facts().context("could not tell which boot of the machine this is")?,
             namespace: own_namespace(&socket),
             options: "{}".to_owned(),
-            interval_ns: plan.interval_ns,
+            interval_ns: Some(plan.interval_ns),
             started: SystemClock.now(),
         };
         let directory = tempfile::tempdir().context("could not make room for a snapshot")?;

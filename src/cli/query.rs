@@ -61,6 +61,9 @@ const COVERAGE_TABLE: &[&str] = &[
     "message",
 ];
 
+const MARKERS_TABLE: &[&str] =
+    &["marker_id", "marker", "is_span", "started_at", "ended_at", "length_ns"];
+
 pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     match args.question {
         QuestionArgs::Connections(common) => {
@@ -70,6 +73,7 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
+        QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
         QuestionArgs::At { time, live, info, common } => at(time.as_deref(), live, info, &common),
         QuestionArgs::Listeners(args) => questions::listeners(&args),
         QuestionArgs::States(args) => questions::states(&args),

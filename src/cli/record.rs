@@ -18,12 +18,12 @@ use super::Exit;
 use super::args::RecordArgs;
 use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
-use super::output::no_states;
+use super::output::{counted, no_states};
 use crate::kernel::{
     DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
     own_namespace, sees_every_process,
 };
-use crate::model::{Capture, EndReason, Protocol, States};
+use crate::model::{Capture, EndReason, Protocol, Source, States};
 use crate::record::{
     Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
 };
@@ -108,7 +108,8 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         host,
         namespace: own_namespace(&socket),
         options: serde_json::to_string(&options).context("could not note the options")?,
-        interval_ns: plan.interval_ns,
+        source: Source::Live,
+        interval_ns: Some(plan.interval_ns),
         started: SystemClock.now(),
     };
     if let Some(error) = no_events {
@@ -260,10 +261,6 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
             bytes(progress.file_bytes.cast_signed()),
         ));
     }
-}
-
-fn counted(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// The line on a terminal that shows how it goes.

@@ -41,6 +41,10 @@ pub enum DumpEnd {
         /// What went wrong.
         message: String,
     },
+    /// Nobody asked for it: proves nothing. Only in an import.
+    NotAsked,
+    /// Others asked for less, as this says: what it did not show may be there. Only in an import.
+    Partial(String),
 }
 
 /// A netlink socket for dumps; it stays in the network namespace that it was made in.

@@ -6,6 +6,7 @@
 mod capture;
 mod identity;
 mod life;
+mod marker;
 mod observation;
 mod owner;
 mod state;
@@ -13,20 +14,21 @@ mod table;
 mod tick;
 mod time;
 
-pub use capture::{Capture, EndReason, HostFacts, NamespaceFacts, Scope, States};
+pub use capture::{Asked, Capture, EndReason, HostFacts, NamespaceFacts, Scope, Source, States};
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,
     SocketKey, Tuple,
 };
 pub use life::{
-    Destroyed, Direction, EndUpdate, Ending, EventLoss, Origin, Remains, RemainsEnd, SocketNews,
-    UndestroyedSocket,
+    Destroyed, Direction, EndUpdate, Ending, EventLoss, FreedSocket, Origin, Remains, RemainsEnd,
+    SocketNews, UndestroyedSocket,
 };
+pub use marker::{BootMoment, Mark, MarkPart, Marked};
 pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,
 };
-pub use owner::{Cgroup, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
+pub use owner::{Cgroup, HOLDERS_MAX, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{

@@ -3,16 +3,21 @@
 //! An answer is a stream of rows with named columns; what it cannot know is NULL. What may have
 //! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
+mod at;
 mod columns;
+mod markers;
 mod question;
 mod recording;
+mod rules;
 mod schema;
 mod selection;
 mod story;
 
 pub use columns::{COLUMNS, column};
+pub use markers::NamedMarker;
 pub use question::{By, Question};
 pub use recording::{QueryError, Recording, Span};
+pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use story::{

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::rules::Assertion;
 use super::selection::{Selection, SpanColumns};
 use crate::model::{Nanos, Value};
 use crate::store::Parameter;
@@ -34,6 +35,10 @@ pub enum Question {
     Gaps,
     /// What was looked at when, and what was not.
     Coverage,
+    /// The moments and spans that the user named.
+    Markers,
+    /// What breaks a rule, or may have broken it unseen.
+    Broken(Assertion),
     /// The accept queue of each listening socket, at a moment and over the span.
     Listeners {
         /// The snapshot whose backlog is shown; the last of the span if none.
@@ -100,6 +105,8 @@ impl Question {
             Self::Tables => include_str!("../../queries/tables.sql"),
             Self::Gaps => include_str!("../../queries/gaps.sql"),
             Self::Coverage => include_str!("../../queries/coverage.sql"),
+            Self::Markers => include_str!("../../queries/markers.sql"),
+            Self::Broken(assertion) => assertion.rule.sql,
             Self::Listeners { .. } => include_str!("../../queries/listeners.sql"),
             Self::States { .. } => include_str!("../../queries/states.sql"),
             Self::Churn { .. } => include_str!("../../queries/churn.sql"),
@@ -121,6 +128,11 @@ impl Question {
             Self::Sockets => {
                 Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
             }
+            // A span that was never ended may go on.
+            Self::Markers => Some(SpanColumns {
+                first: "started_at_ns",
+                last: "CASE WHEN is_span THEN ended_at_ns ELSE started_at_ns END",
+            }),
             Self::Owners | Self::Processes => {
                 Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
             }

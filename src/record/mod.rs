@@ -4,7 +4,8 @@
 //! what changed (`tracker`). What changed goes in chunks through a bounded channel to the writer
 //! thread, which decodes and stores it (`writer`). A slow disk shows as lag there and then as
 //! missed ticks here; it never makes a dump wait unseen. Whose the sockets are is looked for on a
-//! third thread ([`OwnerFinder`]), in its own time.
+//! third thread ([`OwnerFinder`]), in its own time. An import ([`replay()`]) goes the same way, from what
+//! others were told by their kernels.
 
 mod batch;
 mod cgroups;
@@ -12,12 +13,16 @@ mod collector;
 mod ending;
 mod flows;
 mod half_told;
+mod known_process;
 mod listeners;
 mod live;
 mod owner_finder;
 mod owners;
+mod processes;
 mod register;
+mod replay;
 mod schedule;
+mod session;
 mod tracker;
 mod writer;
 
@@ -26,5 +31,7 @@ pub use collector::{
     Wake, run,
 };
 pub use owner_finder::OwnerFinder;
-pub use owners::{Budget, Descriptors, OwnerSearch, Processes, SocketNews};
+pub use owners::{OwnerSearch, SocketNews};
+pub use processes::{Budget, Descriptors, Kept, Processes};
+pub use replay::replay;
 pub use schedule::Schedule;

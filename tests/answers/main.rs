@@ -11,7 +11,9 @@ mod world;
 
 mod coverage;
 mod incident;
+mod markers;
 mod owners;
+mod rules;
 mod sorting;
 mod story;
 mod typed;

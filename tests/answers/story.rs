@@ -91,6 +91,25 @@ fn a_story_is_told_from_the_opening_to_the_end() {
 }
 
 #[test]
+fn owners_that_were_not_looked_for_are_told_from_those_not_found() {
+    let world = world();
+    let tell = |options: &str| {
+        let file = rusqlite::Connection::open(world.path()).unwrap();
+        file.execute("UPDATE captures SET options = ?1", [options]).unwrap();
+        drop(file);
+        told(&world, "")
+    };
+    let story = tell(r#"{"owners": false}"#);
+    assert!(story.contains("Owners\n  not looked for\n"), "{story}");
+    assert!(story.contains("which process held it, which was not looked for;"), "{story}");
+    for options in [r#"{"owners": true}"#, "{}", "no JSON"] {
+        let story = tell(options);
+        assert!(story.contains("Owners\n  none was found\n"), "{story}");
+        assert!(story.contains("which process held it;"), "{story}");
+    }
+}
+
+#[test]
 fn what_happened_is_a_row_each() {
     assert_snapshot!(told(&world(), "--format csv"), @"
     not_before,at,kind,detail,sent_delta_bytes,received_delta_bytes,retrans_delta,rtt_us,snd_cwnd
@@ -114,7 +133,8 @@ fn the_object_has_the_same_parts() {
     let world = world();
     let story: Value = serde_json::from_str(&told(&world, "--format json")).unwrap();
     let names: Vec<_> = story.as_object().unwrap().keys().map(String::as_str).collect();
-    let parts = ["connection", "gaps", "limits", "not_known", "owners", "states", "traffic"];
+    let parts =
+        ["connection", "gaps", "limits", "markers", "not_known", "owners", "states", "traffic"];
     assert_eq!(names, parts);
     assert_eq!(story["connection"]["cookie"], "1");
     let states: Vec<_> = story["states"].as_array().unwrap().iter().map(|s| &s["state"]).collect();

@@ -6,7 +6,8 @@ use std::path::Path;
 use sockrec::model::{
     ActivityTimes, Capture, Clocks, EndReason, Endpoint, Family, HostFacts, MptcpInfo,
     NamespaceFacts, NewSocket, Observation, Protocol, SampleRow, Scope, Snapshot, SnapshotId,
-    SocketId, SocketMemory, SocketUpdate, States, TcpInfo, TcpState, Timer, Tuple, TupleTold,
+    SocketId, SocketMemory, SocketUpdate, Source, States, TcpInfo, TcpState, Timer, Tuple,
+    TupleTold,
 };
 use sockrec::store::{Start, TickWriter, Writer};
 
@@ -153,7 +154,8 @@ fn capture() -> Capture {
             local_ports: Some((32_768, 60_999)),
         },
         options: "{}".to_owned(),
-        interval_ns: 1_000_000_000,
+        source: Source::Live,
+        interval_ns: Some(1_000_000_000),
         started: clocks(0),
     }
 }

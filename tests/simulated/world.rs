@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
 use sockrec::model::{
-    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, States, Value,
+    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, Source, States, Value,
 };
 use sockrec::query::{QueryError, Question, Recording, Selection};
 use sockrec::record::{Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
@@ -202,6 +202,18 @@ impl World {
         ticks: u64,
         listener: &mut dyn FnMut(&Event),
     ) -> Result<Summary, RecordError> {
+        let mut pace = FakePace { world: self, tick: 0, clock };
+        self.record_paced(&mut pace, kernel, ticks, listener)
+    }
+
+    /// Records so many ticks of this kernel, which come when this pace says.
+    pub fn record_paced(
+        &self,
+        pace: &mut dyn Pace,
+        kernel: &mut dyn Kernel,
+        ticks: u64,
+        listener: &mut dyn FnMut(&Event),
+    ) -> Result<Summary, RecordError> {
         let plan = Plan {
             dumps: self.families.iter().map(|&family| (family, self.protocol)).collect(),
             states: self.states,
@@ -226,14 +238,15 @@ impl World {
                 local_ports: Some((1_000, 1_019)),
             },
             options: "{}".to_owned(),
-            interval_ns: self.interval_ns,
-            started: clock.get(),
+            source: Source::Live,
+            interval_ns: Some(self.interval_ns),
+            started: pace.now(),
         };
         let writer = Writer::open(&self.path()).unwrap();
         let inputs = Inputs {
             ended: None,
             kernel,
-            pace: &mut FakePace { world: self, tick: 0, clock },
+            pace,
             listener: &mut |event| {
                 listener(event);
                 // Made-up time runs faster than any disk: do not let it count as a slow one.

@@ -14,7 +14,7 @@ use samples::{Bounds, Sample};
 use super::question::Question;
 use super::recording::{QueryError, Recording};
 use super::selection::{Selection, SocketFilter};
-use crate::model::{Column, Value};
+use crate::model::{Column, HOLDERS_MAX, Value};
 use crate::query::column;
 use crate::store::Parameter;
 
@@ -34,6 +34,8 @@ pub struct Story {
     pub connection: Rows,
     /// Who held it from when to when, as in `export owners`.
     pub owners: Rows,
+    /// Whether they were looked for, by any capture that recorded it; `None` where none says.
+    pub owners_sought: Option<bool>,
     /// The states that it was seen in, in order; those of what was left of it last.
     pub states: Vec<StateSpan>,
     /// What went through between its rows, in order.
@@ -42,6 +44,8 @@ pub struct Story {
     pub limits: Option<Limits>,
     /// The gaps that its life may overlap, as in `info`.
     pub gaps: Rows,
+    /// The moments and spans in its life that the user named, as in `query markers`.
+    pub markers: Rows,
 }
 
 /// Columns of [`Story::state_rows`].
@@ -131,17 +135,38 @@ impl Recording {
         let sql = include_str!("../../../queries/gaps_of_socket.sql");
         self.run(sql, span, |values| gaps.push(values))?;
 
+        let in_life = Selection { from_ns, to_ns, ..Selection::default() };
+        let markers = self.rows(Question::Markers, &in_life)?;
         let owners = self.rows_of(Question::Owners, socket_id)?;
+        let mut owners_sought = None;
+        let sql = include_str!("../../../queries/owners_sought.sql");
+        self.run(sql, of_socket, |values| {
+            if let [Value::Integer(is_sought)] = values {
+                owners_sought = Some(*is_sought != 0);
+            }
+        })?;
         let states = states.finish(&bounds);
         let (traffic, limits) = traffic.finish();
-        Ok(Some(Story { connection, owners, states, traffic, limits, gaps }))
+        Ok(Some(Story {
+            connection,
+            owners,
+            owners_sought,
+            states,
+            traffic,
+            limits,
+            gaps,
+            markers,
+        }))
     }
 
     fn rows_of(&self, question: Question, socket_id: i64) -> Result<Rows, QueryError> {
         let sockets = SocketFilter { socket_id: Some(socket_id), ..SocketFilter::default() };
-        let selection = Selection { sockets, ..Selection::default() };
-        let mut rows = Rows::new(self.columns(question, &selection)?);
-        self.answer(question, &selection, |values| {
+        self.rows(question, &Selection { sockets, ..Selection::default() })
+    }
+
+    fn rows(&self, question: Question, selection: &Selection) -> Result<Rows, QueryError> {
+        let mut rows = Rows::new(self.columns(question, selection)?);
+        self.answer(question, selection, |values| {
             rows.push(values);
             Ok(())
         })?;
@@ -228,6 +253,13 @@ impl Story {
             let kind = row.text("kind").unwrap_or_default().to_owned();
             event(row.integer("from"), row.integer("to"), "gap", kind);
         }
+        for row in self.markers.iter() {
+            let name = row.text("marker").unwrap_or_default();
+            event(None, row.integer("started_at"), "marker", name.to_owned());
+            if let Some(at) = row.integer("ended_at") {
+                event(None, Some(at), "marker", format!("{name}:end"));
+            }
+        }
         if let Some(before) = integer("closed_before") {
             let detail = format!("{} ({})", text("ending"), text("closed_evidence"));
             event(integer("closed_after"), Some(before), "closed", detail);
@@ -271,10 +303,17 @@ impl Story {
         let is_connection =
             row.text("protocol") == Some("tcp") && row.text("state") != Some("LISTEN");
         let is_over = !is_null("closed_before");
+        let has_owners = !self.owners.is_empty();
+        let is_sought = self.owners_sought != Some(false);
         let facts = [
             (is_null("opened_after"), "since when it was there"),
             (is_connection && is_null("direction"), "who opened it"),
-            (self.owners.is_empty(), "which process held it"),
+            (!has_owners && !is_sought, "which process held it, which was not looked for"),
+            (!has_owners && is_sought, "which process held it"),
+            (
+                self.owners.iter().count() >= HOLDERS_MAX,
+                "whether still others held it: 64 holders at a time are recorded",
+            ),
             (is_connection && is_null("bytes_sent"), "what went through it"),
             (is_connection && is_over && is_null("ending"), "how it ended"),
             (row.text("closed_evidence") == Some("recording_end"), "what became of it"),
