@@ -118,6 +118,9 @@ SELECT
             ORDER BY min(o.first_snapshot_id), o.process_id
         ) AS h
     ) AS owners,
+    CASE WHEN w.process_id IS NOT NULL THEN (
+        SELECT count(DISTINCT o.process_id) FROM socket_owners AS o WHERE o.socket_id = k.socket_id
+    ) END AS owner_count,
     coalesce(cg.path, w.cgroup) AS cgroup
 FROM sockets AS k
 LEFT JOIN shown AS c ON c.socket_id = k.socket_id

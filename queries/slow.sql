@@ -7,7 +7,7 @@
 -- traffic.
 SELECT
     socket_id, protocol, family, local_address, local_port, remote_address, remote_port, direction, pid,
-    comm, owners, state, ending,
+    comm, owners, owner_count, state, ending,
     worst_rtt_us AS max_rtt_us,
     min_rtt_us,
     retrans_delta,

@@ -12,7 +12,7 @@ use super::output::{
 use super::{questions, sql};
 use crate::model::{Column, States};
 use crate::query::{By, EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
-use crate::render::human::{duration, time};
+use crate::render::human::{Zone, duration, time};
 use crate::render::{
     ConnectionTable, Exporter, Format, ShownMoment, SocketTable, exporter, story_json, story_text,
 };
@@ -104,9 +104,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
     let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
-        let span = recording.span()?;
-        let day = |ns| time(ns, options.zone).to_string().get(..10).map(str::to_owned);
-        let with_date = span.is_some_and(|span| day(span.from_ns) != day(span.to_ns));
+        let with_date = spans_days(&recording, options.zone)?;
         let moment = if with_date { ShownMoment::OpenedOnDay } else { ShownMoment::Opened };
         Box::new(ConnectionTable::new(stdout(), &options, moment))
     } else {
@@ -117,6 +115,12 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         explain_empty(&recording, &selection, options.zone)?;
     }
     Ok(Exit::Fine)
+}
+
+/// Whether the recording is of more than one day: then a time of day does not tell which.
+pub(super) fn spans_days(recording: &Recording, zone: Zone) -> anyhow::Result<bool> {
+    let day = |ns| time(ns, zone).to_string().get(..10).map(str::to_owned);
+    Ok(recording.span()?.is_some_and(|span| day(span.from_ns) != day(span.to_ns)))
 }
 
 pub(super) fn stream(

@@ -9,118 +9,11 @@ use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
     stdout, zone,
 };
-use super::query::stream;
+use super::query::{spans_days, stream};
 use crate::model::{States, TcpState};
 use crate::query::{By, Question, Recording, Selection};
 use crate::render::human::{Zone, time};
-use crate::render::{Format, exporter};
-
-const LISTENERS_TABLE: &[&str] = &[
-    "protocol",
-    "local_address",
-    "local_port",
-    "backlog",
-    "backlog_limit",
-    "max_backlog",
-    "max_backlog_at",
-    "above_half_share",
-    "at_limit_share",
-    "drops_delta",
-    "owners",
-];
-
-const STATES_TABLE: &[&str] = &[
-    "from",
-    "snapshots",
-    "sockets",
-    "estab",
-    "listen",
-    "syn_sent",
-    "syn_recv",
-    "fin_wait_1",
-    "fin_wait_2",
-    "time_wait",
-    "close_wait",
-    "last_ack",
-    "unconn",
-    "gaps",
-];
-
-const CHURN_TABLE: &[&str] = &[
-    "from",
-    "snapshots",
-    "opened",
-    "opened_outbound",
-    "opened_inbound",
-    "ended",
-    "ended_orderly",
-    "ended_reset",
-    "ended_timed_out",
-    "ended_not_established",
-    "gaps",
-];
-
-const TOTALS_TABLE: &[&str] = &[
-    "connections",
-    "opened",
-    "ended",
-    "ended_reset",
-    "ended_timed_out",
-    "ended_not_established",
-    "sent_delta_bytes",
-    "received_delta_bytes",
-    "retrans_delta",
-    "retrans_share",
-    "max_rtt_us",
-];
-
-const SLOW_TABLE: &[&str] = &[
-    "socket_id",
-    "local_address",
-    "local_port",
-    "remote_address",
-    "remote_port",
-    "comm",
-    "max_rtt_us",
-    "retrans_delta",
-    "retrans_share",
-    "zero_window_samples",
-    "busy_delta_us",
-    "limited_by",
-    "sent_delta_bytes",
-    "received_delta_bytes",
-];
-
-const DIFF_TABLE: &[&str] = &[
-    "change",
-    "socket_id",
-    "protocol",
-    "local_address",
-    "local_port",
-    "remote_address",
-    "remote_port",
-    "state_before",
-    "state",
-    "owners",
-    "sent_delta_bytes",
-    "received_delta_bytes",
-    "retrans_delta",
-];
-
-const LEAKS_TABLE: &[&str] = &[
-    "kind",
-    "state",
-    "sockets",
-    "sockets_before",
-    "owners",
-    "socket_id",
-    "in_state_min_ns",
-    "local_address",
-    "remote_address",
-    "remote_port",
-    "time_wait",
-    "used_share",
-];
+use crate::render::{Exporter, Format, Sheet, SheetTable, exporter};
 
 /// Connections that the table of the slowest shows.
 const SLOWEST: u64 = 20;
@@ -142,7 +35,7 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
             &live,
             |_| Ok(Question::Listeners { snapshot_id: None }),
             common,
-            LISTENERS_TABLE,
+            Sheet::LISTENERS,
         );
     }
     let recording = Recording::open(&common.file)?;
@@ -150,7 +43,7 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
     let shown = at.map(|ns| moment(&recording, ns, zone(common.output.utc))).transpose()?;
     let snapshot_id = shown.map(|(id, _)| id);
     let question = Question::Listeners { snapshot_id };
-    let answered = rows(&recording, |_| Ok(question), common, LISTENERS_TABLE)?;
+    let answered = rows(&recording, |_| Ok(question), common, Sheet::LISTENERS)?;
     Ok(shown.map_or(answered, |(_, exit)| worse(answered, exit)))
 }
 
@@ -163,13 +56,13 @@ pub(super) fn states(args: &StateArgs) -> anyhow::Result<Exit> {
     if args.live {
         let live = Live::ask(&common.select.sockets, States::ALL)?;
         let question = Question::States { bucket_ns: 1_000_000_000 };
-        return answer(&live, |_| Ok(question), common, STATES_TABLE);
+        return answer(&live, |_| Ok(question), common, Sheet::STATES);
     }
     let recording = Recording::open(&common.file)?;
     let question = |selection: &Selection| {
         Ok(Question::States { bucket_ns: bucket(&recording, selection, args.bucket)? })
     };
-    rows(&recording, question, common, STATES_TABLE)
+    rows(&recording, question, common, Sheet::STATES)
 }
 
 pub(super) fn churn(args: &ChurnArgs) -> anyhow::Result<Exit> {
@@ -177,19 +70,18 @@ pub(super) fn churn(args: &ChurnArgs) -> anyhow::Result<Exit> {
     let question = |selection: &Selection| {
         Ok(Question::Churn { bucket_ns: bucket(&recording, selection, args.bucket)? })
     };
-    rows(&recording, question, &args.common, CHURN_TABLE)
+    rows(&recording, question, &args.common, Sheet::CHURN)
 }
 
 pub(super) fn totals(by: By, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let keys: &[_] = match by {
-        By::Peer => &["remote_address"],
-        By::Port => &["protocol", "direction", "local_port", "remote_port"],
-        By::Process => &["pid", "comm"],
-        By::Cgroup => &["cgroup"],
-        By::User => &["uid", "user"],
+    let sheet = match by {
+        By::Peer => Sheet::PEERS,
+        By::Port => Sheet::PORTS,
+        By::Process => Sheet::PROCESSES,
+        By::Cgroup => Sheet::CGROUPS,
+        By::User => Sheet::USERS,
     };
-    let table = [keys, TOTALS_TABLE].concat();
-    rows(&Recording::open(&common.file)?, |_| Ok(Question::Totals(by)), common, &table)
+    rows(&Recording::open(&common.file)?, |_| Ok(Question::Totals(by)), common, sheet)
 }
 
 pub(super) fn slow(common: &CommonArgs) -> anyhow::Result<Exit> {
@@ -199,12 +91,12 @@ pub(super) fn slow(common: &CommonArgs) -> anyhow::Result<Exit> {
         common.select.limit = Some(SLOWEST);
         note(&format!("the {SLOWEST} slowest; `-n` shows more or fewer"));
     }
-    rows(&Recording::open(&common.file)?, |_| Ok(Question::Slow), &common, SLOW_TABLE)
+    rows(&Recording::open(&common.file)?, |_| Ok(Question::Slow), &common, Sheet::SLOW)
 }
 
 pub(super) fn leaks(args: &LeakArgs) -> anyhow::Result<Exit> {
     let question = Question::Leaks { longer_ns: args.longer };
-    rows(&Recording::open(&args.common.file)?, |_| Ok(question), &args.common, LEAKS_TABLE)
+    rows(&Recording::open(&args.common.file)?, |_| Ok(question), &args.common, Sheet::LEAKS)
 }
 
 pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
@@ -229,7 +121,7 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
     between.select.from = Some(args.before.clone());
     between.select.to = Some(args.after.clone());
     let question = Question::Diff { before, after };
-    let answered = rows(&recording, |_| Ok(question), &between, DIFF_TABLE)?;
+    let answered = rows(&recording, |_| Ok(question), &between, Sheet::DIFF)?;
     Ok(worse(answered, worse(first_exit, second_exit)))
 }
 
@@ -267,12 +159,12 @@ fn answer(
     live: &Live,
     question: impl Fn(&Selection) -> anyhow::Result<Question>,
     common: &CommonArgs,
-    table: &[&str],
+    sheet: Sheet,
 ) -> anyhow::Result<Exit> {
     if !live.not_asked.is_empty() {
         warn(&format!("this kernel cannot dump {}", live.not_asked.join(", ")));
     }
-    rows(&live.recording, question, common, table)
+    rows(&live.recording, question, common, sheet)
 }
 
 /// Answers a question that may depend on the span that it is asked for.
@@ -280,7 +172,7 @@ fn rows(
     recording: &Recording,
     question: impl Fn(&Selection) -> anyhow::Result<Question>,
     common: &CommonArgs,
-    table: &[&str],
+    sheet: Sheet,
 ) -> anyhow::Result<Exit> {
     if asks_for_help(&common.output.columns) {
         let question = question(&Selection::default())?;
@@ -288,13 +180,19 @@ fn rows(
         return Ok(Exit::Fine);
     }
     let format = common.output.format.unwrap_or(Format::Table);
-    let columns = default_columns(format, &common.output.columns, table);
+    let columns = default_columns(format, &common.output.columns, &sheet.columns());
     let chosen = selection(Question::Connections, &common.select, &columns, anchor(recording)?)?;
     let question = question(&chosen)?;
     let columns = recording.columns(question, &chosen)?;
     let options = options(&common.output);
     let notes = recording.notes_in(chosen.from_ns, chosen.to_ns)?;
-    let mut out = exporter(format, &options, stdout());
+    let is_sheet = format == Format::Table && common.output.columns.is_empty();
+    let mut out: Box<dyn Exporter> = if is_sheet {
+        let with_date = spans_days(recording, options.zone)?;
+        Box::new(SheetTable::new(stdout(), &options, sheet, with_date))
+    } else {
+        exporter(format, &options, stdout())
+    };
     let count = stream(recording, question, &chosen, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(recording, &chosen, options.zone)?;

@@ -83,7 +83,7 @@ pub enum By {
     Process,
     /// The cgroup of the socket, else of that process.
     Cgroup,
-    /// The user of that process, else the socket's.
+    /// The user that made the socket.
     User,
 }
 
@@ -179,7 +179,7 @@ impl Question {
                 let at = include_str!("../../queries/sockets_at.sql");
                 let rows = |id: &str| at.replace(":snapshot_id", id);
                 let (before, after) = (rows(":before_snapshot_id"), rows(":after_snapshot_id"));
-                format!("WITH rows_before AS (\n{before}\n), rows_after AS (\n{after}\n)\n{file}")
+                format!("WITH rows_before AS MATERIALIZED (\n{before}\n), rows_after AS MATERIALIZED (\n{after}\n)\n{file}")
                     .into()
             }
             _ => file.into(),
@@ -228,9 +228,20 @@ impl By {
                  CASE WHEN direction = 'outbound' OR (direction IS NULL AND protocol = 'udp')
                      THEN remote_port END AS remote_port"
             }
-            Self::Process => "pid, comm, exe, command_line, user, cgroup, unit, container",
+            // Its sockets may be of other cgroups than the process itself.
+            Self::Process => {
+                "pid, comm, exe, command_line, user,
+                 CASE WHEN pid > 0 AND min(cgroup) = max(cgroup) THEN min(cgroup) END AS cgroup,
+                 CASE WHEN pid > 0 AND min(unit) = max(unit) THEN min(unit) END AS unit,
+                 CASE WHEN pid > 0 AND min(container) = max(container) THEN min(container) END
+                    AS container"
+            }
             Self::Cgroup => "cgroup, unit, container",
-            Self::User => "uid, user",
+            // What processes of that user are told to be called.
+            Self::User => {
+                "uid, (SELECT CASE WHEN min(w.user) = max(w.user) THEN min(w.user) END
+                    FROM processes AS w WHERE w.uid = traffic.uid) AS user"
+            }
         }
     }
 
@@ -239,9 +250,9 @@ impl By {
         match self {
             Self::Peer => "1",
             Self::Port => "1, 2, 3, 4",
-            Self::Process => "1, 2, 3, 4, 5, 6, 7, 8",
+            Self::Process => "1, 2, 3, 4, 5",
             Self::Cgroup => "1, 2, 3",
-            Self::User => "1, 2",
+            Self::User => "1",
         }
     }
 }
