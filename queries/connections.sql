@@ -20,6 +20,9 @@ WITH
         WHERE g.kind IN ('dump_failed', 'dump_interrupted', 'events_lost', 'messages_unreadable',
             'not_recording', 'not_asked', 'partly_asked')
     ),
+    first_snapshots AS MATERIALIZED (
+        SELECT capture_id, min(first_snapshot_id) AS snapshot_id FROM groups GROUP BY capture_id
+    ),
     -- Snapshots that each fact rests on; times of events beside them.
     facts AS (
         SELECT
@@ -190,9 +193,7 @@ SELECT
         WHEN og.evidence IN ('syn_sent', 'syn_recv') THEN og.evidence
         WHEN k.first_snapshot_id IS NULL THEN 'event'
         WHEN k.opened_after_snapshot_id IS NOT NULL THEN 'snapshot'
-        WHEN k.first_snapshot_id = (
-            SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = k.capture_id
-        ) THEN 'recording_start'
+        WHEN k.first_snapshot_id = begun.snapshot_id THEN 'recording_start'
     END AS opened_evidence,
     k.closed_after_ns,
     CASE WHEN k.is_closing_by_peer THEN k.peer_destroyed_at_ns ELSE k.closed_before_ns END
@@ -267,4 +268,5 @@ LEFT JOIN protocols AS p ON p.protocol = k.protocol
 LEFT JOIN states AS st ON st.state = CASE WHEN k.is_ended THEN k.last_state ELSE r.state END
 LEFT JOIN origins AS og ON og.origin = k.origin
 LEFT JOIN endings AS en ON en.ending = k.ending
+LEFT JOIN first_snapshots AS begun ON begun.capture_id = k.capture_id
 ORDER BY k.socket_id

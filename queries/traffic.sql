@@ -41,7 +41,7 @@ WITH
         JOIN samples AS s ON s.snapshot_id BETWEEN g.first_snapshot_id AND d.last_id
         GROUP BY s.socket_id
     ),
-    before AS MATERIALIZED (
+    before AS (
         SELECT r.socket_id, s.rtt_us, s.bytes_sent, s.bytes_received, s.data_segs_out,
             s.busy_time_us, c.total_retrans, c.rwnd_limited_us, c.sndbuf_limited_us,
             s.snd_wnd_bytes = 0 AND s.state IN (1, 4, 8) AS zero_window_samples
@@ -50,32 +50,36 @@ WITH
         CROSS JOIN snapshots AS n ON n.snapshot_id = r.snapshot_id
         LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id
     ),
-    after AS MATERIALIZED (
+    after AS (
         SELECT r.socket_id, s.bytes_sent, s.bytes_received, s.data_segs_out, c.total_retrans
         FROM last_rows AS r
         CROSS JOIN samples AS s ON s.snapshot_id = r.snapshot_id AND s.socket_id = r.socket_id
         CROSS JOIN snapshots AS n ON n.snapshot_id = r.snapshot_id
         LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id
     ),
-    pieces AS (
+    pieces AS MATERIALIZED (
         SELECT g.group_id, max(g.first_snapshot_id, d.first_id + 1) AS first_id,
             min(coalesce(g.last_snapshot_id, d.last_id), d.last_id) AS last_id,
-            g.first_snapshot_id > d.first_id AND g.last_snapshot_id <= d.last_id AS is_whole
+            coalesce(g.first_snapshot_id > d.first_id AND g.last_snapshot_id <= d.last_id, 0)
+                AS is_whole
         FROM edges AS d
         JOIN groups AS g ON g.first_snapshot_id <= d.last_id
             AND coalesce(g.last_snapshot_id, d.last_id) > d.first_id
     ),
+    -- Groups are numbered as their snapshots are: whole ones stand in a row.
+    whole AS MATERIALIZED (
+        SELECT min(group_id) AS first_id, max(group_id) AS last_id FROM pieces WHERE is_whole
+    ),
     -- Counters only grow: the greatest is the last.
-    seen AS MATERIALIZED (
+    seen AS (
         SELECT socket_id, max(rtt_us) AS max_rtt_us, sum(zero_window_samples) AS zero_window_samples,
             max(busy_time_us) AS busy_time_us, max(rwnd_limited_us) AS rwnd_limited_us,
             max(sndbuf_limited_us) AS sndbuf_limited_us
         FROM (
             SELECT t.socket_id, t.max_rtt_us AS rtt_us, t.zero_window_samples, t.busy_time_us,
                 t.rwnd_limited_us, t.sndbuf_limited_us
-            FROM pieces AS p
-            JOIN group_sockets AS t ON t.group_id = p.group_id
-            WHERE p.is_whole
+            FROM whole AS w
+            CROSS JOIN group_sockets AS t ON t.group_id BETWEEN w.first_id AND w.last_id
             UNION ALL
             SELECT s.socket_id, s.rtt_us, s.snd_wnd_bytes = 0 AND s.state IN (1, 4, 8),
                 s.busy_time_us, c.rwnd_limited_us, c.sndbuf_limited_us
@@ -83,7 +87,7 @@ WITH
             JOIN samples AS s ON s.snapshot_id BETWEEN p.first_id AND p.last_id
             LEFT JOIN conditions AS c
                 ON c.group_id = p.group_id AND c.condition_id = s.condition_id
-            WHERE p.is_whole IS NOT 1
+            WHERE NOT p.is_whole
         )
         GROUP BY socket_id
     ),
