@@ -96,6 +96,8 @@ pub(super) enum QuestionArgs {
 Examples:
   sockrec query connections -f night.db --from 03:00 --to 03:30
   sockrec query connections --sort total_retrans:desc,bytes_sent:desc -n 10
+  sockrec query connections dport = :443 and not dst 10.0.0.0/8
+  sockrec query connections 'comm = nginx and rtt > 100ms'
   sockrec query connections -t --state established --format json | jq .")]
     Connections(CommonArgs),
     /// All that is known of one connection, as a story
@@ -108,7 +110,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   sockrec query at '10m ago'
-  sockrec query at 03:12 -f night.db -t --state established --info
+  sockrec query at 03:12 -f night.db state established sport = :ssh
   sockrec query at '2026-11-21 03:12:30' --format csv")]
     At {
         /// The moment: RFC 3339, `2026-11-21 14:03`, `14:03`, `10m ago`, `@UNIX`, `now`
@@ -187,6 +189,10 @@ pub(super) struct SelectArgs {
     /// Only sockets that had this inode
     #[arg(long, value_name = "INODE", help_heading = "Sockets")]
     pub(super) inode: Option<u32>,
+    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
+    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
 }
 
 /// How rows are written.

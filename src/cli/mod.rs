@@ -5,6 +5,7 @@
 
 mod args;
 mod export;
+mod filter;
 mod follow;
 mod info;
 mod message;

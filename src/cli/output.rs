@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use chrono::{SecondsFormat, TimeZone};
 
 use super::args::{OutputArgs, SelectArgs};
+use super::filter::read_filter;
 use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
@@ -68,6 +69,9 @@ pub(super) fn selection(
             Some("swap `--from` and `--to`"),
         ));
     }
+    let filtered = read_filter(&select.filter, anchor)?;
+    let (filter, filter_text) =
+        filtered.map_or((None, String::new()), |f| (Some(f.filter), f.text));
     let states = select.sockets.states();
     if states == States::NONE {
         return Err(no_states());
@@ -109,6 +113,8 @@ pub(super) fn selection(
         sockets,
         from_ns,
         to_ns,
+        filter,
+        filter_text,
         sort: select.sort.clone(),
         limit: select.limit,
         ended: None,
@@ -173,9 +179,9 @@ pub(super) fn explain_empty(
             span.snapshots,
             recording.scopes()?.join(", "),
         ));
-    } else if !selection.sockets.is_open() {
+    } else if !selection.sockets.is_open() || selection.filter.is_some() {
         note(&format!(
-            "no socket matches; recorded were {} from {from} to {to}",
+            "nothing matches; recorded were {} from {from} to {to}",
             recording.scopes()?.join(", ")
         ));
     } else {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::columns::column_of_sql;
 use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
+use crate::filter::{ANSWER, Answer, FilterError, SqlCondition, nearest};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
 
@@ -51,6 +52,9 @@ pub enum QueryError {
         /// The most similar name.
         nearest: Option<String>,
     },
+    /// The filter cannot be asked of this answer.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A column that this program does not know: the query file and the list of columns disagree.
     #[error("the column `{0}` has no description")]
     UndescribedColumn(String),
@@ -112,6 +116,7 @@ impl Recording {
         for key in &selection.sort {
             find(&all, &key.column)?;
         }
+        filter_condition(question, selection, &all)?;
         if selection.columns.is_empty() {
             return Ok(all);
         }
@@ -168,11 +173,25 @@ impl Recording {
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
         let selected = self.selected(question, selection)?;
-        let (conditions, owned) = selection.conditions(question.span_columns());
+        let (mut conditions, mut owned) = if question.is_chosen_from() {
+            selection.conditions(question.span_columns())
+        } else {
+            Default::default()
+        };
+        if selection.filter.is_some() {
+            let all = self.described(question, selection)?;
+            if let Some(filter) = filter_condition(question, selection, &all)? {
+                conditions.push(filter.text);
+                owned.extend(filter.parameters.into_iter().map(|(name, v)| (name, v.into())));
+            }
+        }
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
-        let is_chosen = question.is_about_sockets() || question.span_columns().is_some();
-        if is_chosen && !conditions.is_empty() {
+        let mut sql = format!(
+            "SELECT {} FROM (\n{}\n) AS {ANSWER}",
+            names.join(", "),
+            question.sql(selection)
+        );
+        if !conditions.is_empty() {
             sql.push_str(" WHERE ");
             sql.push_str(&conditions.join(" AND "));
         }
@@ -458,6 +477,24 @@ impl Question {
         }
     }
 
+    /// Whether options that choose sockets, or times, choose from its rows.
+    fn is_chosen_from(self) -> bool {
+        self.is_about_sockets() || self.span_columns().is_some()
+    }
+
+    /// Which rows `o` of `socket_owners` count for a row of the answer, where it names the first
+    /// process of several.
+    fn holders(self) -> Option<&'static str> {
+        match self {
+            Self::Connections | Self::Sockets => Some("1"),
+            Self::At { .. } => Some(
+                "o.first_snapshot_id <= :snapshot_id
+                 AND coalesce(o.last_snapshot_id, :snapshot_id) >= :snapshot_id",
+            ),
+            _ => None,
+        }
+    }
+
     fn is_about_sockets(self) -> bool {
         matches!(
             self,
@@ -466,53 +503,27 @@ impl Question {
     }
 }
 
+/// The condition of a selection's filter.
+fn filter_condition(
+    question: Question,
+    selection: &Selection,
+    columns: &[(String, Column)],
+) -> Result<Option<SqlCondition>, QueryError> {
+    let Some(filter) = &selection.filter else { return Ok(None) };
+    let condition = filter.to_sql(Answer { columns, holders: question.holders() });
+    Ok(Some(condition.map_err(|error| error.within(&selection.filter_text))?))
+}
+
 /// The column of this name.
 fn find<'a>(all: &'a [(String, Column)], wanted: &str) -> Result<&'a (String, Column), QueryError> {
     all.iter().find(|(_, column)| column.name == wanted).ok_or_else(|| QueryError::UnknownColumn {
         name: wanted.to_owned(),
-        nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)),
+        nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)).map(str::to_owned),
     })
-}
-
-/// The name that a misspelt one most likely meant.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    names
-        .map(|name| {
-            let is_start = wanted.len() > 1 && name.starts_with(wanted);
-            (if is_start { 0 } else { edit_distance(wanted, name) }, name)
-        })
-        .min()
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .map(|(_, name)| name.to_owned())
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_finds_its_neighbour() {
-        let nearest = |wanted| nearest(wanted, ["rtt_us", "rttvar_us", "bytes_sent"].into_iter());
-        assert_eq!(nearest("rtt").as_deref(), Some("rtt_us"));
-        assert_eq!(nearest("byte_sent").as_deref(), Some("bytes_sent"));
-        assert_eq!(nearest("colour"), None);
-    }
-
     #[test]
     fn no_two_columns_share_a_name() {
         let names: std::collections::HashSet<_> =

@@ -1,5 +1,6 @@
 //! Which rows and columns of an answer are wanted.
 
+use crate::filter::{Filter, SqlValue};
 use crate::model::{Family, Protocol, Value};
 use crate::store::Parameter;
 
@@ -47,6 +48,10 @@ pub struct Selection {
     pub from_ns: Option<i64>,
     /// UTC nanoseconds, included.
     pub to_ns: Option<i64>,
+    /// Which rows, of any answer.
+    pub filter: Option<Filter>,
+    /// The text that the filter was read from, for errors.
+    pub filter_text: String,
     /// By what to sort, the first before the others; the question's own order if empty.
     pub sort: Vec<SortKey>,
     /// At most so many rows, after sorting.
@@ -134,13 +139,25 @@ pub(super) struct SpanColumns {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum OwnedValue {
     Integer(i64),
+    Real(f64),
     Text(String),
+}
+
+impl From<SqlValue> for OwnedValue {
+    fn from(value: SqlValue) -> Self {
+        match value {
+            SqlValue::Integer(v) => Self::Integer(v),
+            SqlValue::Real(v) => Self::Real(v),
+            SqlValue::Text(v) => Self::Text(v),
+        }
+    }
 }
 
 impl OwnedValue {
     pub(super) fn as_parameter<'a>(&'a self, name: &'a str) -> Parameter<'a> {
         match self {
             Self::Integer(v) => (name, Value::Integer(*v)),
+            Self::Real(v) => (name, Value::Real(*v)),
             Self::Text(v) => (name, Value::Text(v)),
         }
     }

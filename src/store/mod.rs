@@ -7,6 +7,7 @@ mod columns;
 mod error;
 mod file;
 mod former;
+mod functions;
 mod migrate;
 mod owners;
 mod reader;

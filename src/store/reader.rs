@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::StoreError;
 use super::file::{check_for_reading, file_uri, has_log};
+use super::functions::add_functions;
 use super::migrate::{SCHEMA_VERSION, missing_object, user_version};
 use super::writer::fold_left_log;
 use crate::model::Value;
@@ -47,6 +48,7 @@ impl Reader {
         // nothing may bend the file itself.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(error)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(error)?;
+        add_functions(&connection).map_err(error)?;
         // The header was checked, but a newer version may still stand in the write-ahead log.
         let found = user_version(&connection).map_err(error)?;
         if found == 0 {

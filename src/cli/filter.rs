@@ -1,0 +1,32 @@
+//! FILTER arguments.
+
+use std::fs;
+
+use super::moment::{Anchor, parse_moment};
+use crate::filter::{Filter, FilterError, Services, Vocabulary};
+use crate::query::COLUMNS;
+
+/// A filter and the text that it was read from.
+#[derive(Clone, Debug)]
+pub(super) struct Filtered {
+    pub(super) filter: Filter,
+    pub(super) text: String,
+}
+
+/// Reads the words at the end of a command line; `None` if there are none.
+pub(super) fn read_filter(
+    words: &[String],
+    anchor: Anchor,
+) -> Result<Option<Filtered>, FilterError> {
+    let text = words.join(" ");
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    // Without the file ports have numbers only.
+    let services = fs::read("/etc/services").unwrap_or_default();
+    let services = Services::read(&String::from_utf8_lossy(&services));
+    let moment = |text: &str| parse_moment(text, anchor).map_err(|e| e.to_string());
+    let vocabulary = Vocabulary { columns: COLUMNS, services: &services, moment: &moment };
+    let filter = Filter::parse(&text, &vocabulary)?;
+    Ok(Some(Filtered { filter, text }))
+}
