@@ -6,13 +6,16 @@
 //!
 //! Children hold UDP sockets, as many each. A search runs on this thread until it has found all of
 //! them, then with nothing new, then with one new socket at a time. CPU is that of the search's
-//! thread.
+//! thread. Then two recorders run side by side on the same sockets, with and without owners; CPU is
+//! that of all their threads.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sockrec::kernel::ProcDir;
 use sockrec::model::{OwnerChange, ProcessId, SnapshotId, SocketId};
@@ -153,5 +156,79 @@ fn measure(sockets: usize, processes: usize) -> Result<()> {
     for _ in 0..8 {
         bench.round("… still without one, 10 s later", &[]);
     }
+    record_side_by_side()
+}
+
+/// A recorder of one snapshot a second.
+struct Recorder(Child);
+
+impl Recorder {
+    fn start(file: &Path, options: &[&str]) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockrec"));
+        command.args(["record", "-q", "--interval", "1s", "-o"]).arg(file).args(options);
+        Ok(Self(command.stdout(Stdio::null()).spawn()?))
+    }
+
+    /// CPU of all its threads, and of the one that looks for owners.
+    fn cpu_ms(&self) -> Result<[f64; 2]> {
+        let mut used = [0.0; 2];
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let task = task?.path();
+            let stat = std::fs::read_to_string(task.join("schedstat"))?;
+            let ms = stat.split(' ').next().unwrap_or("0").parse::<f64>()? / 1e6;
+            used[0] += ms;
+            if std::fs::read_to_string(task.join("comm"))?.trim() == "owners" {
+                used[1] += ms;
+            }
+        }
+        Ok(used)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let id = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// CPU a second of two recorders at the same time, while this goes on for so long.
+fn compare(
+    what: &str,
+    recorders: &[Recorder; 2],
+    seconds: u32,
+    mut each_second: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let before = [recorders[0].cpu_ms()?, recorders[1].cpu_ms()?];
+    let began = Instant::now();
+    for second in 1..=seconds {
+        each_second()?;
+        let end = began + Duration::from_secs(second.into());
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+    }
+    let a_second = |at: usize, which: usize| -> Result<f64> {
+        Ok((recorders[at].cpu_ms()?[which] - before[at][which]) / f64::from(seconds))
+    };
+    let (with, without, thread) = (a_second(0, 0)?, a_second(1, 0)?, a_second(0, 1)?);
+    println!("{what:<40}  {with:>8.2}  {without:>8.2}  {thread:>14.2}");
     Ok(())
+}
+
+fn record_side_by_side() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (one, other) = (directory.path().join("with.db"), directory.path().join("without.db"));
+    println!();
+    println!(
+        "{:<40}  {:>8}  {:>8}  {:>14}",
+        "recorders, CPU ms a second", "with", "without", "owners' thread"
+    );
+    let recorders = [Recorder::start(&one, &[])?, Recorder::start(&other, &["--no-owners"])?];
+    compare("the first 15 s, everything is new", &recorders, 15, || Ok(()))?;
+    compare("30 s, nothing new", &recorders, 30, || Ok(()))?;
+    let mut holders = Vec::new();
+    compare("15 s, a process with a socket a second", &recorders, 15, || {
+        holders.push(Holder::start(1)?);
+        Ok(())
+    })
 }

@@ -13,4 +13,4 @@ pub use clock::SystemClock;
 pub use diag::{DiagError, DiagSocket, DumpEnd};
 pub use events::{EventBatch, EventReader, EventSocket, EventStamp, LostSpan};
 pub use host::{has_net_admin, host_facts, is_ignored, own_namespace, sees_every_process};
-pub use process::{Glimpse, OpenProcess, ProcDir, Unreadable};
+pub use process::{Glimpse, KeptProcess, OpenProcess, ProcDir, Unreadable};

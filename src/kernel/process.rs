@@ -11,10 +11,12 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, fstat, openat, readlinkat_raw, statat};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::SystemClock;
@@ -31,6 +33,9 @@ const PATH_LEN: usize = 4 * 1024;
 const ENTRIES_LEN: usize = 4 * 1024;
 /// `socket:[4294967295]` is all that is wanted; what is longer is cut, and then no socket.
 const LINK_LEN: usize = 32;
+
+/// So many processes are kept at most, and half as many as there may be descriptors.
+const KEPT_MAX: usize = 1_000;
 
 /// A process as one stat(2) shows it. The same twice: it is the same process, and most likely has
 /// the same descriptors.
@@ -67,6 +72,9 @@ impl From<Errno> for Unreadable {
 pub struct ProcDir {
     directory: OwnedFd,
     counts_descriptors: bool,
+    /// Counted by its clones.
+    kept: Arc<()>,
+    kept_max: usize,
     users: UserNames,
     path: String,
 }
@@ -82,6 +90,8 @@ impl ProcDir {
         Ok(Self {
             directory,
             counts_descriptors: own.st_size > 0,
+            kept: Arc::new(()),
+            kept_max: kept_max(),
             users: UserNames::default(),
             path: String::new(),
         })
@@ -114,6 +124,21 @@ impl ProcDir {
         Ok(Glimpse { incarnation: found.st_ino, descriptors })
     }
 
+    /// Keeps a descriptor by which a process can be looked at, if it is still the one with this
+    /// incarnation: that costs a third of [`Self::glimpse`], and says when it is gone. `None` if it
+    /// is another, if there are enough of them, and before Linux 6.2, which would not tell.
+    pub fn keep(&mut self, pid: u32, incarnation: u64) -> Option<KeptProcess> {
+        if !self.counts_descriptors || Arc::strong_count(&self.kept) > self.kept_max {
+            return None;
+        }
+        self.path.clear();
+        let _ = write!(self.path, "{pid}/fd"); // a String takes everything
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let descriptors = openat(&self.directory, &*self.path, flags, Mode::empty()).ok()?;
+        let kept = KeptProcess { descriptors, _counted: Arc::clone(&self.kept) };
+        kept.glimpse().is_ok_and(|glimpse| glimpse.incarnation == incarnation).then_some(kept)
+    }
+
     /// Opens a process to read its descriptors.
     ///
     /// # Errors
@@ -123,7 +148,7 @@ impl ProcDir {
         let descriptors = open_directory(&process, c"fd")?;
         let stat = Stat::of(&process)?;
         let key = ProcessKey { pid, started_ticks: stat.started_ticks };
-        Ok(OpenProcess { key, comm: stat.comm, process, descriptors })
+        Ok(OpenProcess { key, comm: stat.comm, parent: stat.parent, process, descriptors })
     }
 
     /// Reads who a process is. What is not known, or may not be seen, is `None`.
@@ -165,11 +190,30 @@ impl ProcDir {
     }
 }
 
+/// A process that is looked at again and again.
+#[derive(Debug)]
+pub struct KeptProcess {
+    descriptors: OwnedFd,
+    _counted: Arc<()>,
+}
+
+impl KeptProcess {
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// When it is gone. One that ended and was not waited for yet has no descriptors.
+    pub fn glimpse(&self) -> Result<Glimpse, Unreadable> {
+        let found = fstat(&self.descriptors)?;
+        Ok(Glimpse { incarnation: found.st_ino, descriptors: u64::try_from(found.st_size).ok() })
+    }
+}
+
 /// A process whose descriptors are being read.
 #[derive(Debug)]
 pub struct OpenProcess {
     key: ProcessKey,
     comm: Vec<u8>,
+    parent: u32,
     process: OwnedFd,
     descriptors: OwnedFd,
 }
@@ -183,6 +227,11 @@ impl OpenProcess {
     /// Its name, which execve(2) changes.
     pub fn comm(&self) -> &[u8] {
         &self.comm
+    }
+
+    /// The pid of its parent; 0 for one from outside of this pid namespace.
+    pub fn parent(&self) -> u32 {
+        self.parent
     }
 
     /// Reads some more descriptors and adds the inode numbers of those that are sockets. Gives how
@@ -219,6 +268,12 @@ impl OpenProcess {
         }
         Ok(read)
     }
+}
+
+/// The recorder needs descriptors for other things too.
+fn kept_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(KEPT_MAX, |limit| KEPT_MAX.min(limit / 2))
 }
 
 fn open_directory(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
@@ -265,6 +320,7 @@ fn socket_inode(target: &[u8]) -> Option<u32> {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     comm: Vec<u8>,
+    parent: u32,
     started_ticks: u64,
 }
 
@@ -275,14 +331,16 @@ impl Stat {
 
     /// The name may hold anything, parentheses, blanks and newlines too: it ends at the last one.
     fn parse(stat: &[u8]) -> Option<Self> {
+        const PARENT: usize = 4;
         const STARTED: usize = 22;
         const BEHIND_COMM: usize = 3;
         let open = stat.iter().position(|&b| b == b'(')?;
         let close = stat.iter().rposition(|&b| b == b')')?;
         let comm = stat.get(open + 1..close)?.to_vec();
         let mut fields = stat[close + 1..].split(u8::is_ascii_whitespace).filter(|f| !f.is_empty());
-        let started_ticks = number(fields.nth(STARTED - BEHIND_COMM)?)?;
-        Some(Self { comm, started_ticks })
+        let parent = number(fields.nth(PARENT - BEHIND_COMM)?)?;
+        let started_ticks = number(fields.nth(STARTED - PARENT - 1)?)?;
+        Some(Self { comm, parent, started_ticks })
     }
 }
 
@@ -355,7 +413,10 @@ mod tests {
         let names: [&[u8]; 7] = [b"", b"nginx", b"a b", b"a) R 1 2", b"((", b"x\ny", b"\xff\xfe"];
         for comm in names {
             let parsed = Stat::parse(&stat(comm));
-            assert_eq!(parsed, Some(Stat { comm: comm.to_vec(), started_ticks: 987_654 }));
+            assert_eq!(
+                parsed,
+                Some(Stat { comm: comm.to_vec(), parent: 1, started_ticks: 987_654 })
+            );
         }
     }
 

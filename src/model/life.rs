@@ -1,6 +1,6 @@
 //! What became of a connection: who opened it, how it ended, and what each rests on.
 
-use super::{Clocks, FinalCounters, SnapshotId, SocketId, TcpState, Tuple};
+use super::{Clocks, FinalCounters, Nanos, Protocol, SnapshotId, SocketId, TcpState, Tuple};
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,12 +203,38 @@ pub struct UndestroyedSocket {
     pub id: SocketId,
     /// `SO_COOKIE`.
     pub cookie: u64,
+    /// Of which protocol it is.
+    pub protocol: Protocol,
     /// Both ends.
     pub tuple: Tuple,
     /// The state that it was last seen alive in, `None` if it never was.
     pub state: Option<TcpState>,
     /// Who opened it.
     pub origin: Option<Origin>,
+    /// It was in TIME-WAIT by this moment of `CLOCK_MONOTONIC`, and nothing else was seen of it.
+    pub time_wait_by_ns: Option<Nanos>,
+}
+
+/// A TCP socket that an earlier capture saw freed so lately that it may have left a TIME-WAIT, which no
+/// dump has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreedSocket {
+    /// The socket.
+    pub id: SocketId,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// How many sockets had this cookie with another tuple before.
+    pub generation: u32,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// The state that it was last seen alive in, `None` if it never was.
+    pub state: Option<TcpState>,
+    /// The snapshot of its last row of samples.
+    pub last_sample: Option<SnapshotId>,
+    /// Rows of samples that it has.
+    pub samples: u32,
+    /// When its destroy event was read, on `CLOCK_BOOTTIME`.
+    pub destroyed_boottime_ns: Nanos,
 }
 
 /// A span in which destroy events were lost.

@@ -19,14 +19,14 @@ pub use identity::{
     SocketKey, Tuple,
 };
 pub use life::{
-    Destroyed, Direction, EndUpdate, Ending, EventLoss, Origin, Remains, RemainsEnd, SocketNews,
-    UndestroyedSocket,
+    Destroyed, Direction, EndUpdate, Ending, EventLoss, FreedSocket, Origin, Remains, RemainsEnd,
+    SocketNews, UndestroyedSocket,
 };
 pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,
 };
-pub use owner::{Cgroup, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
+pub use owner::{Cgroup, HOLDERS_MAX, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{

@@ -2,6 +2,10 @@
 
 use super::{Nanos, ProcessId, SnapshotId, SocketId};
 
+/// So many holders of one socket are recorded at a time. A thousand workers that share their
+/// parent's thousand sockets would be a million rows.
+pub const HOLDERS_MAX: usize = 64;
+
 /// What tells a process from all others of its boot: pids are used again, a pid and the time at
 /// which it was given are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +75,8 @@ pub enum OwnerChange {
     Process(Box<Process>),
     /// A process was found to hold a socket.
     Held(Ownership),
-    /// A process that lives on, or is gone, no longer holds a socket that lives on.
+    /// A process no longer holds a socket that lives on, or is not known to have held it until it
+    /// ended.
     Released {
         /// What ended.
         ownership: Ownership,

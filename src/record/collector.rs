@@ -21,6 +21,8 @@ use crate::store::{StoreError, Writer};
 
 /// So long the end of a capture waits for the owners of its last sockets.
 const OWNERS_WAITED_FOR: Duration = Duration::from_millis(500);
+/// What is left of a connection is there for so long: in FIN-WAIT-2 and then in TIME-WAIT.
+const REMAINS_NS: Nanos = 120_000_000_000;
 /// Parcels on their way to the writer: about 16 MiB of rows, or some twenty idle ticks.
 const CHANNEL_PARCELS: usize = 64;
 /// UTC is slewed all the time; more than this between two ticks is a step.
@@ -263,6 +265,7 @@ pub fn run(
     let past = Past {
         formers: writer.former_sockets(&start)?,
         undestroyed: writer.undestroyed_sockets(&start)?,
+        freed: writer.freed_sockets(&start, capture.started.boottime_ns - REMAINS_NS)?,
     };
     let mut owners = None;
     if plan.finds_owners {

@@ -49,6 +49,25 @@ impl Evidence {
         })
     }
 
+    /// Whether a segment came that was more than a refusal.
+    pub(super) fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    /// Whether our FIN was acknowledged. `None` where that may have been our SYN.
+    fn is_fin_acked(&self, direction: Option<Direction>) -> Option<bool> {
+        match (self.acked_beyond_payload?, direction) {
+            (..=0, _) | (1, Some(Direction::Outbound)) => Some(false),
+            (1, Some(Direction::Inbound)) | (2, _) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Whether the other end's FIN had come for sure: without payload it alone is counted.
+    fn has_peer_fin(&self) -> bool {
+        self.data_segs_in == Some(0) && self.bytes_received == Some(1)
+    }
+
     /// Who opened a connection that is in this state. Where nothing is outstanding everything that
     /// was sent has been acknowledged, and the SYN counts (measured; see docs/ARCHITECTURE.md).
     pub(super) fn origin_of_live(&self, state: TcpState) -> Option<Origin> {
@@ -88,6 +107,17 @@ pub(super) fn origin_of_state(state: TcpState, is_mini: bool) -> Option<Origin> 
     }
 }
 
+/// What may be left of a connection whose socket is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remnant {
+    /// Nothing, or that has been seen.
+    None,
+    /// A TIME-WAIT, which began as it was active for the last time.
+    TimeWait,
+    /// The same, or a FIN-WAIT-2 that becomes one later.
+    FinWait2,
+}
+
 /// What a destroy event says of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Final {
@@ -110,6 +140,9 @@ pub(super) struct Life {
     /// The last counters that a dump showed.
     pub(super) last: Option<Evidence>,
     pub(super) last_words: Option<Final>,
+    /// They were read so late that they do not tell its TIME-WAIT from that of the next connection
+    /// with its addresses and ports.
+    pub(super) is_told_late: bool,
 }
 
 impl Life {
@@ -127,12 +160,7 @@ impl Life {
         if !last_words.has_heard {
             return Some(Ending::NothingReceived);
         }
-        let is_fin_acked = match (last_words.acked_beyond_payload?, self.direction) {
-            (..=0, _) | (1, Some(Direction::Outbound)) => false,
-            (1, Some(Direction::Inbound)) | (2, _) => true,
-            _ => return None,
-        };
-        if is_fin_acked {
+        if last_words.is_fin_acked(self.direction)? {
             return Some(self.ending_with_fin(&last_words));
         }
         if last_words.retransmits == 0 && last_words.probes == 0 {
@@ -141,11 +169,18 @@ impl Life {
         self.last.and_then(|last| timed_out(&last, &last_words))
     }
 
-    /// Whether a timewait mini-socket may be left of it: our FIN was acknowledged.
-    pub(super) fn may_remain(&self) -> bool {
-        let Some(Final::Full(counters)) = &self.last_words else { return self.was_in_time_wait };
-        let our_syn = i64::from(self.direction == Some(Direction::Outbound));
-        counters.acked_beyond_payload.is_none_or(|beyond| beyond > our_syn)
+    /// What may be left of it.
+    pub(super) fn remnant(&self) -> Remnant {
+        match &self.last_words {
+            _ if self.is_told_late => Remnant::None,
+            None if self.was_in_time_wait => Remnant::TimeWait,
+            Some(Final::Full(last)) => match last.is_fin_acked(self.direction) {
+                Some(false) => Remnant::None,
+                Some(true) if !last.has_peer_fin() => Remnant::FinWait2,
+                _ => Remnant::TimeWait,
+            },
+            None | Some(Final::Wiped { .. }) => Remnant::None,
+        }
     }
 
     /// Whether it was waiting for an answer when it ended: it may have timed out.
@@ -158,13 +193,12 @@ impl Life {
     }
 
     fn ending_with_fin(&self, last_words: &Evidence) -> Ending {
-        let got_no_data = last_words.data_segs_in == Some(0);
-        match last_words.bytes_received {
-            _ if self.has_peer_fin => Ending::BothFins,
-            // Without payload what was received can only be the FIN.
-            Some(1) if got_no_data => Ending::BothFins,
-            Some(0) if got_no_data => Ending::HalfClosed,
-            _ => Ending::FinAcked,
+        let is_half_closed =
+            last_words.data_segs_in == Some(0) && last_words.bytes_received == Some(0);
+        match is_half_closed {
+            _ if self.has_peer_fin || last_words.has_peer_fin() => Ending::BothFins,
+            true => Ending::HalfClosed,
+            false => Ending::FinAcked,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use hashbrown::HashMap;
 
+use super::ending::Remnant;
 use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, SocketId, Tuple};
 
 /// Flows of the dead that are kept at most.
@@ -89,6 +90,36 @@ impl Moment {
     }
 }
 
+/// What the destroy event of one end tells of what went over its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traffic {
+    /// A segment came that was more than a refusal: there was another end.
+    pub(super) was_answered: bool,
+    /// Payload.
+    pub(super) sent_bytes: Option<u64>,
+    /// Payload, and the other end's FIN as one.
+    pub(super) received_bytes: Option<u64>,
+    /// When this end last sent payload, or the connection was established.
+    pub(super) last_sent: Option<Moment>,
+    /// When this end last received payload, or the connection was established.
+    pub(super) last_received: Option<Moment>,
+}
+
+impl Traffic {
+    /// Whether the other may be the other end: what one sent the other received, then or not at all.
+    fn may_be_of_peer(&self, other: &Self) -> bool {
+        let may_have_come = |from: &Self, to: &Self| {
+            let (Some(sent), Some(received)) = (from.sent_bytes, to.received_bytes) else {
+                return true;
+            };
+            let (sent_at, received_at) = (from.last_sent, to.last_received);
+            let is_then = sent_at.zip(received_at).is_none_or(|(sent, came)| sent.may_be(&came));
+            received < sent || (received <= sent + 1 && is_then)
+        };
+        may_have_come(self, other) && may_have_come(other, self)
+    }
+}
+
 /// A connection that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dead {
@@ -96,16 +127,26 @@ pub(super) struct Dead {
     pub(super) origin: Option<Origin>,
     /// Its destroy event was read at this moment of `CLOCK_MONOTONIC`.
     pub(super) destroyed_ns: Option<Nanos>,
-    /// It was over by this moment of `CLOCK_MONOTONIC`, if that is known.
-    pub(super) over_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
+    pub(super) traffic: Option<Traffic>,
     /// No dump showed it alive: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
-    /// A timewait mini-socket may be left of it.
-    pub(super) may_remain: bool,
+    /// What may be left of it.
+    pub(super) remnant: Remnant,
     /// It was waiting for an answer when it ended.
     pub(super) is_stalled: bool,
+}
+
+/// When a connection was there, as far as is known, on `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct There {
+    /// It had begun by then.
+    pub(super) open_by_ns: Option<Nanos>,
+    /// It was over by then.
+    pub(super) over_ns: Option<Nanos>,
+    /// Of one whose event was read in full.
+    pub(super) traffic: Option<Traffic>,
 }
 
 /// A socket with a flow.
@@ -114,8 +155,7 @@ pub(super) struct Member {
     pub(super) socket: SocketId,
     pub(super) cookie: u64,
     pub(super) peer: Option<SocketId>,
-    /// It had begun by this moment of `CLOCK_MONOTONIC`, if that is known.
-    pub(super) open_by_ns: Option<Nanos>,
+    pub(super) there: There,
     pub(super) dead: Option<Dead>,
 }
 
@@ -126,7 +166,7 @@ pub(super) struct Flows {
     dead: VecDeque<(SnapshotId, Flow, SocketId)>,
     /// Connections of which only a timewait mini-socket was seen: their event may still come, after
     /// those of others that had the same addresses and ports before.
-    unclaimed: HashMap<Flow, Member>,
+    unclaimed: HashMap<Flow, Vec<Member>>,
     unclaimed_order: VecDeque<Flow>,
 }
 
@@ -136,8 +176,11 @@ impl Flows {
     }
 
     /// Adds a socket; gives the other end of its connection. A socket that is connected to itself
-    /// is its own.
+    /// is its own. One that is told of late, after another had its addresses and ports, is left out.
     pub(super) fn add(&mut self, flow: Flow, mut member: Member) -> Option<SocketId> {
+        if self.members.get(&flow).is_some_and(|latest| member.was_before(latest)) {
+            return None;
+        }
         let reversed = flow.reversed();
         member.peer = if reversed == flow {
             Some(member.socket)
@@ -153,26 +196,42 @@ impl Flows {
     }
 
     /// Notes that a socket has died; it is remembered for a while.
-    pub(super) fn bury(&mut self, flow: &Flow, socket: SocketId, dead: Dead, now: SnapshotId) {
+    pub(super) fn bury(
+        &mut self,
+        flow: &Flow,
+        socket: SocketId,
+        over_ns: Option<Nanos>,
+        dead: Dead,
+        now: SnapshotId,
+    ) {
         let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
             return;
         };
         member.dead = Some(dead);
+        member.there.over_ns = over_ns.or(member.there.over_ns);
+        member.there.traffic = dead.traffic.or(member.there.traffic);
         self.dead.push_back((now, *flow, socket));
         if dead.is_unseen && dead.destroyed_ns.is_none() {
-            self.unclaimed.insert(*flow, *member);
-            self.unclaimed_order.push_back(*flow);
+            let member = *member;
+            self.await_event(*flow, member);
         }
     }
 
-    /// The connection of which only a timewait mini-socket was seen, if it is the one that is meant.
+    /// Adds a connection of which only a timewait mini-socket was seen.
+    pub(super) fn await_event(&mut self, flow: Flow, member: Member) {
+        self.unclaimed.entry(flow).or_default().push(member);
+        self.unclaimed_order.push_back(flow);
+    }
+
+    /// The first connection of which only a timewait mini-socket was seen and that may be meant.
     pub(super) fn claim(
         &mut self,
         flow: &Flow,
-        is_meant: impl FnOnce(&Member) -> bool,
+        is_meant: impl FnMut(&Member) -> bool,
     ) -> Option<Member> {
-        self.unclaimed.get(flow).filter(|member| is_meant(member))?;
-        self.unclaimed.remove(flow)
+        let members = self.unclaimed.get_mut(flow)?;
+        let at = members.iter().position(is_meant)?;
+        Some(members.remove(at))
     }
 
     /// The dead socket of this flow.
@@ -212,18 +271,39 @@ impl Flows {
 }
 
 impl Member {
+    pub(super) fn new(socket: SocketId, cookie: u64, there: There) -> Self {
+        Self { socket, cookie, peer: None, there, dead: None }
+    }
+
     pub(super) fn is_stalled(&self) -> bool {
         self.dead.is_some_and(|dead| dead.is_stalled)
+    }
+
+    /// Whether it was over before the other began.
+    pub(super) fn was_before(&self, other: &Self) -> bool {
+        self.there
+            .over_ns
+            .zip(other.there.open_by_ns)
+            .is_some_and(|(over_ns, began_ns)| over_ns < began_ns)
     }
 
     /// Whether the other may be the other end of this connection, and not of one that used the same
     /// addresses and ports before or after.
     fn fits(&self, other: &Self) -> bool {
         let began_in_time = |a: &Self, b: &Self| {
-            let ended_ns = b.dead.and_then(|dead| dead.over_ns);
-            a.open_by_ns.zip(ended_ns).is_none_or(|(began, ended)| began <= ended + SAME_MOMENT_NS)
+            a.there
+                .open_by_ns
+                .zip(b.there.over_ns)
+                .is_none_or(|(began, ended)| began <= ended + SAME_MOMENT_NS)
         };
-        self.peer.is_none() && began_in_time(self, other) && began_in_time(other, self)
+        let was_answered = |a: &Self| a.there.traffic.is_none_or(|traffic| traffic.was_answered);
+        let traffic = self.there.traffic.zip(other.there.traffic);
+        self.peer.is_none()
+            && was_answered(self)
+            && was_answered(other)
+            && traffic.is_none_or(|(own, others)| own.may_be_of_peer(&others))
+            && began_in_time(self, other)
+            && began_in_time(other, self)
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::flows::{Dead, Flow, Member, Moment, SAME_MOMENT_NS, mapped};
+use super::flows::{Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
 use super::register::{LastWords, Register};
 use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
@@ -88,11 +88,12 @@ impl Register {
     }
 
     /// A socket has gone, told in full: it may be the other end of one that was told by half before.
-    pub(super) fn find_half_told(&mut self, words: &LastWords, out: &mut Batch) {
-        let Some(flow) = words.flow() else { return };
-        let Some(member) = self.flows.get(&flow).filter(|m| m.peer.is_none()).copied() else {
+    pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
+        let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
+        let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
+        if self.flows.get(&flow).filter(is_alone).is_none() {
             return;
-        };
+        }
         let own = flow.reversed();
         let key = (flow.local().0, flow.remote().1);
         let halves = self.half_told.0.get(&key).into_iter().flatten();
@@ -103,7 +104,7 @@ impl Register {
                 && half.has_sent(words.last_received) == Some(true)
         });
         if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
-            self.complete(&half, &flow, member.socket, out);
+            self.complete(&half, &flow, socket, out);
         }
     }
 
@@ -139,11 +140,13 @@ impl Register {
     fn complete(&mut self, half: &Half, flow_of_peer: &Flow, peer: SocketId, out: &mut Batch) {
         let Half { socket, cookie, tuple, open_by_ns, dead, .. } = *half;
         let own = flow_of_peer.reversed();
-        let member = Member { socket, cookie, peer: None, open_by_ns, dead: Some(dead) };
+        let over_ns = dead.destroyed_ns;
+        let there = There { open_by_ns, over_ns, traffic: None };
+        let member = Member { dead: Some(dead), ..Member::new(socket, cookie, there) };
         if self.flows.add(own, member).is_none() {
             return; // of another time
         }
-        self.flows.bury(&own, socket, dead, self.now);
+        self.flows.bury(&own, socket, over_ns, dead, self.now);
         self.half_told.remove(key_of(&tuple), socket);
         if let Some(&death) = self.death_of.get(&socket) {
             self.deaths[death].flow = Some(own);

@@ -93,13 +93,17 @@ impl Sighting<'_> {
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`; and if it is over and in
     /// TIME-WAIT, that is when it was over.
     pub(super) fn open_by_ns(&self) -> Nanos {
-        let ago_ms = if self.is_time_wait() {
-            let left_ms = self.ago.expires_ms().unwrap_or(TIME_WAIT_MS);
-            TIME_WAIT_MS.saturating_sub(left_ms)
-        } else {
-            self.ago.established_ms().unwrap_or(0)
-        };
-        self.read_at_ns - i64::from(ago_ms) * 1_000_000
+        if self.is_time_wait() {
+            return self.remains_since_ns();
+        }
+        self.read_at_ns - i64::from(self.ago.established_ms().unwrap_or(0)) * 1_000_000
+    }
+
+    /// Of a timewait mini-socket: since when it is one. In FIN-WAIT-2 that may be later, where the
+    /// kernel was told to wait for less than a minute (`tcp_fin_timeout`).
+    pub(super) fn remains_since_ns(&self) -> Nanos {
+        let left_ms = self.ago.expires_ms().unwrap_or(TIME_WAIT_MS);
+        self.read_at_ns - i64::from(TIME_WAIT_MS.saturating_sub(left_ms)) * 1_000_000
     }
 
     /// For how long it had been in TIME-WAIT when the snapshot began, at least.
@@ -316,6 +320,7 @@ impl Live {
             open_by_ns: None,
             over_ns: None,
             last_received: None,
+            traffic: None,
             is_unseen: false,
         }
     }

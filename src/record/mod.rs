@@ -12,10 +12,12 @@ mod collector;
 mod ending;
 mod flows;
 mod half_told;
+mod known_process;
 mod listeners;
 mod live;
 mod owner_finder;
 mod owners;
+mod processes;
 mod register;
 mod schedule;
 mod tracker;
@@ -26,5 +28,6 @@ pub use collector::{
     Wake, run,
 };
 pub use owner_finder::OwnerFinder;
-pub use owners::{Budget, Descriptors, OwnerSearch, Processes, SocketNews};
+pub use owners::{OwnerSearch, SocketNews};
+pub use processes::{Budget, Descriptors, Kept, Processes};
 pub use schedule::Schedule;

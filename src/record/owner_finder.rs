@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use hashbrown::HashSet;
 
 use super::cgroups::CgroupSearch;
-use super::owners::{Budget, OwnerSearch, SocketNews};
+use super::owners::{OwnerSearch, SocketNews};
+use super::processes::Budget;
 use crate::kernel::{CgroupWalk, ProcDir, SystemClock};
 use crate::model::{Nanos, OwnerChange, SnapshotId, SocketId};
 use crate::store::{FormerOwners, Start};

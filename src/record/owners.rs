@@ -8,15 +8,19 @@
 //! another number of descriptors. Those are then read, and only those, as long as every socket has
 //! an owner. While one has none the others are read again too, at intervals that double with every
 //! time that it was in vain: some sockets have no owner that can be seen.
+//!
+//! Between rounds those that hold recorded sockets are looked at every tick, and read again if they
+//! have changed, so that it is known until when they held what they held.
 
 use std::cmp::Reverse;
-use std::io;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::kernel::{Glimpse, OpenProcess, ProcDir, Unreadable};
+use super::known_process::{Known, Reason, TRUSTED_NS, Turn};
+use super::processes::{Budget, Descriptors, Processes, Purse};
+use crate::kernel::{Glimpse, Unreadable};
 use crate::model::{
-    Nanos, OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey, SnapshotId,
+    HOLDERS_MAX, Nanos, OwnerChange, Ownership, Process, ProcessId, ProcessKey, SnapshotId,
     SocketId,
 };
 use crate::store::FormerOwners;
@@ -27,75 +31,10 @@ const SECOND_NS: Nanos = 1_000_000_000;
 const ROUND_REST_MIN_NS: Nanos = SECOND_NS;
 /// … up to this, which is also how often owners that were found are held against `/proc`.
 const ROUND_REST_MAX_NS: Nanos = 10 * SECOND_NS;
-/// A process that looks the same is taken as it was, for so long if it holds recorded sockets: it
-/// may have closed a descriptor and opened another. What it says of itself is then read anew.
-const TRUSTED_NS: Nanos = 60 * SECOND_NS;
-/// How long a process that looks the same is left alone after it was read in vain …
-const REST_MIN_NS: Nanos = SECOND_NS;
-/// … doubling up to this.
-const REST_MAX_NS: Nanos = 256 * SECOND_NS;
-/// A process with more descriptors, read in vain, is left alone although their number changes …
-const MANY_DESCRIPTORS: u64 = 1_000;
-/// … up to this long.
-const REST_OF_MANY_MAX_NS: Nanos = 8 * SECOND_NS;
-/// The clock of used CPU time is a system call: it is asked once in so many looks.
-const LOOKS_A_CLOCK: usize = 64;
 /// Opening a process costs as much as so many looks.
 const LOOKS_AN_OPENING: usize = 8;
-
-/// How much one pass may do; it goes beyond that by one short step at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// Looks at processes and descriptors.
-    pub looks: usize,
-    /// CPU time.
-    pub cpu_ns: u64,
-}
-
-impl Budget {
-    /// The budget of a pass while recording.
-    pub const PASS: Self = Self { looks: 4_096, cpu_ns: 5_000_000 };
-}
-
-/// The processes of the machine, as `/proc` shows them.
-pub trait Processes {
-    /// Replaces `pids` by those of all processes there are.
-    ///
-    /// # Errors
-    /// When they cannot be listed: then none of them counts as gone.
-    fn pids(&mut self, pids: &mut Vec<u32>) -> io::Result<()>;
-    /// Looks at a process without opening it.
-    ///
-    /// # Errors
-    /// When it is gone or hidden.
-    fn glimpse(&mut self, pid: u32) -> Result<Glimpse, Unreadable>;
-    /// Opens a process to read its descriptors.
-    ///
-    /// # Errors
-    /// When it is gone or may not be read.
-    fn open(&mut self, pid: u32) -> Result<Box<dyn Descriptors>, Unreadable>;
-    /// Reads who a process is.
-    ///
-    /// # Errors
-    /// When it is gone: the pid may be that of another by now.
-    fn facts(&mut self, key: ProcessKey) -> Result<ProcessFacts, Unreadable>;
-    /// CPU time that this thread has used.
-    fn cpu_ns(&self) -> u64;
-}
-
-/// The descriptors of one process, whatever becomes of its pid.
-pub trait Descriptors: Send {
-    /// Which process it is.
-    fn key(&self) -> ProcessKey;
-    /// Its name.
-    fn comm(&self) -> &[u8];
-    /// Reads some more and adds the inode numbers of sockets; gives how many were read, 0 at the
-    /// end.
-    ///
-    /// # Errors
-    /// When the process is gone or may no longer be read.
-    fn read_some(&mut self, sockets: &mut Vec<u32>) -> Result<usize, Unreadable>;
-}
+/// Of the relatives of processes that were found to hold a socket so many are read a round.
+const RELATIVES_MAX: usize = 32;
 
 /// What a tick tells of sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,101 +51,6 @@ struct Watched {
     sockets: Vec<SocketId>,
     /// Each with the pid of its process.
     ownerships: Vec<(u32, Ownership)>,
-}
-
-/// A process and what was last read of it.
-struct Known {
-    /// As of just before it was last read.
-    glimpse: Glimpse,
-    /// Whether it was read, or reading it was refused.
-    is_read: bool,
-    /// `None` until it could be read.
-    key: Option<ProcessKey>,
-    /// Once it holds a recorded socket.
-    process: Option<Box<Process>>,
-    /// When its facts were read.
-    facts_at_ns: Nanos,
-    /// Inodes of all its sockets, sorted: one that was not recorded yet may be tomorrow.
-    sockets: Vec<u32>,
-    read_at_ns: Nanos,
-    /// How often in a row it was read in vain.
-    fruitless: u32,
-    /// The last snapshot before it was last seen to hold what it holds.
-    confirmed: SnapshotId,
-    /// The round that saw it last.
-    seen_in: u64,
-    /// Whether what was read of it still holds, as far as the last scan can tell.
-    is_unchanged: bool,
-    is_denied: bool,
-    /// Whether a socket ended that it would still hold.
-    is_suspect: bool,
-}
-
-impl Known {
-    fn new(glimpse: Glimpse) -> Self {
-        Self {
-            glimpse,
-            is_read: false,
-            key: None,
-            process: None,
-            facts_at_ns: 0,
-            sockets: Vec::new(),
-            read_at_ns: 0,
-            fruitless: 0,
-            confirmed: SnapshotId(0),
-            seen_in: 0,
-            is_unchanged: false,
-            is_denied: false,
-            is_suspect: false,
-        }
-    }
-
-    /// `has_unowned`: whether a socket is without an owner.
-    fn reason_to_read(&self, now_ns: Nanos, has_unowned: bool) -> Option<Reason> {
-        let is_holder = self.process.is_some();
-        let rested_ns = now_ns - self.read_at_ns;
-        if !self.is_read {
-            return Some(Reason::New);
-        }
-        if !self.is_unchanged {
-            let has_many = self.glimpse.descriptors.is_some_and(|n| n > MANY_DESCRIPTORS);
-            let is_due = !has_many || rested_ns >= self.rest_ns(REST_OF_MANY_MAX_NS);
-            let reason = if is_holder { Reason::HolderChanged } else { Reason::Changed };
-            return is_due.then_some(reason);
-        }
-        if is_holder && rested_ns >= TRUSTED_NS {
-            return Some(Reason::HolderTrusted);
-        }
-        let is_due = has_unowned && rested_ns >= self.rest_ns(REST_MAX_NS);
-        is_due.then_some(if is_holder { Reason::HolderRested } else { Reason::Rested })
-    }
-
-    /// How long it is left alone after it was read in vain.
-    fn rest_ns(&self, max_ns: Nanos) -> Nanos {
-        let Some(doublings) = self.fruitless.checked_sub(1) else { return 0 };
-        REST_MIN_NS.checked_shl(doublings.min(32)).unwrap_or(max_ns).min(max_ns)
-    }
-}
-
-/// Why a process is to be read; those that promise most come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Reason {
-    HolderChanged,
-    Changed,
-    New,
-    /// It holds sockets and was taken as it was for long enough.
-    HolderTrusted,
-    /// A socket is without an owner.
-    HolderRested,
-    Rested,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    reason: Reason,
-    /// The one that was read longest ago comes first.
-    read_at_ns: Nanos,
-    pid: u32,
 }
 
 /// A process with more descriptors than one pass may read.
@@ -247,6 +91,15 @@ pub struct OwnerSearch {
     round: u64,
     /// Whether sockets came since the round before.
     is_fresh_round: bool,
+    /// Whether it reads only holders that changed, without a scan.
+    is_partial_round: bool,
+    /// Whether no holder was looked at since the last tick.
+    is_look_due: bool,
+    /// Pids of those that this round found to hold a socket, until their relatives are read.
+    finds: HashSet<u32>,
+    relatives_read: usize,
+    /// [`Self::found`] as the round began.
+    found_before: u64,
     /// Processes that this round has still to look at.
     to_scan: Vec<u32>,
     /// Processes that this round has still to read, the next one last.
@@ -257,33 +110,6 @@ pub struct OwnerSearch {
     /// Ownerships that were found so far.
     found: u64,
     changes: Vec<OwnerChange>,
-}
-
-/// What a pass has left to spend.
-struct Purse {
-    looks: usize,
-    looks_to_clock: usize,
-    cpu_end_ns: u64,
-}
-
-impl Purse {
-    fn new(budget: Budget, processes: &dyn Processes) -> Self {
-        let cpu_end_ns = processes.cpu_ns().saturating_add(budget.cpu_ns);
-        Self { looks: budget.looks, looks_to_clock: LOOKS_A_CLOCK, cpu_end_ns }
-    }
-
-    /// Pays for so many looks; false once nothing is left.
-    fn pay(&mut self, looks: usize, processes: &dyn Processes) -> bool {
-        self.looks = self.looks.saturating_sub(looks);
-        self.looks_to_clock = self.looks_to_clock.saturating_sub(looks);
-        if self.looks_to_clock == 0 {
-            self.looks_to_clock = LOOKS_A_CLOCK;
-            if processes.cpu_ns() >= self.cpu_end_ns {
-                self.looks = 0;
-            }
-        }
-        self.looks > 0
-    }
 }
 
 impl OwnerSearch {
@@ -310,6 +136,11 @@ impl OwnerSearch {
             stage: Stage::Resting,
             round: 0,
             is_fresh_round: false,
+            is_partial_round: false,
+            is_look_due: false,
+            finds: HashSet::new(),
+            relatives_read: 0,
+            found_before: 0,
             to_scan: Vec::new(),
             to_read: Vec::new(),
             half_read: None,
@@ -323,6 +154,7 @@ impl OwnerSearch {
     /// Takes what a tick tells, and that this snapshot is taken.
     pub fn hear(&mut self, snapshot: SnapshotId, news: SocketNews) {
         self.snapshot = snapshot;
+        self.is_look_due = !self.processes.is_empty();
         for socket in news.gone {
             self.forget(socket);
         }
@@ -336,6 +168,7 @@ impl OwnerSearch {
     pub fn due_ns(&self) -> Option<Nanos> {
         match self.stage {
             Stage::Resting if self.watched.is_empty() => None,
+            Stage::Resting if self.is_look_due => Some(Nanos::MIN),
             Stage::Resting if self.fresh.is_empty() => Some(self.next_round_ns),
             _ => Some(Nanos::MIN),
         }
@@ -343,7 +176,8 @@ impl OwnerSearch {
 
     /// Whether all that is wanted has been looked for.
     pub fn is_settled(&self) -> bool {
-        self.stage == Stage::Resting && self.fresh.is_empty()
+        let has_looked = !self.is_look_due || self.watched.is_empty();
+        self.stage == Stage::Resting && self.fresh.is_empty() && has_looked
     }
 
     /// Goes on with the round, or begins one if it is time, and says what was found.
@@ -353,9 +187,17 @@ impl OwnerSearch {
         now_ns: Nanos,
         budget: Budget,
     ) -> Vec<OwnerChange> {
+        let mut changed = Vec::new();
+        if std::mem::take(&mut self.is_look_due) && !self.watched.is_empty() {
+            changed = self.look_at_holders(now_ns);
+        }
         let mut purse = Purse::new(budget, processes);
         if self.stage == Stage::Resting && self.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
             self.begin_round(processes, now_ns);
+        } else if self.stage == Stage::Resting && !changed.is_empty() {
+            self.begin(Stage::Reading);
+            self.is_partial_round = true;
+            self.to_read = changed;
         }
         loop {
             let looks = match self.stage {
@@ -390,10 +232,21 @@ impl OwnerSearch {
         self.fresh.insert(inode);
     }
 
+    /// Who held it to its end: whoever was seen with it after the snapshot before, and the only one
+    /// that there is.
     fn forget(&mut self, socket: SocketId) {
         self.former_ownerships.remove(&socket);
-        if let Some(inode) = self.inodes.remove(&socket) {
-            self.unwatch(socket, inode);
+        let Some(inode) = self.inodes.remove(&socket) else { return };
+        let holders = self.unwatch(socket, inode);
+        if holders.len() < 2 {
+            return;
+        }
+        for (pid, ownership) in holders {
+            let confirmed = self.processes.get(&pid).map_or(ownership.since, |k| k.confirmed);
+            if confirmed.next() < self.snapshot {
+                let last = confirmed.max(ownership.since);
+                self.changes.push(OwnerChange::Released { ownership, last });
+            }
         }
     }
 
@@ -416,15 +269,43 @@ impl OwnerSearch {
         holders
     }
 
+    /// Looks at those that hold recorded sockets, and gives those that are to be read again.
+    fn look_at_holders(&mut self, now_ns: Nanos) -> Vec<Turn> {
+        let (mut changed, mut ended) = (Vec::new(), Vec::new());
+        for (&pid, known) in &mut self.processes {
+            let Some(kept) = &known.kept else { continue };
+            let glimpse = kept.glimpse();
+            known.look(glimpse, self.snapshot);
+            if glimpse.map_or(true, |glimpse| glimpse.descriptors == Some(0)) {
+                ended.push(pid);
+            } else if !known.is_unchanged && !known.is_denied && known.is_cheap_to_read(now_ns) {
+                let (reason, read_at_ns) = (Reason::HolderChanged, known.read_at_ns);
+                changed.push(Turn { reason, read_at_ns, pid });
+            }
+        }
+        for pid in ended {
+            self.leave(pid);
+        }
+        changed
+    }
+
     fn begin_round(&mut self, processes: &mut dyn Processes, now_ns: Nanos) {
         if processes.pids(&mut self.to_scan).is_err() {
             self.to_scan.clear();
             self.next_round_ns = now_ns + ROUND_REST_MIN_NS;
             return;
         }
-        self.round += 1;
+        self.begin(Stage::Scanning);
+        self.is_partial_round = false;
         self.is_fresh_round = !self.fresh.is_empty();
-        self.stage = Stage::Scanning;
+    }
+
+    fn begin(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.round += 1;
+        self.finds.clear();
+        self.relatives_read = 0;
+        self.found_before = self.found;
     }
 
     fn scan_next(&mut self, processes: &mut dyn Processes, now_ns: Nanos) -> usize {
@@ -432,7 +313,7 @@ impl OwnerSearch {
             self.end_scan(processes, now_ns);
             return 0;
         };
-        let glimpse = processes.glimpse(pid);
+        let glimpse = self.glimpse(pid, processes);
         if glimpse == Err(Unreadable::Gone) {
             return 1;
         }
@@ -444,14 +325,20 @@ impl OwnerSearch {
             },
         };
         known.seen_in = self.round;
-        known.is_unchanged = known.is_read && !known.is_suspect && glimpse == Ok(known.glimpse);
-        if known.is_unchanged && known.glimpse.descriptors.is_some() && !known.is_denied {
-            known.confirmed = self.snapshot;
-        }
+        known.look(glimpse, self.snapshot);
         let reason = known.reason_to_read(now_ns, !self.unowned.is_empty());
         let read_at_ns = known.read_at_ns;
         self.to_read.extend(reason.map(|reason| Turn { reason, read_at_ns, pid }));
         1
+    }
+
+    /// Looks at a process; what is kept of one that is gone says nothing of who has its pid now.
+    fn glimpse(&self, pid: u32, processes: &mut dyn Processes) -> Result<Glimpse, Unreadable> {
+        let kept = self.processes.get(&pid).and_then(|known| known.kept.as_ref());
+        match kept.map(|kept| kept.glimpse()) {
+            Some(Ok(glimpse)) => Ok(glimpse),
+            _ => processes.glimpse(pid),
+        }
     }
 
     /// Drops the processes that are gone, and gives the new sockets those owners that can be known
@@ -477,7 +364,9 @@ impl OwnerSearch {
             .map(|(&pid, known)| (pid, known.read_at_ns, known.glimpse.descriptors.is_some()))
             .collect();
         for (pid, read_at_ns, is_counted) in holders {
-            if !is_counted || !self.claim_all(pid, processes, now_ns) {
+            if is_counted && self.claim_all(pid, processes, now_ns) {
+                self.finds.insert(pid);
+            } else {
                 self.to_read.push(Turn { reason: Reason::HolderChanged, read_at_ns, pid });
             }
         }
@@ -503,14 +392,17 @@ impl OwnerSearch {
             };
         }
         let Some(turn) = self.to_read.pop() else {
-            self.end_round(now_ns);
+            self.turn_to_relatives(now_ns);
+            if self.to_read.is_empty() {
+                self.end_round(now_ns);
+            }
             return 0;
         };
         if turn.reason >= Reason::HolderRested && self.unowned.is_empty() {
             return 1;
         }
         // From before the opening: what changes meanwhile shows in the next one.
-        let Ok(glimpse) = processes.glimpse(turn.pid) else { return 1 };
+        let Ok(glimpse) = self.glimpse(turn.pid, processes) else { return 1 };
         match processes.open(turn.pid) {
             Ok(descriptors) => {
                 self.half_read = Some(HalfRead {
@@ -551,6 +443,7 @@ impl OwnerSearch {
         known.read_at_ns = now_ns;
         known.fruitless += 1;
         known.seen_in = self.round;
+        known.read_in = self.round;
     }
 
     /// The process is gone: its pid is another's now.
@@ -578,12 +471,14 @@ impl OwnerSearch {
         let last = known.confirmed;
         known.glimpse = glimpse;
         known.key = Some(key);
+        known.parent = Some(descriptors.parent());
         known.is_read = true;
         known.is_denied = false;
         known.is_suspect = false;
         known.read_at_ns = now_ns;
         known.confirmed = snapshot;
         known.seen_in = self.round;
+        known.read_in = self.round;
         for inode in let_go {
             self.release(inode, pid, last);
         }
@@ -591,6 +486,9 @@ impl OwnerSearch {
         let found_before = self.found;
         let is_known = self.claim_all(pid, processes, now_ns);
         let is_fruitful = self.found > found_before;
+        if is_fruitful {
+            self.finds.insert(pid);
+        }
         if let Some(known) = self.processes.get_mut(&pid) {
             known.is_suspect = !is_known;
             known.fruitless = match (is_fruitful, is_wanted) {
@@ -644,16 +542,21 @@ impl OwnerSearch {
             let process = known.process.insert(Box::new(Process { id, key, facts }));
             self.changes.push(OwnerChange::Process(process.clone()));
         }
+        if known.kept.is_none() {
+            known.kept = processes.keep(pid, known.glimpse.incarnation);
+        }
         let Some(Process { id: process, key, .. }) = known.process.as_deref() else { return false };
         for inode in &known.sockets {
             let Some(watched) = self.watched.get_mut(inode) else { continue };
             for &socket in &watched.sockets {
-                if watched.ownerships.iter().any(|(p, o)| *p == pid && o.socket == socket) {
+                let of_socket = || watched.ownerships.iter().filter(|(_, o)| o.socket == socket);
+                if of_socket().any(|(holder, _)| *holder == pid) {
                     continue;
                 }
                 let mut ownership = Ownership { socket, process: *process, since: self.snapshot };
                 match take_former(&mut self.former_ownerships, socket, key) {
                     Some(former) => ownership = former,
+                    None if of_socket().count() >= HOLDERS_MAX => continue,
                     None => self.changes.push(OwnerChange::Held(ownership)),
                 }
                 watched.ownerships.push((pid, ownership));
@@ -681,16 +584,58 @@ impl OwnerSearch {
         }));
     }
 
+    /// Who shares a socket mostly got it from its parent or gave it to its children, and shares
+    /// others too. Their number of descriptors need not tell: they may have closed another one.
+    fn turn_to_relatives(&mut self, now_ns: Nanos) {
+        let finds = std::mem::take(&mut self.finds);
+        let left = RELATIVES_MAX.saturating_sub(self.relatives_read);
+        let round = self.round;
+        let may_be_read = |known: &Known| {
+            known.is_read && known.read_in != round && known.is_cheap_to_read(now_ns)
+        };
+        if finds.is_empty() || left == 0 || !self.processes.values().any(may_be_read) {
+            return;
+        }
+        let found = || finds.iter().filter_map(|pid| self.processes.get(pid));
+        let parents: HashSet<u32> = found().filter_map(|known| known.parent).collect();
+        let shared = found().flat_map(|known| &known.sockets);
+        let ownerships = shared.filter_map(|inode| Some(&self.watched.get(inode)?.ownerships));
+        let sharers: HashSet<u32> = ownerships.flatten().map(|(pid, _)| *pid).collect();
+        let relation = |pid: u32, known: &Known| {
+            let is_child = known.parent.is_some_and(|parent| finds.contains(&parent));
+            if is_child || parents.contains(&pid) {
+                return Some(Reason::Kin);
+            }
+            sharers.contains(&pid).then_some(Reason::Sharer)
+        };
+        let readable = self.processes.iter().filter(|(_, known)| may_be_read(known));
+        let mut turns: Vec<Turn> = readable
+            .filter(|(pid, _)| !finds.contains(*pid))
+            .filter_map(|(&pid, known)| {
+                Some(Turn { reason: relation(pid, known)?, read_at_ns: known.read_at_ns, pid })
+            })
+            .collect();
+        turns.sort_unstable();
+        turns.truncate(left);
+        self.relatives_read += turns.len();
+        turns.reverse();
+        self.to_read = turns;
+    }
+
     fn end_round(&mut self, now_ns: Nanos) {
-        self.release_former();
         self.stage = Stage::Resting;
+        if self.is_partial_round {
+            return;
+        }
+        self.release_former();
         self.round_rest_ns = if self.is_fresh_round {
             ROUND_REST_MIN_NS
         } else {
             (self.round_rest_ns * 2).min(ROUND_REST_MAX_NS)
         };
-        let has_all = self.unowned.is_empty();
-        let rest_ns = if has_all { ROUND_REST_MAX_NS } else { self.round_rest_ns };
+        // Who was forked since the processes were listed holds what its parent held.
+        let is_over = self.unowned.is_empty() && self.found == self.found_before;
+        let rest_ns = if is_over { ROUND_REST_MAX_NS } else { self.round_rest_ns };
         self.next_round_ns = now_ns + rest_ns;
     }
 
@@ -719,40 +664,4 @@ fn take_former(
     let ownerships = former.get_mut(&socket)?;
     let at = ownerships.iter().position(|(other, _)| other == key)?;
     Some(ownerships.swap_remove(at).1)
-}
-
-impl Processes for ProcDir {
-    fn pids(&mut self, pids: &mut Vec<u32>) -> io::Result<()> {
-        self.pids(pids)
-    }
-
-    fn glimpse(&mut self, pid: u32) -> Result<Glimpse, Unreadable> {
-        self.glimpse(pid)
-    }
-
-    fn open(&mut self, pid: u32) -> Result<Box<dyn Descriptors>, Unreadable> {
-        Ok(Box::new(self.open_process(pid)?))
-    }
-
-    fn facts(&mut self, key: ProcessKey) -> Result<ProcessFacts, Unreadable> {
-        self.facts(key)
-    }
-
-    fn cpu_ns(&self) -> u64 {
-        self.cpu_ns()
-    }
-}
-
-impl Descriptors for OpenProcess {
-    fn key(&self) -> ProcessKey {
-        self.key()
-    }
-
-    fn comm(&self) -> &[u8] {
-        self.comm()
-    }
-
-    fn read_some(&mut self, sockets: &mut Vec<u32>) -> Result<usize, Unreadable> {
-        self.read_some(sockets)
-    }
 }

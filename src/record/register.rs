@@ -9,16 +9,18 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::ending::{Evidence, Final, Life, ending_with_peer};
-use super::flows::{Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, mapped};
+use super::ending::{Evidence, Final, Life, Remnant, ending_with_peer};
+use super::flows::{
+    Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, There, Traffic, mapped,
+};
 use super::half_told::HalfTold;
 use super::listeners::Listeners;
 use super::live::Live;
 use crate::kernel::EventStamp;
 use crate::model::{
     Clocks, Destroyed, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FinalCounters,
-    Nanos, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketKey, SocketNews,
-    TcpState, Tuple, TupleTold, UndestroyedSocket,
+    FreedSocket, Nanos, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketKey,
+    SocketNews, TcpState, Tuple, TupleTold, UndestroyedSocket,
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
@@ -73,6 +75,8 @@ pub(super) struct Death {
     pub(super) over_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
+    /// What it tells of what went over the connection.
+    pub(super) traffic: Option<Traffic>,
     pub(super) is_unseen: bool,
 }
 
@@ -164,26 +168,59 @@ impl LastWords {
         Flow::new(self.protocol, &self.tuple)
     }
 
-    /// Whether a socket that was connected like this may be meant: a cookie can be connected again.
-    pub(super) fn may_be_of(&self, flow: &Flow) -> bool {
-        match self.flow() {
-            Some(own) => own == *flow,
-            None if self.is_half_wiped => {
+    /// Whether there may have been another end.
+    pub(super) fn was_answered(&self) -> bool {
+        match &self.said {
+            Some(Final::Full(counters)) => counters.has_heard(),
+            Some(Final::Wiped { was_established }) => *was_established,
+            None => true,
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        let counters = self.counters.filter(|_| self.protocol == Protocol::Tcp)?;
+        Some(Traffic {
+            was_answered: self.was_answered(),
+            sent_bytes: counters
+                .bytes_sent
+                .zip(counters.bytes_retrans)
+                .map(|(sent, again)| sent.saturating_sub(again)),
+            received_bytes: counters.bytes_received,
+            last_sent: self.last_sent,
+            last_received: self.last_received,
+        })
+    }
+
+    /// Whether a socket that was connected like this, or not at all, may be meant: a cookie can be
+    /// connected again.
+    pub(super) fn may_be_of(&self, flow: Option<&Flow>) -> bool {
+        match (flow, self.flow()) {
+            (Some(flow), Some(own)) => own == *flow,
+            (Some(flow), None) if self.is_half_wiped => {
                 flow.local().1 == self.tuple.local.port
                     && flow.remote().0 == mapped(self.tuple.remote.address)
             }
-            None => true,
+            (Some(_), None) => true,
+            (None, own) => own.is_none() && !self.is_half_wiped,
         }
     }
 
     /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_MONOTONIC`, and
     /// not one that used the same addresses and ports before or later.
-    fn fits_time_wait_of(&self, began_ns: Nanos) -> bool {
-        let may_remain =
-            Life { last_words: self.said, ..Life::default() }.may_remain() && !self.is_half_wiped;
-        may_remain
-            && self.active_ns <= began_ns + SAME_MOMENT_NS
-            && self.destroyed.at.monotonic_ns + REUSE_MIN_NS >= began_ns
+    fn fits_time_wait_of(&self, began_ns: Nanos, direction: Option<Direction>) -> bool {
+        let is_told_late = self.is_late();
+        let life = Life { last_words: self.said, direction, is_told_late, ..Life::default() };
+        let began_by_ns = match life.remnant() {
+            Remnant::None => return false,
+            Remnant::TimeWait => self.silent_ns + SAME_MOMENT_NS,
+            Remnant::FinWait2 => self.destroyed.at.monotonic_ns + REUSE_MIN_NS,
+        };
+        self.active_ns <= began_ns + SAME_MOMENT_NS && began_ns <= began_by_ns
+    }
+
+    /// Whether another connection may have been over since this one was.
+    pub(super) fn is_late(&self) -> bool {
+        self.silent_ns - self.active_ns > SAME_MOMENT_NS
     }
 
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`.
@@ -195,6 +232,8 @@ impl LastWords {
 /// Births and deaths of a tick, and who is remembered from those before.
 pub(super) struct Register {
     pub(super) now: SnapshotId,
+    /// What dumps show was so by this moment of `CLOCK_MONOTONIC`.
+    pub(super) now_ns: Nanos,
     pub(super) listeners: Listeners,
     pub(super) flows: Flows,
     pub(super) half_told: HalfTold,
@@ -203,6 +242,9 @@ pub(super) struct Register {
     pub(super) death_of: HashMap<SocketId, usize>,
     gone: HashMap<u64, Gone>,
     gone_order: VecDeque<(SnapshotId, u64)>,
+    /// Sockets that were freed before this capture and that no dump ever showed, and when on
+    /// `CLOCK_MONOTONIC`: until a complete dump has shown what is left of them.
+    freed: HashMap<Flow, (SocketId, Nanos)>,
     held: HashMap<u64, Held>,
     held_order: VecDeque<u64>,
     /// `None` where events are not listened for.
@@ -212,9 +254,15 @@ pub(super) struct Register {
 }
 
 impl Register {
-    pub(super) fn new(now: SnapshotId, undestroyed: Vec<UndestroyedSocket>) -> Self {
+    pub(super) fn new(
+        now: SnapshotId,
+        undestroyed: Vec<UndestroyedSocket>,
+        freed: Vec<FreedSocket>,
+        started: Clocks,
+    ) -> Self {
         let mut register = Self {
             now,
+            now_ns: 0,
             listeners: Listeners::default(),
             flows: Flows::default(),
             half_told: HalfTold::default(),
@@ -223,24 +271,49 @@ impl Register {
             death_of: HashMap::new(),
             gone: HashMap::new(),
             gone_order: VecDeque::new(),
+            freed: HashMap::new(),
             held: HashMap::new(),
             held_order: VecDeque::new(),
             events: None,
             is_all_told: true,
         };
         for socket in undestroyed {
+            if let Some(over_ns) = socket.time_wait_by_ns
+                && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
+            {
+                let there =
+                    There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), traffic: None };
+                register.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
+            }
             let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
             register.hold(
                 socket.cookie,
                 Held {
                     socket: socket.id,
-                    flow: None,
+                    flow: Flow::new(socket.protocol, &socket.tuple),
                     peer: None,
                     life: (socket.tuple.remote.port != 0).then_some(life),
                 },
             );
         }
+        for socket in freed {
+            register.remember(&socket, started);
+        }
         register
+    }
+
+    /// A TIME-WAIT goes on as the connection of its cookie or, if no dump ever gave it one, of its
+    /// addresses and ports.
+    fn remember(&mut self, freed: &FreedSocket, started: Clocks) {
+        let FreedSocket { id: socket, cookie, generation, state, .. } = *freed;
+        let rows = Rows { last: freed.last_sample, count: freed.samples };
+        self.bury(cookie, Gone { socket, generation, state, rows });
+        let Some(flow) = Flow::new(Protocol::Tcp, &freed.tuple) else { return };
+        let ago_ns = started.boottime_ns - freed.destroyed_boottime_ns;
+        if state.is_none() {
+            // The latest comes first.
+            self.freed.entry(flow).or_insert((socket, started.monotonic_ns - ago_ns));
+        }
     }
 
     pub(super) fn begin_tick(&mut self, now: SnapshotId) {
@@ -251,16 +324,10 @@ impl Register {
     }
 
     /// Enters a socket; finds the other end of its connection.
-    pub(super) fn birth(
-        &mut self,
-        mut socket: NewSocket,
-        open_by_ns: Option<Nanos>,
-        out: &mut Batch,
-    ) {
+    pub(super) fn birth(&mut self, mut socket: NewSocket, there: There, out: &mut Batch) {
         if let Some(flow) = flow_of(&socket) {
             let (socket_id, cookie) = (socket.id, socket.cookie);
-            let member = Member { socket: socket_id, cookie, peer: None, open_by_ns, dead: None };
-            socket.peer = self.enter(flow, member, out);
+            socket.peer = self.enter(flow, Member::new(socket_id, cookie, there), out);
         }
         self.births.push(socket);
     }
@@ -273,7 +340,7 @@ impl Register {
         cookie: u64,
         out: &mut Batch,
     ) {
-        let member = Member { socket, cookie, peer: None, open_by_ns: None, dead: None };
+        let member = Member::new(socket, cookie, There::default());
         if let Some(flow) = flow
             && let Some(peer) = self.enter(flow, member, out)
         {
@@ -294,17 +361,22 @@ impl Register {
     }
 
     /// Enters the end of a socket.
-    pub(super) fn death(&mut self, death: Death) {
-        let peer = death.flow.as_ref().and_then(|flow| self.flows.get(flow)).and_then(|m| m.peer);
+    pub(super) fn death(&mut self, mut death: Death) {
+        let is_shown = death.end.closed_before.is_some();
+        death.over_ns = death
+            .over_ns
+            .or(is_shown.then_some(self.now_ns))
+            .or(death.end.destroyed.map(|destroyed| destroyed.at.monotonic_ns));
+        let member = death.flow.as_ref().and_then(|flow| self.flows.get(flow));
+        let peer = member.filter(|m| m.socket == death.end.socket).and_then(|m| m.peer);
         if let Some(flow) = &death.flow {
-            let is_outbound =
-                self.listeners.accepts(&flow.reversed()) && !self.listeners.accepts(flow);
             let direction = death.origin.map(Origin::direction);
-            let direction = direction.or(is_outbound.then_some(Direction::Outbound));
+            let direction = direction.or(self.direction_by_listeners(flow));
             let mut dead = death.dead();
-            dead.may_remain =
-                death.life.is_some_and(|life| Life { direction, ..life }.may_remain());
-            self.flows.bury(flow, death.end.socket, dead, self.now);
+            if let Some(life) = death.life {
+                dead.remnant = Life { direction, ..life }.remnant();
+            }
+            self.flows.bury(flow, death.end.socket, death.over_ns, dead, self.now);
         }
         let is_replaced = death.end.evidence == Some(EndEvidence::Replaced);
         if death.end.destroyed.is_none() && self.events.is_some() && !is_replaced {
@@ -315,6 +387,15 @@ impl Register {
         }
         self.death_of.insert(death.end.socket, self.deaths.len());
         self.deaths.push(death);
+    }
+
+    /// Who opened a connection, if a listener is at one of its ends only.
+    fn direction_by_listeners(&self, flow: &Flow) -> Option<Direction> {
+        match (self.listeners.accepts(flow), self.listeners.accepts(&flow.reversed())) {
+            (true, false) => Some(Direction::Inbound),
+            (false, true) => Some(Direction::Outbound),
+            _ => None,
+        }
     }
 
     fn hold(&mut self, cookie: u64, held: Held) {
@@ -333,6 +414,11 @@ impl Register {
         self.gone_order.push_back((self.now, cookie));
     }
 
+    /// Whether the connection of this cookie is over and its destroy event has not come.
+    pub(super) fn is_held(&self, cookie: u64) -> bool {
+        self.held.contains_key(&cookie)
+    }
+
     /// The socket of this cookie, if its destroy event was read.
     pub(super) fn gone(&self, cookie: u64) -> Option<Gone> {
         self.gone.get(&cookie).copied()
@@ -341,15 +427,33 @@ impl Register {
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
     pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
-        let socket = self.flows.get(flow)?.socket;
+        let rows = Rows::default();
+        let Some(&member) = self.flows.get(flow) else {
+            let (socket, destroyed_ns) = self.freed.remove(flow)?;
+            let is_its_own = began_ns <= destroyed_ns + SAME_MOMENT_NS;
+            return is_its_own.then_some(Gone { socket, generation: 0, state: None, rows });
+        };
+        let Member { socket, peer, there, .. } = member;
+        let peer_gone_ns = match self.flows.get(&flow.reversed()) {
+            Some(other) if Some(other.socket) == peer => other.dead.map(|d| d.destroyed_ns),
+            // Another connection has its addresses and ports.
+            Some(other) if member.was_before(other) => Some(None),
+            _ => None,
+        };
         let dead = self.flows.dead_mut(flow, socket)?;
-        let destroyed_ns = dead.destroyed_ns?;
-        let is_told = began_ns <= told_ns.max(destroyed_ns + SAME_MOMENT_NS);
-        if !(dead.is_unseen && dead.may_remain && is_told) {
+        let destroyed_ns = dead.destroyed_ns.filter(|_| dead.is_unseen)?;
+        let began_by_ns = match (dead.remnant, peer_gone_ns) {
+            (Remnant::None, _) => return None,
+            (Remnant::TimeWait, _) => there.over_ns.unwrap_or(destroyed_ns),
+            // It goes on half-closed as long as the other end is there.
+            (Remnant::FinWait2, Some(gone_ns)) => gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns),
+            (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
+        };
+        if began_ns > began_by_ns + SAME_MOMENT_NS {
             return None;
         }
-        dead.may_remain = false;
-        Some(Gone { socket, generation: 0, state: None, rows: Rows::default() })
+        dead.remnant = Remnant::None;
+        Some(Gone { socket, generation: 0, state: None, rows })
     }
 
     /// A connection that has ended is seen in TIME-WAIT.
@@ -383,18 +487,22 @@ impl Register {
         latest.is_some_and(|latest| latest.socket == socket)
     }
 
-    /// Takes the event of a connection that is known to be over; false if there is none.
-    pub(super) fn last_words_of_held(&mut self, words: &LastWords, out: &mut Batch) -> bool {
-        let is_same = |held: &Held| held.flow.is_none_or(|flow| words.may_be_of(&flow));
+    /// Takes the event of a connection that is known to be over; says which it is, if any.
+    pub(super) fn last_words_of_held(
+        &mut self,
+        words: &LastWords,
+        out: &mut Batch,
+    ) -> Option<SocketId> {
         let held = match self.held.get(&words.cookie) {
-            Some(held) if is_same(held) => self.held.remove(&words.cookie),
+            Some(held) if words.may_be_of(held.flow.as_ref()) => self.held.remove(&words.cookie),
             _ => None,
         };
         let held = held.or_else(|| {
             // Its mini-socket has a cookie of its own.
             let flow = words.flow()?;
+            let direction = self.direction_by_listeners(&flow);
             let mut member = self.flows.claim(&flow, |member| {
-                member.open_by_ns.is_none_or(|ns| words.fits_time_wait_of(ns))
+                member.there.open_by_ns.is_none_or(|ns| words.fits_time_wait_of(ns, direction))
             })?;
             match self.flows.get(&flow) {
                 Some(latest) if latest.socket == member.socket => member = *latest,
@@ -432,7 +540,7 @@ impl Register {
                 life: Some(life),
             })
         });
-        let Some(held) = held else { return false };
+        let held = held?;
         if let Some(&death) = self.death_of.get(&held.socket) {
             let death = &mut self.deaths[death];
             death.end.destroyed = Some(words.destroyed);
@@ -462,9 +570,9 @@ impl Register {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
             dead.last_received = words.last_received;
             // What it left was seen before.
-            dead.may_remain = false;
+            dead.remnant = Remnant::None;
         }
-        true
+        Some(held.socket)
     }
 
     pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
@@ -480,10 +588,10 @@ impl Death {
             ending: None,
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
-            over_ns: self.over_ns.or(self.end.destroyed.map(|d| d.at.monotonic_ns)),
             last_received: self.last_received,
+            traffic: self.traffic,
             is_unseen: self.is_unseen,
-            may_remain: self.life.is_some_and(|life| life.may_remain()),
+            remnant: self.life.map_or(Remnant::None, |life| life.remnant()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),
         }
     }
@@ -541,6 +649,7 @@ impl Register {
     /// Forgets who died before this snapshot: complete dumps since have shown what is left of them.
     pub(super) fn forget(&mut self, before: SnapshotId) {
         self.flows.forget(before);
+        self.freed = HashMap::new();
         self.half_told.forget(self.now);
         self.listeners.forget(before);
         while let Some(&(died, cookie)) = self.gone_order.front() {

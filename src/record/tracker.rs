@@ -11,14 +11,14 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::Flow;
+use super::flows::{Flow, SAME_MOMENT_NS, There};
 use super::live::{Live, Sighting};
 use super::register::{Death, Gone, LastWords, Register, Rows};
 use crate::kernel::{DumpEnd, EventStamp, LostSpan};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, EventLoss, Exception, ExceptionKind, Family, FormerSocket,
-    GroupId, HeldSample, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd, Scope, ScopeId,
-    SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate, TcpState, TupleTold,
+    FreedSocket, GroupId, HeldSample, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd,
+    Scope, ScopeId, SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate, TcpState, TupleTold,
     UndestroyedSocket,
 };
 use crate::store::Start;
@@ -77,6 +77,8 @@ pub(super) struct Past {
     pub(super) formers: Vec<FormerSocket>,
     /// Sockets whose connection was over and whose destroy event had not come.
     pub(super) undestroyed: Vec<UndestroyedSocket>,
+    /// TCP sockets that were freed lately: what is left of them may still be there.
+    pub(super) freed: Vec<FreedSocket>,
 }
 
 /// The live sockets of a capture.
@@ -160,7 +162,12 @@ impl Tracker {
                 .collect(),
             live: HashMap::new(),
             torn_down: HashMap::new(),
-            register: Register::new(start.next_snapshot, past.undestroyed),
+            register: Register::new(
+                start.next_snapshot,
+                past.undestroyed,
+                past.freed,
+                capture_started,
+            ),
             hasher: DefaultHashBuilder::default(),
             capture_started,
             next_socket: start.next_socket,
@@ -260,6 +267,7 @@ impl Tracker {
             scope.unreadable += 1;
             return;
         };
+        self.register.now_ns = read_at_ms * 1_000_000;
         let tick = &mut self.tick;
         let seen = Sighting {
             message,
@@ -324,13 +332,15 @@ impl Tracker {
                 match self.formers.remove(slot.key()) {
                     Some(former) if is_same(&former, &message) => {
                         live.resume(&former, &seen, out);
-                        let cookie = message.cookie();
-                        self.register.resume(seen.flow(), live.socket, cookie, out);
+                        let flow = seen.flow().filter(|_| !live.is_over);
+                        self.register.resume(flow, live.socket, message.cookie(), out);
                         note_listener(&mut self.register, &live, &seen);
                         if seen.is_over() && !live.is_over {
                             let evidence = Some(seen.over_evidence());
                             let death = death_of_former(&former, Some(tick.snapshot), evidence);
                             end_life(&mut live, death, &seen, &mut self.register, out);
+                        } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
+                            begin_remains(&live, &seen, false, &mut self.register, out);
                         }
                         slot.insert(live);
                         return;
@@ -386,15 +396,7 @@ impl Tracker {
                     self.register.listeners.close(live.socket, place, tick.snapshot);
                 }
                 if live.is_over && seen.is_time_wait() {
-                    out.remains.push(Remains {
-                        socket: live.socket,
-                        cookie: None,
-                        first_snapshot: tick.snapshot,
-                        time_wait: Some(tick.snapshot),
-                        time_wait_ms: seen.time_wait_ms(),
-                    });
-                    let flow = seen.flow();
-                    self.register.seen_in_time_wait(flow.as_ref(), live.socket, out);
+                    begin_remains(live, &seen, false, &mut self.register, out);
                 }
             }
             if let Some(death) = death {
@@ -452,10 +454,7 @@ impl Tracker {
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
         let key = self.key_of_request(&key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
-        let is_same = of_live.is_none_or(|live| {
-            let flow = live.flow(protocol);
-            flow.map_or(words.flow().is_none(), |flow| words.may_be_of(&flow))
-        });
+        let is_same = of_live.is_none_or(|live| words.may_be_of(live.flow(protocol).as_ref()));
         if !is_same {
             // Connected anew since it was seen: that one ended unseen, and so did this one.
             let generation = of_live.map_or(0, |live| live.generation + 1);
@@ -469,6 +468,7 @@ impl Tracker {
             return;
         }
         if let Some(live) = of_live {
+            let socket = live.socket;
             let mut death = live.death(None, None, protocol);
             if live.state == TcpState::LISTEN {
                 self.register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
@@ -477,12 +477,12 @@ impl Tracker {
             self.register.bury(words.cookie, live.gone());
             self.register.death(death);
             self.remove_live(&key);
-            self.register.find_half_told(&words, out);
+            self.register.find_half_told(socket, &words, out);
             return;
         }
-        let is_told = self.register.last_words_of_held(&words, out);
-        if is_told {
-            self.register.find_half_told(&words, out);
+        let held = self.register.last_words_of_held(&words, out);
+        if let Some(socket) = held {
+            self.register.find_half_told(socket, &words, out);
         }
         if let Some(live) = self.live.get(&key) {
             // What is left of it: a mini-socket stays, a closed socket is freed now.
@@ -495,7 +495,7 @@ impl Tracker {
             let flow = Flow::new(protocol, &former.tuple);
             if former.is_remains {
                 self.formers.insert(key, former);
-            } else if !flow.is_none_or(|flow| words.may_be_of(&flow)) {
+            } else if !words.may_be_of(flow.as_ref()) {
                 let replaced = EndEvidence::Replaced;
                 end_former(&former, Some(snapshot), replaced, &mut self.register, out);
                 let generation = former.generation + 1;
@@ -512,19 +512,27 @@ impl Tracker {
                 self.register.bury(words.cookie, gone);
                 self.register.death(death);
             }
-        } else if !is_told && self.register.gone(words.cookie).is_none() {
+        } else if held.is_none() && self.register.gone(words.cookie).is_none() {
             self.record_unseen(index, &words, message.family(), 0, out);
         }
     }
 
     /// The key of the connection request that became this socket. Both have one cookie, unless a dump
-    /// asked for that of the request just when the socket was made.
+    /// asked for that of the request just when the socket was made: it was not made later, and not
+    /// over before.
     fn key_of_request(&self, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
         if self.live.contains_key(key) {
             return None;
         }
-        let cookie = self.register.flows.get(&words.flow()?)?.cookie;
-        let request = SocketKey { cookie, ..key.clone() };
+        let member = self.register.flows.get(&words.flow()?)?;
+        let seen_ns = member.there.open_by_ns?;
+        let is_made_then =
+            words.open_by_ns() <= seen_ns + SAME_MOMENT_NS && words.silent_ns >= seen_ns;
+        let is_known = self.formers.contains_key(key) || self.register.is_held(words.cookie);
+        if !is_made_then || is_known {
+            return None;
+        }
+        let request = SocketKey { cookie: member.cookie, ..key.clone() };
         self.live.get(&request)?.is_request().then_some(request)
     }
 
@@ -575,7 +583,11 @@ impl Tracker {
                 origin: None,
                 peer: None,
             },
-            Some(words.open_by_ns()),
+            There {
+                open_by_ns: Some(words.open_by_ns()),
+                over_ns: Some(words.silent_ns),
+                traffic: words.traffic(),
+            },
             out,
         );
         let flow = words.flow();
@@ -599,6 +611,7 @@ impl Tracker {
             open_by_ns: Some(words.open_by_ns()),
             over_ns: None,
             last_received: None,
+            traffic: None,
             is_unseen: true,
         };
         take_last_words(&mut death, words);
@@ -606,9 +619,11 @@ impl Tracker {
         self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
         self.register.death(death);
         if words.is_half_wiped && is_tcp {
-            self.register.enter_half_told(id, words);
+            if words.was_answered() {
+                self.register.enter_half_told(id, words);
+            }
         } else {
-            self.register.find_half_told(words, out);
+            self.register.find_half_told(id, words, out);
         }
     }
 
@@ -677,6 +692,7 @@ impl Tracker {
         mut flush: impl FnMut(&mut Box<Batch>),
     ) -> u64 {
         let Self { scopes, live, tick, rows_in_group, register, .. } = self;
+        register.now_ns = ended.monotonic_ns;
         let all_seen = scopes.iter().all(|s| s.seen == s.live);
         if !all_seen {
             live.retain(|_, live| {
@@ -780,7 +796,7 @@ fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nanos) -> Opti
     }
     register
         .gone(seen.message.cookie())
-        .or_else(|| register.left_of(&seen.flow()?, seen.open_by_ns(), told_ns))
+        .or_else(|| register.left_of(&seen.flow()?, seen.remains_since_ns(), told_ns))
 }
 
 /// Adds a socket with its first row. Of a connection that is over already only the remains are seen.
@@ -794,6 +810,7 @@ fn announce(
 ) {
     live.origin = seen.origin();
     let message = &seen.message;
+    let over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
     register.birth(
         NewSocket {
             id: live.socket,
@@ -810,7 +827,7 @@ fn announce(
             origin: live.origin,
             peer: None,
         },
-        Some(seen.open_by_ns()),
+        There { open_by_ns: Some(seen.open_by_ns()), over_ns, traffic: None },
         out,
     );
     live.write_row(seen.snapshot, seen.protocol, out);
@@ -820,7 +837,7 @@ fn announce(
         (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
         death.end.state = None;
         death.is_unseen = true;
-        death.over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
+        death.over_ns = over_ns;
         if let Some(life) = &mut death.life {
             (life.was_in_time_wait, life.last) = (seen.is_time_wait(), None);
         }
@@ -838,6 +855,7 @@ fn end_life(
     register: &mut Register,
     out: &mut Batch,
 ) {
+    death.over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
     if let Some(life) = &mut death.life {
         life.was_in_time_wait = seen.is_time_wait();
     }
@@ -945,6 +963,7 @@ fn death_of_former(
         open_by_ns: None,
         over_ns: None,
         last_received: None,
+        traffic: None,
         is_unseen: false,
     }
 }
@@ -952,11 +971,13 @@ fn death_of_former(
 fn take_last_words(death: &mut Death, words: &LastWords) {
     death.end.destroyed = Some(words.destroyed);
     death.last_received = words.last_received;
+    death.traffic = words.traffic();
     death.over_ns = Some(words.silent_ns);
     if let Some(counters) = words.counters {
         death.end.counters = counters;
     }
     if let Some(life) = &mut death.life {
         life.last_words = words.said;
+        life.is_told_late = words.is_late();
     }
 }

@@ -89,7 +89,8 @@ impl Text<'_> {
     fn owners(&mut self, story: &Story) -> io::Result<()> {
         self.title("Owners")?;
         if story.owners.is_empty() {
-            return self.line("none was found");
+            let is_sought = story.owners_sought != Some(false);
+            return self.line(if is_sought { "none was found" } else { "not looked for" });
         }
         let is_over = story.connection.iter().any(|row| row.integer("closed_before").is_some());
         for row in story.owners.iter() {

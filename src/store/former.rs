@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use rusqlite::{Connection, Row, params};
 
 use crate::model::{
-    EndEvidence, Endpoint, Family, FinalCounters, FormerSocket, Nanos, NetnsId, Origin, Protocol,
-    Scope, SnapshotId, SocketId, SocketUpdate, States, TcpState, Tuple, UndestroyedSocket,
+    EndEvidence, Endpoint, Family, FinalCounters, FormerSocket, FreedSocket, Nanos, NetnsId,
+    Origin, Protocol, Scope, SnapshotId, SocketId, SocketUpdate, States, TcpState, Tuple,
+    UndestroyedSocket,
 };
 
 /// Connections whose destroy event is still waited for at most.
@@ -71,22 +72,66 @@ pub(super) fn undestroyed(
 ) -> rusqlite::Result<Vec<UndestroyedSocket>> {
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
-             k.remote_port, k.interface, e.state, k.origin
+             k.remote_port, k.interface, e.state, k.origin, k.protocol, coalesce(
+                 n.started_monotonic_ns - m.time_wait_ms * 1000000, n.ended_monotonic_ns)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
+         LEFT JOIN remains AS m ON m.socket_id = e.socket_id AND e.last_snapshot_id IS NULL
+         LEFT JOIN snapshots AS n ON n.snapshot_id = m.time_wait_snapshot_id
          WHERE k.netns_id = ?1 AND e.destroyed_at_ns IS NULL
             AND e.evidence IN ('absence', 'time_wait', 'closed')
          ORDER BY e.socket_id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![netns.0, UNDESTROYED_MAX], |row| {
-        let Some(tuple) = tuple(row, 2)? else { return Ok(None) };
+        let (Some(tuple), Some(protocol)) = (tuple(row, 2)?, Protocol::from_number(row.get(9)?))
+        else {
+            return Ok(None);
+        };
         Ok(Some(UndestroyedSocket {
             id: SocketId(row.get(0)?),
             cookie: row.get::<_, i64>(1)?.cast_unsigned(),
+            protocol,
             tuple,
             state: row.get::<_, Option<u8>>(7)?.map(TcpState),
             origin: origin(row, 8)?,
+            time_wait_by_ns: row.get(10)?,
         }))
     })?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+/// TCP sockets of a namespace that were freed after this moment of `CLOCK_BOOTTIME`, were not aborted,
+/// and of which no dump showed what they left.
+pub(super) fn freed(
+    connection: &Connection,
+    netns: NetnsId,
+    since_boottime_ns: Nanos,
+) -> rusqlite::Result<Vec<FreedSocket>> {
+    let mut statement = connection.prepare(
+        "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
+             k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
+             e.destroyed_boottime_ns
+         FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
+         LEFT JOIN endings AS n ON n.ending = e.ending
+         WHERE e.destroyed_boottime_ns > ?2 AND k.netns_id = ?1 AND k.protocol = ?3
+            AND coalesce(n.name, 'orderly') = 'orderly'
+            AND NOT EXISTS (SELECT 1 FROM remains AS m WHERE m.socket_id = e.socket_id)
+         ORDER BY e.destroyed_boottime_ns DESC LIMIT ?4",
+    )?;
+    let tcp = Protocol::Tcp.number();
+    let rows =
+        statement.query_map(params![netns.0, since_boottime_ns, tcp, UNDESTROYED_MAX], |row| {
+            let Some(tuple) = tuple(row, 2)? else { return Ok(None) };
+            Ok(Some(FreedSocket {
+                id: SocketId(row.get(0)?),
+                cookie: row.get::<_, i64>(1)?.cast_unsigned(),
+                generation: row.get(8)?,
+                tuple,
+                state: row.get::<_, Option<u8>>(7)?.map(TcpState),
+                last_sample: row.get::<_, Option<i64>>(9)?.map(SnapshotId),
+                samples: row.get(10)?,
+                destroyed_boottime_ns: row.get(11)?,
+            }))
+        })?;
     rows.filter_map(Result::transpose).collect()
 }
 

@@ -18,8 +18,8 @@ use super::owners::{self, FormerOwners};
 use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
-    Capture, Clocks, EndReason, FormerSocket, GroupId, NamespaceFacts, Nanos, NetnsId, OwnerChange,
-    ProcessId, Scope, ScopeId, SnapshotId, SocketId, UndestroyedSocket,
+    Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, NamespaceFacts, Nanos, NetnsId,
+    OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, UndestroyedSocket,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -125,6 +125,20 @@ impl Writer {
     /// When the recording cannot be read.
     pub fn former_sockets(&self, start: &Start) -> Result<Vec<FormerSocket>, StoreError> {
         former::sockets(&self.connection, start.netns)
+            .map_err(|e| StoreError::sqlite(&self.path, "read", e))
+    }
+
+    /// TCP sockets of this boot and namespace that captures before this one saw freed after this
+    /// moment of `CLOCK_BOOTTIME`, and whose TIME-WAIT may still be there, not seen yet.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn freed_sockets(
+        &self,
+        start: &Start,
+        since_boottime_ns: Nanos,
+    ) -> Result<Vec<FreedSocket>, StoreError> {
+        former::freed(&self.connection, start.netns, since_boottime_ns)
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 

@@ -91,6 +91,25 @@ fn a_story_is_told_from_the_opening_to_the_end() {
 }
 
 #[test]
+fn owners_that_were_not_looked_for_are_told_from_those_not_found() {
+    let world = world();
+    let tell = |options: &str| {
+        let file = rusqlite::Connection::open(world.path()).unwrap();
+        file.execute("UPDATE captures SET options = ?1", [options]).unwrap();
+        drop(file);
+        told(&world, "")
+    };
+    let story = tell(r#"{"owners": false}"#);
+    assert!(story.contains("Owners\n  not looked for\n"), "{story}");
+    assert!(story.contains("which process held it, which was not looked for;"), "{story}");
+    for options in [r#"{"owners": true}"#, "{}", "no JSON"] {
+        let story = tell(options);
+        assert!(story.contains("Owners\n  none was found\n"), "{story}");
+        assert!(story.contains("which process held it;"), "{story}");
+    }
+}
+
+#[test]
 fn what_happened_is_a_row_each() {
     assert_snapshot!(told(&world(), "--format csv"), @"
     not_before,at,kind,detail,sent_delta_bytes,received_delta_bytes,retrans_delta,rtt_us,snd_cwnd

@@ -1,8 +1,11 @@
 //! Real processes that hold real sockets.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::FdFlags;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{WaitId, WaitIdOptions};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 use sockrec::kernel::{ProcDir, SystemClock, sees_every_process};
 use sockrec::model::{GroupId, NetnsId, OwnerChange, Process, ProcessId, SnapshotId, SocketId};
@@ -66,6 +71,8 @@ impl Drop for Holder {
 struct Said {
     processes: HashMap<ProcessId, Process>,
     held: BTreeSet<(SocketId, ProcessId)>,
+    /// By which process, and when it was last known to hold it.
+    released: Vec<(ProcessId, SnapshotId)>,
 }
 
 impl Said {
@@ -76,8 +83,9 @@ impl Said {
                     self.processes.insert(process.id, *process);
                 }
                 OwnerChange::Held(o) => assert!(self.held.insert((o.socket, o.process))),
-                OwnerChange::Released { ownership: o, .. } => {
+                OwnerChange::Released { ownership: o, last } => {
                     assert!(self.held.remove(&(o.socket, o.process)));
+                    self.released.push((o.process, last));
                 }
                 OwnerChange::Cgroup(..) => {}
             }
@@ -135,6 +143,85 @@ fn both_holders_of_an_inherited_socket_are_found_and_named() {
     assert_eq!(said.holders(SocketId(7)), BTreeSet::from([own]));
     assert_eq!(said.holders(SocketId(8)), BTreeSet::from([own]));
     assert!(said.processes.values().any(|p| p.key.pid == gone));
+}
+
+/// Nothing is new: only the look that every tick takes can tell.
+#[test]
+fn the_end_of_a_holder_is_known_a_tick_later() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut children = [Holder::of(&listener, None), Holder::of(&listener, None)];
+    let mut finder = finder();
+    let mut said = Said::default();
+    finder.want(SocketId(7), inode(&listener));
+    for snapshot in 1..=3 {
+        finder.end_tick(SnapshotId(snapshot));
+        said.learn(finder.settle(wait::DEADLINE));
+    }
+    assert_eq!(said.holders(SocketId(7)).len(), 3);
+    // One that ended is no holder, whether it was waited for or not.
+    children[0].0.kill().unwrap();
+    children[0].0.wait().unwrap();
+    children[1].0.kill().unwrap();
+    let pid = rustix::process::Pid::from_child(&children[1].0);
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::Pid(pid), ended).unwrap();
+    finder.end_tick(SnapshotId(4));
+    said.learn(finder.settle(wait::DEADLINE));
+    assert_eq!(said.holders(SocketId(7)), BTreeSet::from([std::process::id()]));
+    let last: Vec<_> = said.released.iter().map(|(_, last)| *last).collect();
+    assert_eq!(last, [SnapshotId(3); 2]);
+}
+
+/// A socket that came by SCM_RIGHTS in place of a file that was closed: the number of descriptors
+/// of the child is the same.
+#[test]
+fn a_socket_that_was_passed_to_a_child_has_two_holders_in_the_first_round() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if Command::new("python3").arg("--version").output().is_err() {
+        not_run("a socket passed to a child", "there is no python3 to receive it");
+        return;
+    }
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = Command::new("python3");
+    let script = "import os, socket, sys
+s = socket.socket(fileno=os.dup(0))
+f = open('/dev/null')
+s.send(b'r')
+s.recv(1)
+f.close()
+fds = socket.recv_fds(s, 1, 1)[1]
+s.send(b'g')
+s.recv(1)";
+    let child = command.args(["-c", script]).stdin(OwnedFd::from(theirs)).spawn().unwrap();
+    let child = Holder(child);
+    let expect = |wanted: u8| {
+        let mut byte = [0];
+        (&ours).read_exact(&mut byte).unwrap();
+        assert_eq!(byte[0], wanted);
+    };
+    let mut finder = finder();
+    let mut said = Said::default();
+    expect(b'r');
+    finder.want(SocketId(7), inode(&listener));
+    finder.end_tick(SnapshotId(1));
+    said.learn(finder.settle(wait::DEADLINE));
+    assert!(!said.holders(SocketId(7)).contains(&child.pid()));
+
+    let passed = UdpSocket::bind("127.0.0.1:0").unwrap();
+    (&ours).write_all(b"x").unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [passed.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(&ours, &[IoSlice::new(b"f")], &mut control, SendFlags::empty()).unwrap();
+    expect(b'g');
+    finder.want(SocketId(8), inode(&passed));
+    finder.end_tick(SnapshotId(2));
+    said.learn(finder.settle(wait::DEADLINE));
+    let both = BTreeSet::from([std::process::id(), child.pid()]);
+    assert_eq!(said.holders(SocketId(8)), both);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sockrec::kernel::{Glimpse, Unreadable};
 use sockrec::model::{
     OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey, SnapshotId, SocketId,
 };
-use sockrec::record::{Budget, Descriptors, OwnerSearch, Processes, SocketNews};
+use sockrec::record::{Budget, Descriptors, Kept, OwnerSearch, Processes, SocketNews};
 use sockrec::store::FormerOwners;
 
 pub const SECOND_NS: i64 = 1_000_000_000;
@@ -22,6 +22,7 @@ const STEP: usize = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Fake {
     pub started_ticks: u64,
+    pub parent: u32,
     pub comm: &'static str,
     pub sockets: Vec<u32>,
     pub files: usize,
@@ -31,12 +32,22 @@ pub struct Fake {
     incarnation: u64,
 }
 
+impl Fake {
+    fn descriptors(&self) -> u64 {
+        (self.sockets.len() + self.files) as u64
+    }
+}
+
 /// All processes, and what it cost to look at them.
 pub struct World {
     pub processes: BTreeMap<u32, Fake>,
     pub counts_descriptors: bool,
     pub is_unlistable: bool,
     pub opened: usize,
+    /// How many processes may be kept.
+    pub kept_max: usize,
+    /// Number of descriptors of those that live, by their start; as of the last pass.
+    counts: Arc<Mutex<HashMap<u64, u64>>>,
     cpu_ns: Arc<AtomicU64>,
     incarnations: u64,
 }
@@ -48,6 +59,8 @@ impl World {
             counts_descriptors: true,
             is_unlistable: false,
             opened: 0,
+            kept_max: 1_000,
+            counts: Arc::default(),
             cpu_ns: Arc::default(),
             incarnations: 0,
         }
@@ -78,6 +91,24 @@ impl World {
         self.at(pid).incarnation = self.incarnations;
     }
 
+    /// A child of this process, with what it holds.
+    pub fn fork(&mut self, parent: u32, child: u32) -> &mut Fake {
+        let sockets = self.at(parent).sockets.clone();
+        let fake = self.start(child, &sockets);
+        fake.parent = parent;
+        fake
+    }
+
+    /// How many processes are kept.
+    pub fn kept(&self) -> usize {
+        Arc::strong_count(&self.counts) - 1
+    }
+
+    fn publish(&self) {
+        *self.counts.lock().unwrap() =
+            self.processes.values().map(|fake| (fake.started_ticks, fake.descriptors())).collect();
+    }
+
     fn spend(&self, looks: usize) {
         self.cpu_ns.fetch_add(LOOK_NS * looks as u64, Ordering::Relaxed);
     }
@@ -97,8 +128,7 @@ impl Processes for World {
     fn glimpse(&mut self, pid: u32) -> Result<Glimpse, Unreadable> {
         self.spend(1);
         let fake = self.processes.get(&pid).ok_or(Unreadable::Gone)?;
-        let descriptors =
-            self.counts_descriptors.then_some((fake.sockets.len() + fake.files) as u64);
+        let descriptors = self.counts_descriptors.then_some(fake.descriptors());
         Ok(Glimpse { incarnation: fake.incarnation, descriptors })
     }
 
@@ -115,6 +145,16 @@ impl Processes for World {
             self.processes.remove(&pid);
         }
         Ok(Box::new(open))
+    }
+
+    fn keep(&mut self, pid: u32, incarnation: u64) -> Option<Box<dyn Kept>> {
+        if !self.counts_descriptors || self.kept() >= self.kept_max {
+            return None;
+        }
+        let fake = self.processes.get(&pid).filter(|fake| fake.incarnation == incarnation)?;
+        let (started_ticks, cpu_ns) = (fake.started_ticks, Arc::clone(&self.cpu_ns));
+        let counts = Arc::clone(&self.counts);
+        Some(Box::new(KeptFake { started_ticks, incarnation, counts, cpu_ns }))
     }
 
     fn facts(&mut self, key: ProcessKey) -> Result<ProcessFacts, Unreadable> {
@@ -139,6 +179,22 @@ impl Processes for World {
     }
 }
 
+struct KeptFake {
+    started_ticks: u64,
+    incarnation: u64,
+    counts: Arc<Mutex<HashMap<u64, u64>>>,
+    cpu_ns: Arc<AtomicU64>,
+}
+
+impl Kept for KeptFake {
+    fn glimpse(&self) -> Result<Glimpse, Unreadable> {
+        self.cpu_ns.fetch_add(LOOK_NS / 3, Ordering::Relaxed);
+        let counts = self.counts.lock().unwrap();
+        let count = counts.get(&self.started_ticks).ok_or(Unreadable::Gone)?;
+        Ok(Glimpse { incarnation: self.incarnation, descriptors: Some(*count) })
+    }
+}
+
 struct Open {
     key: ProcessKey,
     fake: Fake,
@@ -153,6 +209,10 @@ impl Descriptors for Open {
 
     fn comm(&self) -> &[u8] {
         self.fake.comm.as_bytes()
+    }
+
+    fn parent(&self) -> u32 {
+        self.fake.parent
     }
 
     fn read_some(&mut self, sockets: &mut Vec<u32>) -> Result<usize, Unreadable> {
@@ -178,6 +238,8 @@ pub struct Case {
     pub budget: Budget,
     pub processes: HashMap<ProcessId, Process>,
     pub held: HashMap<(SocketId, ProcessId), SnapshotId>,
+    /// By whom sockets that ended were held to their end.
+    pub held_to_end: HashMap<(SocketId, ProcessId), SnapshotId>,
     pub released: Vec<(Ownership, SnapshotId)>,
 }
 
@@ -198,6 +260,7 @@ impl Case {
             budget: Budget::PASS,
             processes: HashMap::new(),
             held,
+            held_to_end: HashMap::new(),
             released: Vec::new(),
         }
     }
@@ -212,13 +275,15 @@ impl Case {
     pub fn tell(&mut self, news: SocketNews) {
         self.snapshot = self.snapshot.next();
         for socket in &news.gone {
-            self.held.retain(|(held, _), _| held != socket);
+            let ended = self.held.extract_if(|(held, _), _| held == socket);
+            self.held_to_end.extend(ended);
         }
         self.search.hear(self.snapshot, news);
     }
 
     /// One pass; says whether there was anything to do.
     pub fn pass(&mut self) {
+        self.world.publish();
         for change in self.search.pass(&mut self.world, self.now_ns, self.budget) {
             self.apply(change);
         }
@@ -274,7 +339,9 @@ impl Case {
             }
             OwnerChange::Released { ownership, last } => {
                 let Ownership { socket, process, since } = ownership;
-                assert_eq!(self.held.remove(&(socket, process)), Some(since), "not held");
+                let held = self.held.remove(&(socket, process));
+                let held = held.or_else(|| self.held_to_end.remove(&(socket, process)));
+                assert_eq!(held, Some(since), "not held");
                 assert!(since <= last && last <= self.snapshot, "{since} {last}");
                 self.released.push((ownership, last));
             }

@@ -11,7 +11,7 @@ mod stored;
 
 use harness::Random;
 use made_up::{Case, SECOND_NS, World};
-use sockrec::model::{Ownership, ProcessId, ProcessKey, SnapshotId, SocketId};
+use sockrec::model::{HOLDERS_MAX, Ownership, ProcessId, ProcessKey, SnapshotId, SocketId};
 use sockrec::record::{Budget, SocketNews};
 use sockrec::store::FormerOwners;
 
@@ -144,6 +144,136 @@ fn a_socket_is_passed_on() {
     let (ownership, last) = case.released[0];
     assert_eq!((ownership.since, last), (SnapshotId(1), SnapshotId(2)));
     assert_eq!(case.processes.len(), 2, "an owner that is gone is still known");
+}
+
+/// What it got and what it closed instead: the number of its descriptors is the same.
+#[test]
+fn a_child_that_looks_the_same_is_found_in_the_round_that_finds_its_parent() {
+    let mut case = Case::new();
+    case.world.start(10, &[1]);
+    case.world.fork(10, 11);
+    case.world.start(12, &[3]);
+    case.tick(&[1, 3], &[]);
+    case.settle();
+    case.world.at(10).sockets.push(2);
+    case.world.at(11).sockets.push(2);
+    case.world.at(11).files -= 1;
+    let before = case.world.opened;
+    case.tick(&[2], &[]);
+    case.settle();
+    assert_eq!(case.holders(2), [10, 11]);
+    assert_eq!(case.world.opened, before + 2, "a stranger is left alone");
+}
+
+#[test]
+fn a_parent_and_whoever_shares_another_socket_are_read_in_the_same_round() {
+    let mut case = Case::new();
+    case.world.start(10, &[1]);
+    case.world.fork(10, 11);
+    case.world.start(12, &[1, 3]);
+    case.tick(&[1, 3], &[]);
+    case.settle();
+    for pid in [10, 12] {
+        case.world.at(pid).sockets.push(2);
+        case.world.at(pid).files -= 1;
+    }
+    case.world.at(11).sockets.push(2);
+    case.tick(&[2], &[]);
+    case.settle();
+    assert_eq!(case.holders(2), [10, 11, 12]);
+}
+
+#[test]
+fn of_a_thousand_relatives_a_round_reads_some() {
+    let mut case = Case::new();
+    case.world.start(1, &[1]);
+    for pid in 2..=1_001 {
+        case.world.fork(1, pid);
+    }
+    case.tick(&[1], &[]);
+    case.settle();
+    let before = case.world.opened;
+    for inode in 2..5 {
+        case.world.at(1).sockets.push(inode);
+        case.tick(&[inode], &[]);
+        case.settle();
+    }
+    assert_eq!(case.world.opened - before, 3 * (1 + 32));
+}
+
+#[test]
+fn of_the_holders_of_one_socket_a_bounded_number_is_recorded() {
+    let mut case = Case::new();
+    case.world.start(1, &[1]);
+    for pid in 2..=300 {
+        case.world.fork(1, pid);
+    }
+    case.world.at(200).sockets.push(2);
+    case.tick(&[1, 2], &[]);
+    case.settle();
+    assert_eq!(case.holders(1).len(), HOLDERS_MAX);
+    assert_eq!(case.holders(2), [200]);
+    let recorded = case.holders(1);
+    for pid in &recorded {
+        case.world.processes.remove(pid);
+    }
+    case.tick(&[], &[]);
+    case.wait(300);
+    assert_eq!(case.holders(1).len(), HOLDERS_MAX, "others come in the place of those that went");
+}
+
+/// The end of a holder, and what it let go of, is known a tick later although nothing is new.
+#[test]
+fn until_when_a_socket_was_held_is_known_to_the_tick() {
+    for kept_max in [1_000, 0] {
+        let mut case = Case::new();
+        case.world.kept_max = kept_max;
+        case.world.start(10, &[1]);
+        case.world.fork(10, 11);
+        case.world.fork(10, 12);
+        case.tick(&[1], &[]);
+        case.wait(3);
+        let second = |case: &mut Case| {
+            case.now_ns += SECOND_NS;
+            case.tick(&[], &[]);
+            case.settle();
+        };
+        (0..3).for_each(|_| second(&mut case));
+        case.world.processes.remove(&11);
+        case.world.at(12).sockets.clear();
+        second(&mut case);
+        let mut last: Vec<_> = case.released.iter().map(|(_, last)| last.0).collect();
+        last.sort_unstable();
+        if kept_max == 0 {
+            assert_eq!(last, [] as [i64; 0], "the next round will tell");
+            case.wait(10);
+            assert_eq!((case.holders(1), case.released.len()), (vec![10], 2));
+        } else {
+            assert_eq!((case.holders(1), last), (vec![10], vec![4, 4]));
+        }
+    }
+}
+
+#[test]
+fn who_was_not_seen_with_a_shared_socket_to_the_last_did_not_hold_it_to_its_end() {
+    let mut case = Case::new();
+    case.world.kept_max = 1;
+    case.world.start(10, &[1]);
+    case.tick(&[1], &[]);
+    case.settle();
+    case.world.fork(10, 11);
+    case.wait(10);
+    assert_eq!((case.world.kept(), case.holders(1)), (1, vec![10, 11]));
+    for _ in 0..4 {
+        case.tick(&[], &[]);
+        case.settle();
+    }
+    case.tick(&[], &[1]);
+    case.settle();
+    let held_to_end: Vec<_> =
+        case.held_to_end.keys().map(|(_, p)| case.processes[p].key.pid).collect();
+    assert_eq!(held_to_end, [10]);
+    assert_eq!(case.released.iter().map(|(_, last)| last.0).collect::<Vec<_>>(), [1]);
 }
 
 #[test]

@@ -792,3 +792,115 @@ fn a_connection_whose_other_end_was_aborted_is_over_though_its_socket_is_held() 
         ]
     );
 }
+
+#[test]
+fn the_event_of_a_connection_is_not_that_of_the_bound_socket_it_was() {
+    let bound = FakeSocket {
+        remote_address: Ipv4Addr::UNSPECIFIED,
+        remote_port: 0,
+        ..a().in_state(TcpState::CLOSE)
+    };
+    let later = a().opened_at(1_400);
+    let columns = ["generation", "remote_address", "ending", "closed_evidence", "destroyed_at"];
+    let of_bound = "generation=0 remote_address=0.0.0.0 ending=-";
+    for (event, ending) in [(later.aborted(), "reset"), (later.refused(), "not_established")] {
+        let mut world = World::with_events();
+        world.shows(&[&bound]).shows(&[&bound]).tells(&[event]).shows(&[]);
+        world.record();
+        assert_eq!(
+            lives(&world, &columns),
+            [
+                format!("{of_bound} closed_evidence=replaced destroyed_at=-"),
+                format!(
+                    "generation=1 remote_address=127.0.0.2 ending={ending} \
+                     closed_evidence=destroy_event destroyed_at=1700"
+                ),
+            ]
+        );
+    }
+    // Long after it was over, in the same capture and in the next.
+    for in_next in [false, true] {
+        let mut world = World::with_events();
+        world.shows(&[&bound]).shows(&[]).shows(&[]).shows(&[]);
+        if in_next {
+            world.record();
+            world.goes_on_after(SECOND);
+        }
+        world.tells(&[a().opened_at(1_400).destroyed()]).shows(&[]);
+        world.record();
+        assert_eq!(
+            lives(&world, &["remote_port", "closed_evidence"]),
+            [
+                "remote_port=0 closed_evidence=absence",
+                "remote_port=80 closed_evidence=destroy_event"
+            ]
+        );
+    }
+}
+
+#[test]
+fn what_a_connection_left_is_seen_first_by_the_next_capture() {
+    for is_known in [false, true] {
+        let mut world = World::with_events();
+        let a = a().opened_at(-500);
+        let shown: &[&FakeSocket] = if is_known { &[&a] } else { &[] };
+        let freed = a.fin_acked().fin_received().destroyed();
+        world.shows(shown).tells_while_dumping(&[freed]).shows(shown);
+        world.record();
+        world.goes_on_after(SECOND);
+        let cookie = if is_known { a.cookie } else { 9 };
+        let rest = FakeSocket { cookie, ..a.time_wait_since(1_001) };
+        world.shows(&[&rest]).shows(&[&rest]);
+        world.record();
+        assert_eq!(
+            lives(&world, &["socket_id", "cookie", "ending", "ending_evidence"]),
+            ["socket_id=1 cookie=1 ending=orderly ending_evidence=time_wait"],
+            "{is_known}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_nobody_answered_is_not_the_connection_that_came_later() {
+    let request = a().peer(2).request();
+    let later = a().opened_at(1_500).peer(3).fin_acked();
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&request]).tells(&[later.destroyed()]);
+    world.shows(&[]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_evidence", "ending", "destroyed_at"]),
+        [
+            "cookie=2 closed_evidence=absence ending=- destroyed_at=-",
+            "cookie=3 closed_evidence=destroy_event ending=- destroyed_at=1700",
+        ]
+    );
+}
+
+#[test]
+fn a_connection_that_was_refused_has_no_other_end() {
+    let refused = a().opened_at(1_380).connecting();
+    let next = a().opened_at(1_400).peer(2);
+    for events in [
+        [refused.destroyed(), next.destroyed()],
+        [next.destroyed(), refused.destroyed()],
+        [refused.refused(), next.destroyed()],
+    ] {
+        let world = told_at_1700(&events);
+        assert_eq!(
+            lives(&world, &["peer_socket_id", "addresses_inferred"]),
+            ["peer_socket_id=- addresses_inferred=0"; 2]
+        );
+    }
+}
+
+#[test]
+fn the_ends_of_two_connections_are_told_apart_by_what_one_sent_and_the_other_received() {
+    let first = a().opened_at(1_390);
+    let next = a().opened_at(1_400).sent(900).peer(2);
+    let world = told_at_1700(&[first.destroyed(), next.destroyed()]);
+    assert_eq!(lives(&world, &["peer_socket_id"]), ["peer_socket_id=-"; 2]);
+    let next = a().opened_at(1_450).peer(2);
+    let world = told_at_1700(&[first.destroyed(), next.destroyed()]);
+    assert_eq!(lives(&world, &["peer_socket_id"]), ["peer_socket_id=-"; 2]);
+}

@@ -121,6 +121,19 @@ impl End {
         if self.is_first_to_act() { (first, second) } else { (second, first) }
     }
 
+    /// Whether it closes first, does not count a SYN, and the other end takes its time.
+    pub fn may_go_on_half_closed(&self) -> bool {
+        let (ours, theirs) = self.fins();
+        let is_later = ours.zip(theirs).is_some_and(|(ours, theirs)| theirs > ours + 100);
+        is_later && !self.is_opener
+    }
+
+    /// Whether its program holds the socket while what is left of it is in TIME-WAIT.
+    pub fn is_held_in_time_wait(&self) -> bool {
+        matches!(self.connection.finish, Finish::ShutDown { held_ms: 1.., .. })
+            && self.is_first_to_act()
+    }
+
     /// When its socket was freed.
     pub fn destroyed_ms(&self) -> Option<i64> {
         let c = &self.connection;
@@ -281,6 +294,7 @@ pub struct Machine<'c> {
     /// The dumps so far: when they were made, and what to add to `CLOCK_MONOTONIC` for UTC.
     pub dumps: Vec<(i64, i64)>,
     taken: Clocks,
+    listens_since_ms: i64,
     tick: usize,
 }
 
@@ -315,6 +329,7 @@ impl<'c> Machine<'c> {
             clock,
             dumps: Vec::new(),
             taken: clock.get(),
+            listens_since_ms: ms(clock.get()),
             tick: 0,
         }
     }
@@ -322,6 +337,7 @@ impl<'c> Machine<'c> {
     /// The recorder is started anew: what came since it stopped was told to nobody.
     pub fn restart(&mut self) {
         self.taken = self.clock.get();
+        self.listens_since_ms = ms(self.taken);
     }
 
     /// This moment in UTC nanoseconds. A suspend came right after the dump before.
@@ -388,6 +404,7 @@ impl Kernel for Machine<'_> {
             .ends
             .iter_mut()
             .filter_map(|end| Some((end.event_read_ms()?, end)))
+            .filter(|(_, end)| end.event_sent_ms() > Some(self.listens_since_ms))
             .filter(|(read_ms, _)| (ms(from) + 1..=ms(now)).contains(read_ms))
             .collect();
         read.sort_by_key(|(read_ms, _)| *read_ms);

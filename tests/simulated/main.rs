@@ -3,6 +3,7 @@
 mod events;
 mod lifetimes;
 mod machine;
+mod mishaps;
 mod socket;
 mod world;
 

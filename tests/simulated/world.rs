@@ -202,6 +202,18 @@ impl World {
         ticks: u64,
         listener: &mut dyn FnMut(&Event),
     ) -> Result<Summary, RecordError> {
+        let mut pace = FakePace { world: self, tick: 0, clock };
+        self.record_paced(&mut pace, kernel, ticks, listener)
+    }
+
+    /// Records so many ticks of this kernel, which come when this pace says.
+    pub fn record_paced(
+        &self,
+        pace: &mut dyn Pace,
+        kernel: &mut dyn Kernel,
+        ticks: u64,
+        listener: &mut dyn FnMut(&Event),
+    ) -> Result<Summary, RecordError> {
         let plan = Plan {
             dumps: self.families.iter().map(|&family| (family, self.protocol)).collect(),
             states: self.states,
@@ -222,13 +234,13 @@ impl World {
             namespace: NamespaceFacts { cookie: Some(1), inode: Some(4_026_531_833), name: None },
             options: "{}".to_owned(),
             interval_ns: self.interval_ns,
-            started: clock.get(),
+            started: pace.now(),
         };
         let writer = Writer::open(&self.path()).unwrap();
         let inputs = Inputs {
             ended: None,
             kernel,
-            pace: &mut FakePace { world: self, tick: 0, clock },
+            pace,
             listener: &mut |event| {
                 listener(event);
                 // Made-up time runs faster than any disk: do not let it count as a slow one.

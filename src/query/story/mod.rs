@@ -13,7 +13,7 @@ use samples::{Bounds, Sample};
 
 use super::recording::{QueryError, Question, Recording};
 use super::selection::{Selection, SocketFilter};
-use crate::model::{Column, Value};
+use crate::model::{Column, HOLDERS_MAX, Value};
 use crate::query::column;
 use crate::store::Parameter;
 
@@ -33,6 +33,8 @@ pub struct Story {
     pub connection: Rows,
     /// Who held it from when to when, as in `export owners`.
     pub owners: Rows,
+    /// Whether they were looked for, by any capture that recorded it; `None` where none says.
+    pub owners_sought: Option<bool>,
     /// The states that it was seen in, in order; those of what was left of it last.
     pub states: Vec<StateSpan>,
     /// What went through between its rows, in order.
@@ -131,9 +133,16 @@ impl Recording {
         self.run(sql, span, |values| gaps.push(values))?;
 
         let owners = self.rows_of(Question::Owners, socket_id)?;
+        let mut owners_sought = None;
+        let sql = include_str!("../../../queries/owners_sought.sql");
+        self.run(sql, of_socket, |values| {
+            if let [Value::Integer(is_sought)] = values {
+                owners_sought = Some(*is_sought != 0);
+            }
+        })?;
         let states = states.finish(&bounds);
         let (traffic, limits) = traffic.finish();
-        Ok(Some(Story { connection, owners, states, traffic, limits, gaps }))
+        Ok(Some(Story { connection, owners, owners_sought, states, traffic, limits, gaps }))
     }
 
     fn rows_of(&self, question: Question, socket_id: i64) -> Result<Rows, QueryError> {
@@ -270,10 +279,17 @@ impl Story {
         let is_connection =
             row.text("protocol") == Some("tcp") && row.text("state") != Some("LISTEN");
         let is_over = !is_null("closed_before");
+        let has_owners = !self.owners.is_empty();
+        let is_sought = self.owners_sought != Some(false);
         let facts = [
             (is_null("opened_after"), "since when it was there"),
             (is_connection && is_null("direction"), "who opened it"),
-            (self.owners.is_empty(), "which process held it"),
+            (!has_owners && !is_sought, "which process held it, which was not looked for"),
+            (!has_owners && is_sought, "which process held it"),
+            (
+                self.owners.iter().count() >= HOLDERS_MAX,
+                "whether still others held it: 64 holders at a time are recorded",
+            ),
             (is_connection && is_null("bytes_sent"), "what went through it"),
             (is_connection && is_over && is_null("ending"), "how it ended"),
             (row.text("closed_evidence") == Some("recording_end"), "what became of it"),
