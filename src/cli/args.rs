@@ -39,6 +39,7 @@ Examples:
   sockrec record                              everything, once a second, until Ctrl-C
   sockrec record -o night.db --interval 10s   less often, into another file
   sockrec record -t --not-state time-wait     TCP without TIME-WAIT
+  sockrec record dport = :443 or sport = :443  one service
   sockrec record -o run.db -- ./test.sh       as long as a command runs
   sockrec record --follow                     and show each connection as it ends
   sockrec record -q --follow=jsonl | jq .     the same for programs
@@ -77,6 +78,10 @@ pub(super) struct RecordArgs {
     /// No progress line and no summary
     #[arg(short, long, help_heading = "Options")]
     pub(super) quiet: bool,
+    /// Record only these sockets, in the language of `ss`: `dport = :443 and not dst 10.0.0.0/8`
+    /// (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
     /// Record as long as this command runs
     #[arg(last = true, value_name = "COMMAND", num_args = 1..)]
     pub(super) command: Vec<std::ffi::OsString>,

@@ -158,7 +158,9 @@ impl Literal<'_> {
             (Condition::Mark { mark: a, mask }, Condition::Mark { mark: b, mask: other_mask }) => {
                 are_positive && (a ^ b) & mask & other_mask != 0
             }
-            (Condition::Cgroup(a), Condition::Cgroup(b)) => are_positive && texts_clash(a, b),
+            (Condition::Cgroup { path: a, .. }, Condition::Cgroup { path: b, .. }) => {
+                are_positive && texts_clash(a, b)
+            }
             (
                 Condition::Field { field, comparison, operand },
                 Condition::Field { field: other_field, comparison: b, operand: y },

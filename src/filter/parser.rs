@@ -117,7 +117,7 @@ impl Parser<'_> {
             "fwmark" => self.equal(&name, "a mark: `fwmark = 0x1/0xff`", mark),
             "cgroup" => {
                 self.equal(&name, "a path: `cgroup = /system.slice/nginx.service`", |word| {
-                    Ok(Condition::Cgroup(word.pattern()))
+                    Ok(Condition::Cgroup { path: word.pattern(), id: None })
                 })
             }
             "autobound" => Ok(Filter::Is(Condition::Autobound, name.span)),

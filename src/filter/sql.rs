@@ -118,7 +118,7 @@ impl Writer<'_> {
                 let mask = self.bind(SqlValue::Integer((*mask).into()));
                 Ok(format!("({column} & {mask}) = {mark}"))
             }
-            Condition::Cgroup(path) => {
+            Condition::Cgroup { path, .. } => {
                 let column = self.column("cgroup", span)?;
                 Ok(self.like(&column, path))
             }

@@ -95,7 +95,12 @@ pub enum Condition {
         mask: u32,
     },
     /// It was made in this cgroup (v2), by its path.
-    Cgroup(Pattern),
+    Cgroup {
+        /// The path, perhaps with wildcards.
+        path: Pattern,
+        /// Its id on this machine, once it was looked up.
+        id: Option<u64>,
+    },
     /// The kernel chose its port.
     Autobound,
     /// A column of an answer compares so.
@@ -218,7 +223,7 @@ impl fmt::Display for Condition {
             Self::Device(Device::Index(index)) => write!(f, "dev = {index}"),
             Self::Device(Device::Name(name)) => write!(f, "dev = {}", Pattern::exactly(name)),
             Self::Mark { mark, mask } => write!(f, "fwmark = {mark:#x}/{mask:#x}"),
-            Self::Cgroup(path) => write!(f, "cgroup = {path}"),
+            Self::Cgroup { path, .. } => write!(f, "cgroup = {path}"),
             Self::Autobound => f.write_str("autobound"),
             Self::Field { field, comparison, operand } => {
                 write!(f, "{} {} {}", field.name(), comparison.sign(), field.text_of(operand))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::batch::{Batch, Parcel};
+use super::chosen::Chosen;
 use super::owner_finder::OwnerFinder;
 use super::schedule::Schedule;
 use super::tracker::{FullView, Past, Tracker};
@@ -37,6 +38,8 @@ pub struct Plan {
     pub dumps: Vec<(Family, Protocol)>,
     /// The states to ask for.
     pub states: States,
+    /// Which of their sockets; all without one.
+    pub chosen: Option<Chosen>,
     /// Time between ticks.
     pub interval_ns: Nanos,
     /// Stop after so long.
@@ -172,12 +175,14 @@ pub enum RecordError {
 pub struct LiveKernel {
     socket: DiagSocket,
     events: Option<EventReader>,
+    bytecode: Vec<u8>,
 }
 
 impl LiveKernel {
-    /// Takes the socket that dumps are made on, and who reads the destroy events.
-    pub fn new(socket: DiagSocket, events: Option<EventReader>) -> Self {
-        Self { socket, events }
+    /// Takes the socket that dumps are made on, who reads the destroy events, and the kernel's filter
+    /// of the dumps ([`KernelFilter::bytecode`](crate::filter::KernelFilter)).
+    pub fn new(socket: DiagSocket, events: Option<EventReader>, bytecode: Vec<u8>) -> Self {
+        Self { socket, events, bytecode }
     }
 }
 
@@ -189,7 +194,7 @@ impl Kernel for LiveKernel {
         states: States,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
-        self.socket.dump(family, protocol, states, each)
+        self.socket.dump_filtered(family, protocol, states, &self.bytecode, each)
     }
 
     fn listens_to_events(&self) -> bool {
@@ -256,7 +261,8 @@ pub fn run(
     let mut scopes = Vec::with_capacity(plan.dumps.len());
     for &(family, protocol) in &plan.dumps {
         let (netns, states) = (start.netns, plan.states);
-        let scope = Scope { netns, family, protocol, states, filter: String::new() };
+        let filter = plan.chosen.as_ref().map_or_else(String::new, |c| c.filter.to_string());
+        let scope = Scope { netns, family, protocol, states, filter };
         let last_full_view = writer.last_full_view(&scope)?;
         let last_full_view =
             last_full_view.map(|(snapshot, ended_ns)| FullView { snapshot, ended_ns });
@@ -300,6 +306,9 @@ pub fn run(
             .map_err(|_| RecordError::WriterDied)?
     };
     let mut tracker = Tracker::new(&start, capture.started, scopes, past, plan.max_new_sockets);
+    if let Some(chosen) = &plan.chosen {
+        tracker.choose(chosen.clone());
+    }
     if inputs.kernel.listens_to_events() {
         tracker.listen_to_events();
     }

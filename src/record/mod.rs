@@ -8,6 +8,7 @@
 
 mod batch;
 mod cgroups;
+mod chosen;
 mod collector;
 mod ending;
 mod flows;
@@ -23,6 +24,7 @@ mod schedule;
 mod tracker;
 mod writer;
 
+pub use chosen::Chosen;
 pub use collector::{
     Event, Inputs, Kernel, LiveKernel, Pace, Plan, Progress, RecordError, SignalPace, Summary,
     Wake, run,

@@ -215,6 +215,7 @@ impl World {
         listener: &mut dyn FnMut(&Event),
     ) -> Result<Summary, RecordError> {
         let plan = Plan {
+            chosen: None,
             dumps: self.families.iter().map(|&family| (family, self.protocol)).collect(),
             states: self.states,
             interval_ns: self.interval_ns,
