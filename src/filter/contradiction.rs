@@ -108,6 +108,8 @@ impl Literal<'_> {
             return self.is_negated != other.is_negated;
         }
         self.clashes_in_ports(other)
+            || self.rules_out_port_of(other)
+            || other.rules_out_port_of(self)
             || self.clashes_in_addresses(other)
             || self.clashes_in_values(other)
     }
@@ -130,6 +132,22 @@ impl Literal<'_> {
             return false;
         };
         side == other_side && clashes(a, &x, b, &y)
+    }
+
+    /// The port that it rules out.
+    fn other_port(&self) -> Option<(Side, u16)> {
+        match self.condition {
+            Condition::Port { side, comparison: Comparison::Equal, port } if self.is_negated => {
+                Some((*side, *port))
+            }
+            _ => None,
+        }
+    }
+
+    fn rules_out_port_of(&self, other: &Self) -> bool {
+        self.other_port().zip(other.port()).is_some_and(|((side, port), (of, comparison, own))| {
+            (side, port, Comparison::Equal) == (of, own, comparison)
+        })
     }
 
     fn prefix(&self) -> Option<(Side, Prefix)> {

@@ -183,7 +183,8 @@ fn split_port<'t>(text: &'t str, span: &Span) -> Result<(&'t str, Option<&'t str
     };
     let (before, port) = (&text[..colon], &text[colon + 1..]);
     let is_address = |text: &str| Ipv6Addr::from_str(text).is_ok();
-    match (is_address(text), is_address(before)) {
+    let is_number = port.bytes().all(|b| b.is_ascii_digit());
+    match (is_address(text), is_address(before) && is_number) {
         (true, true) => Err(FilterError::new(
             span.clone(),
             format!("`{text}` can be an address, or an address and a port"),

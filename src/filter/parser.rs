@@ -84,7 +84,7 @@ impl Parser<'_> {
         let filter = match self.lexer.symbol_of(&[Symbol::Not, Symbol::Open]) {
             Some((Symbol::Not, _)) => match self.unary()? {
                 Filter::Is(Condition::State(states), span) => {
-                    Filter::Is(Condition::State(States::ALL.without(states)), span)
+                    of_states(States::ALL.without(states), span)?
                 }
                 filter => Filter::Not(Box::new(filter)),
             },
@@ -146,7 +146,7 @@ impl Parser<'_> {
                 Ok(next) if matches!(next.as_str(), "state" | "exclude" | "excl") => {
                     (word, self.lexer) = (next, ahead);
                 }
-                _ => return Ok(Filter::Is(Condition::State(states), start.start..end)),
+                _ => return of_states(states, start.start..end),
             }
         }
     }
@@ -300,6 +300,14 @@ fn negated(filter: Filter, is_not: bool) -> Filter {
 
 fn is(field: Field, comparison: Comparison, operand: Operand, span: Span) -> Filter {
     Filter::Is(Condition::Field { field, comparison, operand }, span)
+}
+
+fn of_states(states: States, span: Span) -> Result<Filter, FilterError> {
+    if states == States::NONE {
+        let message = "this is never true: no state is left";
+        return Err(FilterError::new(span, message));
+    }
+    Ok(Filter::Is(Condition::State(states), span))
 }
 
 fn mixed(place: Span) -> FilterError {

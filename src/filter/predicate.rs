@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::error::{FilterError, Span};
 use super::fields::{Field, Operand};
 use super::tree::{Comparison, Condition, Device, Filter, Side};
-use crate::model::{Observation, TcpState, Tuple, Value};
+use crate::model::{Observation, States, TcpState, Tuple, Value};
 
 /// What is known of a socket; `None` for what is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,6 +168,8 @@ fn named(condition: &Condition, span: &Span, names: &dyn Names) -> Result<Condit
 impl Condition {
     fn holds<'v>(&self, told: &Told, field_value: &dyn Fn(&str) -> Value<'v>) -> Option<bool> {
         match self {
+            Self::State(States::ALL) => Some(true),
+            Self::State(States::NONE) => Some(false),
             Self::State(states) => told.state.map(|state| states.shows(state)),
             Self::Host { side, prefix, port } => {
                 let (address, own_port) = told.end(*side);

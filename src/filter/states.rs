@@ -57,13 +57,14 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// A state as the kernel is asked for it.
-pub(super) fn only(state: TcpState) -> States {
-    let states = States::only(state);
-    if state == TcpState::SYN_RECV {
-        states.union(States::only(TcpState::NEW_SYN_RECV))
-    } else {
-        states
-    }
+fn only(state: TcpState) -> States {
+    let other = match state {
+        TcpState::SYN_RECV => States::only(TcpState::NEW_SYN_RECV),
+        // What is bound and inactive is told as closed.
+        TcpState::CLOSE => States::only(TcpState::BOUND_INACTIVE),
+        _ => States::NONE,
+    };
+    States::only(state).union(other)
 }
 
 /// What to write for a set of states.
@@ -73,15 +74,20 @@ pub(super) fn text(states: States) -> String {
     }
     let named = STATE_NAMES.iter().fold(States::NONE, |all, (_, state)| all.union(only(*state)));
     // States of later kernels are in those sets from which something was taken away.
-    let (word, shown) = if states.without(named) == States::NONE {
-        ("state", states)
+    let (word, opposite, shown) = if states.without(named) == States::NONE {
+        ("state", "exclude", states)
     } else {
-        ("exclude", States::ALL.without(states))
+        ("exclude", "state", States::ALL.without(states))
     };
-    let words: Vec<_> = STATE_NAMES
-        .iter()
-        .filter(|(_, state)| shown.contains(*state))
-        .map(|(name, _)| format!("{word} {name}"))
-        .collect();
+    let mut words = Vec::new();
+    for (name, state) in STATE_NAMES {
+        let is_bound = *state == TcpState::BOUND_INACTIVE;
+        let is_closed_too = is_bound && shown.contains(TcpState::CLOSE);
+        match (shown.contains(*state), is_closed_too) {
+            (true, false) => words.push(format!("{word} {name}")),
+            (false, true) => words.push(format!("{opposite} {name}")),
+            (true, true) | (false, false) => {}
+        }
+    }
     words.join(" ")
 }
