@@ -25,12 +25,13 @@ WITH
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
             complete, count, NULL AS delta_ns, NULL AS errno,
             nullif(rtrim(
+                CASE WHEN fs.filter <> '' THEN 'only ' || fs.filter || ', ' ELSE '' END ||
                 CASE WHEN count IS NULL THEN 'without destroy events, ' ELSE '' END ||
                 CASE WHEN owners = 0 THEN 'without owners'
                     WHEN sees_every_process = 0 THEN 'owners: own processes only' ELSE '' END,
                 ', '), '') AS message,
             interval_ns
-        FROM recorded
+        FROM recorded JOIN scopes AS fs USING (scope_id)
         UNION ALL
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,

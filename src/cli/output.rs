@@ -154,6 +154,14 @@ pub(super) fn rfc3339(ns: i64) -> String {
     chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// Says what was left out when it was recorded.
+pub(super) fn note_filters(recording: &Recording) -> anyhow::Result<()> {
+    for filter in recording.filters()? {
+        note(&format!("recorded with a filter: what is not `{filter}` is not known"));
+    }
+    Ok(())
+}
+
 /// Says why an answer may have no rows.
 pub(super) fn explain_empty(
     recording: &Recording,

@@ -5,8 +5,8 @@ use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
 use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
-    stdout,
+    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
+    selection, stdout,
 };
 use crate::model::Column;
 use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
@@ -93,6 +93,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     } else {
         exporter(format, &options, stdout())
     };
+    note_filters(&recording)?;
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
@@ -202,6 +203,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             exit = Exit::Gaps;
         }
     }
+    note_filters(&recording)?;
     for text in recording.notes_at(asked_ns, snapshot_id)? {
         warn(&text);
         exit = Exit::Gaps;

@@ -102,6 +102,9 @@ impl Parser<'_> {
     }
 
     fn condition(&mut self) -> Result<Filter, FilterError> {
+        if self.lexer.clone().symbol().is_some() {
+            return Err(self.missing("a condition is missing"));
+        }
         let name = self.lexer.name()?;
         let text = name.text();
         match text.as_str() {

@@ -416,6 +416,26 @@ impl Recording {
         Ok(scopes)
     }
 
+    /// The filters of captures that recorded only a part of the sockets: what they left out no answer
+    /// can know.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn filters(&self) -> Result<Vec<String>, StoreError> {
+        let mut filters = Vec::new();
+        self.reader.run(
+            "SELECT filter FROM scopes WHERE filter <> '' GROUP BY filter ORDER BY min(scope_id)",
+            &[],
+            |row| {
+                if let [Value::Text(filter)] = row {
+                    filters.push((*filter).to_owned());
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(filters)
+    }
+
     /// Sockets that were recorded, all captures together.
     ///
     /// # Errors
