@@ -107,8 +107,8 @@ CREATE TABLE scopes (
     netns_id  INTEGER NOT NULL REFERENCES namespaces,
     family    INTEGER NOT NULL,
     protocol  INTEGER NOT NULL,
-    states    INTEGER NOT NULL,
-    filter    TEXT    NOT NULL,
+    states    INTEGER,
+    filter    TEXT,
     UNIQUE (netns_id, family, protocol, states, filter)
 ) STRICT;
 
@@ -178,6 +178,19 @@ CREATE TABLE clock_changes (
     delta_ns     INTEGER NOT NULL,
     PRIMARY KEY (snapshot_id, kind)
 ) STRICT, WITHOUT ROWID;
+
+-- Moments and spans that the user named.
+
+CREATE TABLE markers (
+    marker_id            INTEGER PRIMARY KEY,
+    name                 TEXT    NOT NULL,
+    is_span              INTEGER NOT NULL,
+    boot_id              INTEGER REFERENCES boots,
+    started_at_ns        INTEGER NOT NULL,
+    started_boottime_ns  INTEGER,
+    ended_at_ns          INTEGER,
+    ended_boottime_ns    INTEGER
+) STRICT;
 
 -- The sockets and what became of them.
 
@@ -483,7 +496,8 @@ JOIN snapshots AS p ON p.snapshot_id = f.snapshot_id - 1
 WHERE n.ended_at_ns < p.ended_at_ns;
 
 -- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
--- time between captures, steps of the clock and suspends. Equal exceptions of snapshots in a row are
+-- time between captures (but of an import of another boot: who knows of which machine it is), steps of
+-- the clock and suspends. Equal exceptions of snapshots in a row are
 -- one gap.
 
 CREATE VIEW gaps AS
@@ -507,8 +521,15 @@ WITH
         FROM snapshots AS n WHERE n.missed_ticks > 0
         UNION ALL
         SELECT f.first_id - 1, f.first_id, 'not_recording', NULL, NULL, NULL, NULL, NULL, NULL
-        FROM (SELECT min(first_snapshot_id) AS first_id FROM groups GROUP BY capture_id) AS f
+        FROM (
+            SELECT capture_id, min(first_snapshot_id) AS first_id FROM groups GROUP BY capture_id
+        ) AS f
+        JOIN captures AS c ON c.capture_id = f.capture_id
+        LEFT JOIN snapshots AS n ON n.snapshot_id = f.first_id - 1
+        LEFT JOIN captures AS d ON d.capture_id = n.capture_id
         WHERE f.first_id > (SELECT min(first_snapshot_id) FROM groups)
+            AND (d.boot_id IS NULL OR d.boot_id = c.boot_id
+                OR 'import' NOT IN (c.source, d.source))
         UNION ALL
         SELECT snapshot_id - 1, snapshot_id, 'clock_' || kind, NULL, NULL, NULL, NULL, NULL, delta_ns
         FROM clock_changes

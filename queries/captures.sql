@@ -18,7 +18,8 @@ SELECT
     coalesce(n.snapshots, 0) AS snapshots,
     coalesce(c.missed_ticks, n.missed_ticks) AS missed_ticks,
     (SELECT group_concat(p.name || '/' || f.name ||
-            CASE WHEN sc.states = 4294967295 THEN '' ELSE printf(' (states 0x%x)', sc.states) END, ' ')
+            CASE WHEN sc.states IS NULL THEN ' (states not known)'
+                WHEN sc.states = 4294967295 THEN '' ELSE printf(' (states 0x%x)', sc.states) END, ' ')
      FROM capture_scopes AS cs
      JOIN scopes AS sc ON sc.scope_id = cs.scope_id
      JOIN protocols AS p ON p.protocol = sc.protocol

@@ -1,5 +1,5 @@
 -- What was looked at when, and what was not: a row a capture and scope, and between them in time the
--- gaps.
+-- gaps and the markers.
 --
 -- Parameters: :from_ns, :to_ns (UTC).
 -- Order: in the order of recording; a capture before its gaps. Index: primary keys; one scan of
@@ -37,13 +37,22 @@ WITH
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,
             snapshots, NULL, count, delta_ns, errno, message, NULL
         FROM gaps
+        UNION ALL
+        SELECT coalesce(
+                (SELECT min(snapshot_id) FROM snapshots WHERE ended_at_ns >= m.started_at_ns),
+                (SELECT max(snapshot_id) + 1 FROM snapshots), 0),
+            2, m.started_at_ns, CASE WHEN m.is_span THEN m.ended_at_ns ELSE m.started_at_ns END,
+            'marker', NULL, NULL, NULL, NULL, NULL, NULL, m.name, NULL
+        FROM markers AS m
     )
 SELECT s.from_ns, s.to_ns, s.kind, p.name AS protocol, f.name AS family,
-    CASE WHEN sc.states = 4294967295 THEN 'all' ELSE 'some' END AS states_asked,
+    CASE WHEN sc.states = 4294967295 THEN 'all' WHEN sc.states IS NOT NULL THEN 'some' END
+        AS states_asked,
     s.interval_ns, s.snapshots, s.complete AS complete_snapshots, s.count, s.delta_ns, s.errno, s.message
 FROM spans AS s
 LEFT JOIN scopes AS sc ON sc.scope_id = s.scope_id
 LEFT JOIN protocols AS p ON p.protocol = sc.protocol
 LEFT JOIN families AS f ON f.family = sc.family
-WHERE s.to_ns >= :from_ns AND coalesce(s.from_ns, s.to_ns) <= :to_ns
-ORDER BY s.place, s.rank, s.kind, s.scope_id
+-- A span that was never ended may go on.
+WHERE coalesce(s.to_ns, :from_ns) >= :from_ns AND coalesce(s.from_ns, s.to_ns) <= :to_ns
+ORDER BY s.place, s.rank, s.kind, s.scope_id, s.from_ns, s.message

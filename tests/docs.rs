@@ -10,11 +10,12 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use sockrec::model::{
-    Capture, Clocks, EndReason, ExceptionKind, HostFacts, Kind, NamespaceFacts, TcpState, Timer,
+    Capture, Clocks, EndReason, ExceptionKind, HostFacts, Kind, NamespaceFacts, Source, TcpState,
+    Timer,
 };
 use sockrec::query::{
-    COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, Recording, STATE_COLUMNS, Selection,
-    SocketFilter, TRAFFIC_COLUMNS, column,
+    Assertion, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording, STATE_COLUMNS,
+    Selection, SocketFilter, TRAFFIC_COLUMNS, column,
 };
 use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
 
@@ -107,12 +108,15 @@ fn the_format_names_the_numbers_and_words_of_the_code() {
         ExceptionKind::DumpUnsupported,
         ExceptionKind::SocketsNotStored,
         ExceptionKind::MessagesUnreadable,
+        ExceptionKind::NotAsked,
+        ExceptionKind::PartlyAsked,
     ];
     let reasons = [
         EndReason::Duration,
         EndReason::Count,
         EndReason::Signal,
         EndReason::Command,
+        EndReason::Input,
         EndReason::Error,
         EndReason::Lost,
     ];
@@ -188,7 +192,8 @@ fn recording(directory: &Path) -> Recording {
         },
         namespace: NamespaceFacts { cookie: None, inode: None, name: None },
         options: "{}".to_owned(),
-        interval_ns: 1,
+        source: Source::Live,
+        interval_ns: Some(1),
         started: clocks,
     };
     let mut writer = Writer::open(&path).unwrap();
@@ -211,6 +216,21 @@ fn the_samples_of_one_socket_have_the_columns_of_all() {
         names(&recording, Question::Samples, &of_one),
         names(&recording, Question::Samples, &Selection::default())
     );
+}
+
+#[test]
+fn every_rule_is_described_and_has_the_columns_of_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = recording(directory.path());
+    let document = fs::read_to_string(OUTPUT_PATH).unwrap();
+    let columns = |rule| {
+        names(&recording, Question::Broken(Assertion { rule, limit: 1 }), &Selection::default())
+    };
+    for rule in RULES {
+        assert_eq!(columns(rule), columns(&RULES[0]), "{}", rule.name);
+        let line = document.lines().find(|line| line.starts_with(&format!("| `{}", rule.name)));
+        assert!(line.is_some(), "{OUTPUT_PATH} does not describe `{}`", rule.name);
+    }
 }
 
 #[test]
@@ -244,6 +264,8 @@ fn generated(recording: &Recording) -> String {
         ("`info`: gaps", Question::Gaps),
         ("`info`: tables", Question::Tables),
         ("`query coverage`", Question::Coverage),
+        ("`assert`", Question::Broken(Assertion { rule: &RULES[0], limit: 0 })),
+        ("`query markers`, `export markers`, `info`: markers", Question::Markers),
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();

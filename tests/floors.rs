@@ -11,6 +11,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("wire", 1),
     ("filter", 1),
     ("kernel", 2),
+    ("foreign", 3),
     ("store", 3),
     ("record", 4),
     ("query", 4),

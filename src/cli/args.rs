@@ -26,7 +26,10 @@ pub(super) enum Command {
     Record(RecordArgs),
     Query(QueryArgs),
     Export(ExportArgs),
+    Import(ImportArgs),
     Info(InfoArgs),
+    Mark(MarkArgs),
+    Assert(AssertArgs),
 }
 
 /// Record sockets into a file until Ctrl-C
@@ -118,7 +121,7 @@ Examples:
   sockrec query at 03:12 -f night.db state established sport = :ssh
   sockrec query at '2026-11-21 03:12:30' --format csv")]
     At {
-        /// The moment: RFC 3339, `2026-11-21 14:03`, `14:03`, `10m ago`, `@UNIX`, `now`
+        /// The moment: RFC 3339, `2026-11-21 14:03`, `14:03`, `10m ago`, `@UNIX`, `now`, or a marker
         #[arg(value_name = "TIME")]
         time: String,
         /// Show the details of tcp_info below each socket
@@ -139,8 +142,10 @@ Examples:
     #[command(after_help = "\
 Examples:
   sockrec query coverage -f night.db --from 03:00 --to 03:30
-  sockrec query coverage --format json | jq '.[] | select(.kind != \"recorded\")'")]
+  sockrec query coverage --format json | jq '.[] | select(.kind | IN(\"recorded\", \"marker\") | not)'")]
     Coverage(CommonArgs),
+    /// The moments and spans that `sockrec mark` named
+    Markers(CommonArgs),
 }
 
 /// Which connection, and how its story is written.
@@ -166,12 +171,16 @@ pub(super) struct CommonArgs {
     pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
+    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
 }
 
 /// Which rows.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct SelectArgs {
-    /// From this time on
+    /// From this time on; the name of a marker is a time too, as everywhere
     #[arg(long, value_name = "TIME")]
     pub(super) from: Option<String>,
     /// Up to this time
@@ -194,10 +203,6 @@ pub(super) struct SelectArgs {
     /// Only sockets that had this inode
     #[arg(long, value_name = "INODE", help_heading = "Sockets")]
     pub(super) inode: Option<u32>,
-    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
-    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
-    #[arg(value_name = "FILTER")]
-    pub(super) filter: Vec<String>,
 }
 
 /// How rows are written.
@@ -229,8 +234,8 @@ Examples:
   sockrec export samples -f night.db --from 03:00 --to 04:00 -o samples.jsonl
   sockrec export snapshots --format csv | head")]
 pub(super) struct ExportArgs {
-    /// connections, samples, sockets, owners, processes or snapshots
-    #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "owners", "processes", "snapshots"])]
+    /// connections, samples, sockets, owners, processes, snapshots or markers
+    #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "owners", "processes", "snapshots", "markers"])]
     pub(super) what: String,
     /// Recording to read
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
@@ -249,6 +254,54 @@ pub(super) struct ExportArgs {
     pub(super) time_format: TimeFormat,
     #[command(flatten)]
     pub(super) select: SelectArgs,
+    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
+    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
+}
+
+/// Record what others asked their kernels: files of `ss -D`, captures of an nlmon interface
+///
+/// Raw netlink as `ss -D FILE` writes it is one snapshot of TCP: it tells neither its time nor what
+/// was asked for, so that no socket is taken to be closed because it is missing. A pcap or pcapng
+/// file of an nlmon interface has every dump that programs made meanwhile, with its time and request,
+/// and the destroy events that any listened to. All files together are one capture, of one machine
+/// and one boot; a recording that is there already gets one more.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ss -tainmeO -D now.raw && sockrec import now.raw -o case.db
+  sockrec import then.raw --at '2026-11-21 03:12' --host web1 --kernel 5.15.0 -o case.db
+
+  ip link add nlmon0 type nlmon && ip link set nlmon0 up
+  tcpdump -i nlmon0 -s 0 -w night.pcap
+  sockrec import night.pcap -o case.db
+  sockrec query connections -f case.db
+
+Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but something was left out.")]
+pub(super) struct ImportArgs {
+    /// Raw netlink, pcap or pcapng; taken in the order of their times
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Recording to add to
+    #[arg(short, long, value_name = "RECORDING", default_value = "sockrec.db")]
+    pub(super) output: PathBuf,
+    /// When raw netlink was written; otherwise the last change of its file
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+    /// Name of the machine that it is from
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
+    /// Release of its kernel
+    #[arg(long, value_name = "RELEASE")]
+    pub(super) kernel: Option<String>,
+    /// A name for its boot: imports with the same one belong together, and their sockets with the
+    /// same cookie are the same
+    #[arg(long, value_name = "ID")]
+    pub(super) boot_id: Option<String>,
+    /// No summary
+    #[arg(short, long)]
+    pub(super) quiet: bool,
 }
 
 /// What a recording holds: captures, span, snapshots, sockets, bytes a table, gaps
@@ -263,4 +316,65 @@ pub(super) struct InfoArgs {
     /// UTC, not local time
     #[arg(long)]
     pub(super) utc: bool,
+}
+
+/// Name a moment or a span in a recording, while it is recorded or later
+///
+/// Wherever a time is asked for, the name stands for the moment or the start of the span, and NAME:end
+/// for the end of the span. Of several with the same name the latest is meant.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec mark 'failover begins'              now
+  sockrec mark --start deploy                 a span, from now on
+  sockrec mark --end deploy                   to now
+  sockrec mark -f night.db --at 03:12 crash   afterwards
+  sockrec query connections --from deploy --to deploy:end
+  sockrec query at 'failover begins'")]
+pub(super) struct MarkArgs {
+    /// What it is called
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// Recording to mark
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// Not now but at this time
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+    /// A span of this name begins
+    #[arg(long, conflicts_with = "end")]
+    pub(super) start: bool,
+    /// The last span of this name ends
+    #[arg(long)]
+    pub(super) end: bool,
+}
+
+/// Hold a recording to rules, as a test does
+///
+/// What breaks a rule is written on stdout, a row each, and what of the span was not looked at and
+/// could hide a breach: that nothing was seen is not that nothing happened.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec assert no-resets no-gaps
+  sockrec assert -f run.db no-close-wait-longer-than=60s retransmit-ratio-below=1%
+  sockrec assert --from deploy --to deploy:end backlog-never-full connections-below=500
+  sockrec assert --list
+
+Exit codes: 0 every rule holds, 1 one is broken (or the recording cannot be read), 2 wrong use, 3
+none is seen broken, but of one it is not known.")]
+pub(super) struct AssertArgs {
+    /// Rules, each with its limit if it has one
+    #[arg(value_name = "RULE[=LIMIT]", required_unless_present = "list")]
+    pub(super) rules: Vec<String>,
+    /// List the rules
+    #[arg(long)]
+    pub(super) list: bool,
+    /// Recording to judge
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) select: SelectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }

@@ -31,6 +31,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         "sockets" => Question::Sockets,
         "owners" => Question::Owners,
         "processes" => Question::Processes,
+        "markers" => Question::Markers,
         _ => Question::Snapshots,
     };
     let recording = Recording::open(&args.file)?;
@@ -40,7 +41,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     }
     let format = chosen_format(&args)?;
     let chosen = default_columns(format, &args.columns, &[]);
-    let selection = selection(question, &args.select, &chosen, anchor(&recording)?)?;
+    let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
     note_filters(&recording)?;

@@ -23,10 +23,13 @@ const CAPTURES: &[&str] = &[
     "scopes",
 ];
 
+const MARKERS: &[&str] = &["marker", "started_at", "ended_at"];
+
 /// Every part of the answer: its name in JSON, its title for people, the question, the columns.
 const PARTS: &[(&str, &str, Question, &[&str])] = &[
     ("captures", "Captures", Question::Captures, CAPTURES),
     ("gaps", "Gaps", Question::Gaps, &[]),
+    ("markers", "Markers", Question::Markers, MARKERS),
     ("tables", "Tables", Question::Tables, &[]),
 ];
 

@@ -122,6 +122,9 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
                 .to_owned(),
         );
     }
+    if let Some(RecordError::Foreign(e)) = error.downcast_ref() {
+        return e.hint().map(str::to_owned);
+    }
     let store = error.chain().find_map(|cause| {
         cause.downcast_ref::<StoreError>().or_else(|| match cause.downcast_ref() {
             Some(QueryError::Store(e)) => Some(e),

@@ -4,10 +4,13 @@
 //! valid before anything is opened.
 
 mod args;
+mod assert;
 mod export;
 mod filter;
 mod follow;
+mod import;
 mod info;
+mod mark;
 mod message;
 mod moment;
 mod output;
@@ -63,7 +66,10 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Query(args) => query::run(args),
         Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Mark(args) => mark::run(&args),
+        Command::Assert(args) => assert::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),

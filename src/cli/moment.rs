@@ -1,30 +1,41 @@
 //! TIME and DURATION arguments.
+//!
+//! A text that is no time is looked for among the names of markers: `deploy` is the moment of that
+//! name or the start of that span, `deploy:end` the end of the span.
 
 use chrono::{DateTime, Days, Local, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 
-use super::message::usage;
+use super::message::{note, usage};
+use super::output::rfc3339;
+use crate::query::{NamedMarker, Recording};
 
 const FORMS: &str = "write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, \
-                     `10m ago`, `@1700000000` or `now`; local time unless an offset is given";
+                     `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an \
+                     offset is given";
+
+/// Behind the name of a span: its end.
+pub(super) const SPAN_END: &str = ":end";
 
 /// Far from where nanoseconds overflow, and longer than anyone waits.
 const LONGEST_NS: i64 = 10 * 365 * 86_400 * 1_000_000_000;
 
 /// What times are relative to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Anchor {
+#[derive(Clone, Copy)]
+pub(super) struct Anchor<'r> {
     /// This moment, UTC nanoseconds.
     pub(super) now_ns: i64,
     /// From when to when was recorded: a time of day means the last such moment in it.
     pub(super) recorded_ns: Option<(i64, i64)>,
     /// The start of a span whose end is read: a time of day is the first such moment after it.
     pub(super) after_ns: Option<i64>,
+    /// Whose markers count.
+    pub(super) recording: Option<&'r Recording>,
 }
 
 /// Reads a moment; gives UTC nanoseconds.
-pub(super) fn parse_moment(text: &str, anchor: Anchor) -> anyhow::Result<i64> {
+pub(super) fn parse_moment(text: &str, anchor: Anchor<'_>) -> anyhow::Result<i64> {
     let text = text.trim();
-    let ns = moment(text, anchor)?;
+    let Some(ns) = moment(text, anchor)? else { return marked_moment(text, anchor) };
     if ns > anchor.now_ns {
         return Err(usage(
             format!("the time `{text}` is in the future"),
@@ -34,38 +45,83 @@ pub(super) fn parse_moment(text: &str, anchor: Anchor) -> anyhow::Result<i64> {
     Ok(ns)
 }
 
-fn moment(text: &str, anchor: Anchor) -> anyhow::Result<i64> {
-    let unknown = || usage(format!("`{text}` is no time"), Some(FORMS));
+/// Whether a text would be read as a time, right or wrong, and not as the name of a marker.
+pub(super) fn is_moment(text: &str, anchor: Anchor<'_>) -> bool {
+    !matches!(moment(text, anchor), Ok(None))
+}
+
+fn marked_moment(text: &str, anchor: Anchor<'_>) -> anyhow::Result<i64> {
+    let unknown = |hint: &str| usage(format!("`{text}` is no time"), Some(hint));
+    let Some(recording) = anchor.recording else { return Err(unknown(FORMS)) };
+    let name = text.strip_suffix(SPAN_END).unwrap_or(text);
+    let Some(marker) = recording.marker(name)? else {
+        return Err(match recording.nearest_marker(name)? {
+            Some(near) => unknown(&format!(
+                "did you mean the marker `{near}`? `sockrec query markers` lists them"
+            )),
+            None => unknown(FORMS),
+        });
+    };
+    if marker.count > 1 {
+        note(&format!(
+            "{} markers are named `{name}`: the latest is meant, of {}",
+            marker.count,
+            rfc3339(marker.started_at_ns)
+        ));
+    }
+    if name == text { Ok(marker.started_at_ns) } else { end_of(name, marker) }
+}
+
+fn end_of(name: &str, marker: NamedMarker) -> anyhow::Result<i64> {
+    let started = rfc3339(marker.started_at_ns);
+    match marker.ended_at_ns {
+        Some(ns) => Ok(ns),
+        None if marker.is_span => Err(usage(
+            format!("the end of the span `{name}`, begun at {started}, was not marked"),
+            Some("`sockrec mark --end NAME` ends it, with `--at TIME` also later"),
+        )),
+        None => Err(usage(
+            format!("the marker `{name}` of {started} is a moment, it has no end"),
+            Some("`sockrec mark --start NAME` begins a span, `--end` ends it"),
+        )),
+    }
+}
+
+/// UTC nanoseconds of a time, `None` if the text has no form of one.
+fn moment(text: &str, anchor: Anchor<'_>) -> anyhow::Result<Option<i64>> {
     let out_of_range = || usage(format!("the time `{text}` is out of range"), Some(FORMS));
     if text == "now" {
-        return Ok(anchor.now_ns);
+        return Ok(Some(anchor.now_ns));
     }
     if let Some(span) = text.strip_suffix("ago") {
-        let span = humantime::parse_duration(span.trim()).map_err(|_| unknown())?;
+        let Ok(span) = humantime::parse_duration(span.trim()) else { return Ok(None) };
         let span_ns = i64::try_from(span.as_nanos()).map_err(|_| out_of_range())?;
-        return anchor.now_ns.checked_sub(span_ns).ok_or_else(out_of_range);
+        return anchor.now_ns.checked_sub(span_ns).map(Some).ok_or_else(out_of_range);
     }
-    if let Some(seconds) = text.strip_prefix('@') {
-        let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
-        let whole: i64 = whole.parse().map_err(|_| unknown())?;
-        let is_digits = fraction.len() <= 9 && fraction.bytes().all(|b| b.is_ascii_digit());
-        if !is_digits {
-            return Err(unknown());
-        }
-        let fraction: i64 = format!("{fraction:0<9}").parse().map_err(|_| unknown())?;
+    if let Some((whole, fraction)) = text.strip_prefix('@').and_then(unix_time) {
         let ns = whole.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(fraction));
-        return ns.ok_or_else(out_of_range);
+        return ns.map(Some).ok_or_else(out_of_range);
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)) {
-        return time.timestamp_nanos_opt().ok_or_else(out_of_range);
+        return time.timestamp_nanos_opt().map(Some).ok_or_else(out_of_range);
     }
     if let Some(time) = date_time(text) {
-        return local(text, time);
+        return local(text, time).map(Some);
     }
     if let Some(time) = time_of_day(text) {
-        return time_on_some_day(text, time, anchor);
+        return time_on_some_day(text, time, anchor).map(Some);
     }
-    Err(unknown())
+    Ok(None)
+}
+
+/// Whole seconds since 1970, and nanoseconds.
+fn unix_time(seconds: &str) -> Option<(i64, i64)> {
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+    let is_digits = fraction.len() <= 9 && fraction.bytes().all(|b| b.is_ascii_digit());
+    if !is_digits {
+        return None;
+    }
+    Some((whole.parse().ok()?, format!("{fraction:0<9}").parse().ok()?))
 }
 
 fn date_time(text: &str) -> Option<NaiveDateTime> {
@@ -84,7 +140,7 @@ fn time_of_day(text: &str) -> Option<NaiveTime> {
 /// A time of day without a date: the first one after the start of the span, or the last one that
 /// the recording can know of. On the day of a recording that has just ended it may be after its
 /// end, up to now: the answer then says how old it is.
-fn time_on_some_day(text: &str, time: NaiveTime, anchor: Anchor) -> anyhow::Result<i64> {
+fn time_on_some_day(text: &str, time: NaiveTime, anchor: Anchor<'_>) -> anyhow::Result<i64> {
     let on = |date: NaiveDate| local(text, date.and_time(time));
     if let Some(after_ns) = anchor.after_ns {
         let date = Local.timestamp_nanos(after_ns).date_naive();
@@ -153,7 +209,8 @@ mod tests {
 
     /// 2026-11-21 13:03:07.5 UTC
     const NOW: i64 = 1_795_266_187_500_000_000;
-    const ANCHOR: Anchor = Anchor { now_ns: NOW, recorded_ns: None, after_ns: None };
+    const ANCHOR: Anchor<'_> =
+        Anchor { now_ns: NOW, recorded_ns: None, after_ns: None, recording: None };
 
     fn local_ns(text: &str) -> i64 {
         let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();
@@ -192,7 +249,7 @@ mod tests {
     fn a_time_of_day_just_after_the_end_of_todays_recording_is_not_yesterdays() {
         let now = local_ns("2026-11-21 12:10:00");
         let recorded_ns = Some((local_ns("2026-11-20 01:00:00"), local_ns("2026-11-21 12:00:00")));
-        let anchor = Anchor { now_ns: now, recorded_ns, after_ns: None };
+        let anchor = Anchor { now_ns: now, recorded_ns, ..ANCHOR };
         assert_eq!(parse_moment("12:05", anchor).unwrap(), local_ns("2026-11-21 12:05:00"));
         assert_eq!(parse_moment("12:15", anchor).unwrap(), local_ns("2026-11-20 12:15:00"));
     }

@@ -44,17 +44,19 @@ fn terminal_width() -> Option<usize> {
 }
 
 /// What times of this recording's questions are relative to.
-pub(super) fn anchor(recording: &Recording) -> anyhow::Result<Anchor> {
+pub(super) fn anchor(recording: &Recording) -> anyhow::Result<Anchor<'_>> {
     let recorded_ns = recording.span()?.map(|span| (span.from_ns, span.to_ns));
-    Ok(Anchor { now_ns: SystemClock.now().utc_ns, recorded_ns, after_ns: None })
+    let (now_ns, recording) = (SystemClock.now().utc_ns, Some(recording));
+    Ok(Anchor { now_ns, recorded_ns, after_ns: None, recording })
 }
 
 /// Makes a selection of arguments; those that a question does not know are refused, not ignored.
 pub(super) fn selection(
     question: Question,
     select: &SelectArgs,
+    filter: &[String],
     columns: &[String],
-    anchor: Anchor,
+    anchor: Anchor<'_>,
 ) -> anyhow::Result<Selection> {
     let moment = |text: &Option<String>, anchor| {
         text.as_deref().map(|text| parse_moment(text, anchor)).transpose()
@@ -69,7 +71,7 @@ pub(super) fn selection(
             Some("swap `--from` and `--to`"),
         ));
     }
-    let filtered = read_filter(&select.filter, anchor)?;
+    let filtered = read_filter(filter, anchor)?;
     let (filter, filter_text) =
         filtered.map_or((None, String::new()), |f| (Some(f.filter), f.text));
     let states = select.sockets.states();
@@ -96,10 +98,22 @@ pub(super) fn selection(
             Some("each row names the protocol and family of its dump"),
         ));
     }
+    if question == Question::Markers && !sockets.is_open() {
+        return Err(usage(
+            "a marker is of no socket: options that choose sockets do not go with it",
+            Some("`sockrec query connection ID` tells the markers in the life of one"),
+        ));
+    }
     if question == Question::Processes && !sockets.is_open() {
         return Err(usage(
             "a process is no socket: options that choose sockets do not go with it",
             Some("`owners` tells which process held which socket, and chooses sockets"),
+        ));
+    }
+    if matches!(question, Question::Broken(_)) && !sockets.states.is_empty() {
+        return Err(usage(
+            "a rule knows in which states it looks at sockets: `--state` does not go with it",
+            Some("options that choose families, protocols or a socket do"),
         ));
     }
     if matches!(question, Question::Sockets | Question::Owners) && !sockets.states.is_empty() {
@@ -222,4 +236,9 @@ pub(super) fn default_columns(format: Format, chosen: &[String], of_table: &[&st
     } else {
         chosen.to_vec()
     }
+}
+
+/// So many things, in words.
+pub(super) fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

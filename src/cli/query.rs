@@ -59,6 +59,9 @@ const COVERAGE_TABLE: &[&str] = &[
     "message",
 ];
 
+const MARKERS_TABLE: &[&str] =
+    &["marker_id", "marker", "is_span", "started_at", "ended_at", "length_ns"];
+
 pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     match args.question {
         QuestionArgs::Connections(common) => {
@@ -68,6 +71,7 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
+        QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
         QuestionArgs::At { time, info, common } => at(&time, info, &common),
     }
 }
@@ -80,7 +84,8 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     }
     let format = common.output.format.unwrap_or(Format::Table);
     let columns = default_columns(format, &common.output.columns, table);
-    let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
+    let selection =
+        selection(question, &common.select, &common.filter, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
@@ -173,7 +178,13 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);
-    let selection = selection(Question::At { snapshot_id: 0 }, &common.select, &columns, anchor)?;
+    let selection = selection(
+        Question::At { snapshot_id: 0 },
+        &common.select,
+        &common.filter,
+        &columns,
+        anchor,
+    )?;
     let found = recording.snapshot_at(asked_ns)?;
     let snapshot_id = found.unwrap_or(0); // of which nothing is known
     let question = Question::At { snapshot_id };

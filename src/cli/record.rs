@@ -20,13 +20,13 @@ use super::filter::{Filtered, read_filter};
 use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
-use super::output::no_states;
+use super::output::{counted, no_states};
 use crate::filter::{Filter, FilterError};
 use crate::kernel::{
     DiagSocket, EventReader, EventSocket, LiveNames, SystemClock, has_net_admin, host_facts,
     is_ignored, own_namespace, sees_every_process,
 };
-use crate::model::{Capture, EndReason, Family, Protocol, States};
+use crate::model::{Capture, EndReason, Family, Protocol, Source, States};
 use crate::record::{
     Chosen, Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
 };
@@ -114,7 +114,8 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         host,
         namespace: own_namespace(&socket),
         options: serde_json::to_string(&options).context("could not note the options")?,
-        interval_ns: plan.interval_ns,
+        source: Source::Live,
+        interval_ns: Some(plan.interval_ns),
         started: SystemClock.now(),
     };
     if let Some(error) = no_events {
@@ -231,7 +232,7 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
 /// Takes a filter over into the plan; gives what the kernel is asked of it.
 fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow::Result<Vec<u8>> {
     let now_ns = SystemClock.now().utc_ns;
-    let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None };
+    let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
     let Some(Filtered { filter, text }) = read_filter(words, anchor)? else {
         return Ok(Vec::new());
     };
@@ -315,10 +316,6 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
             bytes(progress.file_bytes.cast_signed()),
         ));
     }
-}
-
-fn counted(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// The line on a terminal that shows how it goes.

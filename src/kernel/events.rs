@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
@@ -30,6 +30,10 @@ const DATAGRAM_LEN: usize = 8 * 1024;
 const KEPT_BYTES: usize = 48 * 1024 * 1024;
 /// Between two system calls of the reader.
 const STEP_NS: Nanos = 1_000_000;
+/// While nothing comes the reader looks so often: it then knows that it was not stopped.
+const SIGN_OF_LIFE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// One that slept for longer was stopped (SIGSTOP, a frozen cgroup), or hardly ran.
+const SLEEP_MAX_NS: Nanos = 150_000_000;
 
 /// A netlink socket that has joined the destroy groups; it stays in its network namespace.
 pub struct EventSocket(Socket);
@@ -203,17 +207,28 @@ fn read_all(socket: &Socket, inbox: &Mutex<Inbox>, stop: BorrowedFd<'_>) {
     loop {
         let mut ready =
             [PollFd::new(socket, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
-        match poll(&mut ready, None) {
+        let asleep = SystemClock.now();
+        match poll(&mut ready, Some(&SIGN_OF_LIFE)) {
+            Ok(0) => {
+                lock(inbox).empty_at = asleep;
+                delay.since_last();
+                continue;
+            }
             Ok(_) if !ready[1].revents().is_empty() => return,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return lose(inbox),
         }
         let woken = SystemClock.now();
         let empty_at_ns = lock(inbox).empty_at.boottime_ns;
-        // The first event has woken this thread; it did not run at once.
-        let sent_after_ns = delay.since_last().map_or(empty_at_ns, |delay_ns| {
-            empty_at_ns.max(woken.boottime_ns - delay_ns - STEP_NS)
-        });
+        let delay_ns = delay.since_last().unwrap_or(Nanos::MAX);
+        // The first event has woken this thread; it did not run at once. Who slept for too long was
+        // stopped, or starved, and does not know when it came.
+        let slept_ns = woken.boottime_ns - asleep.boottime_ns;
+        let sent_after_ns = if slept_ns > SLEEP_MAX_NS {
+            empty_at_ns
+        } else {
+            empty_at_ns.max(woken.boottime_ns.saturating_sub(delay_ns).saturating_sub(STEP_NS))
+        };
         if drain(socket, inbox, woken, sent_after_ns, &mut buffer).is_err() {
             return;
         }

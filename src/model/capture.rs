@@ -39,16 +39,38 @@ impl States {
         self.contains(told) || may_be_bound
     }
 
-    /// Whether a connection that no state of the set shows is not there, or over: every state is
-    /// in it but perhaps TIME_WAIT.
+    /// The states that a connection or a listener can be in (`TCP_ESTABLISHED` to `TCP_CLOSING`)
+    /// but TIME_WAIT: what is in none of them is not there, or over. A socket that is merely bound
+    /// has one more, which kernels before 6.8 do not tell and `ss -a` does not ask for.
+    pub const OF_CONNECTIONS: Self = Self(0xffe & !(1 << TcpState::TIME_WAIT.0));
+
+    /// Whether a connection that no state of the set shows is not there, or over.
     pub fn proves_absence(self) -> bool {
-        self.union(Self::only(TcpState::TIME_WAIT)) == Self::ALL
+        self.includes(Self::OF_CONNECTIONS)
+    }
+
+    /// Whether every state of the other set is in this one.
+    pub fn includes(self, other: Self) -> bool {
+        other.without(self) == Self::NONE
     }
 
     /// Whether the state is in the set.
     pub fn contains(self, state: TcpState) -> bool {
         self.0 & Self::only(state).0 != 0
     }
+}
+
+/// What one kind of dump asks for, in whatever namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The address family.
+    pub family: Family,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The states; [`States::NONE`] where they are not known.
+    pub states: States,
+    /// The filter expression, empty for none.
+    pub filter: String,
 }
 
 /// What one kind of dump asks for. Only a complete dump of a scope that would have shown a socket
@@ -61,10 +83,18 @@ pub struct Scope {
     pub family: Family,
     /// The protocol.
     pub protocol: Protocol,
-    /// The states.
+    /// The states; [`States::NONE`] where it is not known what is asked for.
     pub states: States,
     /// The filter expression, empty for none.
     pub filter: String,
+}
+
+impl Scope {
+    /// Whether a connection that a complete dump lacks is not there, or over. One that leaves a
+    /// filter may live on.
+    pub fn proves_absence(&self) -> bool {
+        self.states.proves_absence() && self.filter.is_empty()
+    }
 }
 
 /// The machine and boot that a capture was made on.
@@ -94,17 +124,38 @@ pub struct NamespaceFacts {
     pub name: Option<String>,
 }
 
+/// Where a capture comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This kernel was asked.
+    Live,
+    /// Others asked theirs; their clocks are not known but for the times of what they wrote.
+    Import,
+}
+
+impl Source {
+    /// The text that the recording stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Import => "import",
+        }
+    }
+}
+
 /// The start of one run of the recorder.
 #[derive(Clone, Debug)]
 pub struct Capture {
+    /// Where it comes from.
+    pub source: Source,
     /// Where it runs.
     pub host: HostFacts,
     /// The namespace that it looks at.
     pub namespace: NamespaceFacts,
     /// The options of the run as a JSON object.
     pub options: String,
-    /// The time between two ticks.
-    pub interval_ns: i64,
+    /// The time between two ticks, where there is such a time.
+    pub interval_ns: Option<i64>,
     /// When it began.
     pub started: Clocks,
 }
@@ -120,6 +171,8 @@ pub enum EndReason {
     Signal,
     /// The command that was recorded ended.
     Command,
+    /// There was no more to import.
+    Input,
     /// The recorder could not go on.
     Error,
     /// The recorder was killed or the machine went down: found by whoever opened the file next.
@@ -134,6 +187,7 @@ impl EndReason {
             Self::Count => "count",
             Self::Signal => "signal",
             Self::Command => "command",
+            Self::Input => "input",
             Self::Error => "error",
             Self::Lost => "lost",
         }

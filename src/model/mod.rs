@@ -6,6 +6,7 @@
 mod capture;
 mod identity;
 mod life;
+mod marker;
 mod observation;
 mod owner;
 mod state;
@@ -13,7 +14,7 @@ mod table;
 mod tick;
 mod time;
 
-pub use capture::{Capture, EndReason, HostFacts, NamespaceFacts, Scope, States};
+pub use capture::{Asked, Capture, EndReason, HostFacts, NamespaceFacts, Scope, Source, States};
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,
     SocketKey, Tuple,
@@ -22,6 +23,7 @@ pub use life::{
     Destroyed, Direction, EndUpdate, Ending, EventLoss, FreedSocket, Origin, Remains, RemainsEnd,
     SocketNews, UndestroyedSocket,
 };
+pub use marker::{BootMoment, Mark, MarkPart, Marked};
 pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,

@@ -288,6 +288,10 @@ pub enum ExceptionKind {
     SocketsNotStored,
     /// Messages that could not be read.
     MessagesUnreadable,
+    /// Nobody made such a dump (only in an import).
+    NotAsked,
+    /// Less than the whole scope was asked for, or it is not known what (only in an import).
+    PartlyAsked,
 }
 
 impl ExceptionKind {
@@ -299,6 +303,8 @@ impl ExceptionKind {
             Self::DumpUnsupported => "dump_unsupported",
             Self::SocketsNotStored => "sockets_not_stored",
             Self::MessagesUnreadable => "messages_unreadable",
+            Self::NotAsked => "not_asked",
+            Self::PartlyAsked => "partly_asked",
         }
     }
 }

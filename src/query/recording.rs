@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::columns::column_of_sql;
+use super::rules::{Assertion, RuleTexts};
 use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
 use crate::filter::{ANSWER, Answer, FilterError, SqlCondition, nearest};
 use crate::model::{Column, Kind, Value};
@@ -36,6 +37,10 @@ pub enum Question {
     Gaps,
     /// What was looked at when, and what was not.
     Coverage,
+    /// The moments and spans that the user named.
+    Markers,
+    /// What breaks a rule, or may have broken it unseen.
+    Broken(Assertion),
 }
 
 /// Why a question gets no answer.
@@ -76,7 +81,7 @@ pub struct Span {
 
 /// A recording opened for questions.
 pub struct Recording {
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
 impl Recording {
@@ -206,17 +211,24 @@ impl Recording {
         let (from_ns, to_ns) =
             (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
         let (first, last) = self.snapshots_in(from_ns, to_ns)?;
+        let is_rule = matches!(question, Question::Broken(_));
         parameters.extend([
             (":from_ns", Value::Integer(from_ns)),
             (":to_ns", Value::Integer(to_ns)),
             (":first_snapshot_id", Value::Integer(first)),
             (":last_snapshot_id", Value::Integer(last)),
             (":limit", selection.limit.map_or(Value::Null, |n| Value::Integer(n.cast_signed()))),
-            (":is_ended", Value::Integer(selection.ended.is_some().into())),
+            // Rules ask for what has ended only.
+            (":is_ended", Value::Integer((selection.ended.is_some() || is_rule).into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
         if let Question::At { snapshot_id } = question {
             parameters.push((":snapshot_id", Value::Integer(snapshot_id)));
+        }
+        let texts;
+        if let Question::Broken(assertion) = question {
+            texts = RuleTexts::of(assertion, self.chosen_sockets(selection)?);
+            parameters.extend(texts.parameters(assertion));
         }
         let mut rows = 0;
         self.reader.run(&sql, &parameters, |row| {
@@ -224,6 +236,25 @@ impl Recording {
             each(row)
         })?;
         Ok(rows)
+    }
+
+    /// The numbers of the sockets that a rule is held to, as JSON; `None` for all.
+    fn chosen_sockets(&self, selection: &Selection) -> Result<Option<String>, QueryError> {
+        if selection.sockets.is_open() {
+            return Ok(None);
+        }
+        let columns = vec!["socket_id".to_owned()];
+        let chosen =
+            Selection { columns, sockets: selection.sockets.clone(), ..Selection::default() };
+        let mut ids = Vec::new();
+        self.answer(Question::Sockets, &chosen, |row| {
+            ids.extend(row.iter().filter_map(|value| match value {
+                Value::Integer(id) => Some(id.to_string()),
+                _ => None,
+            }));
+            Ok(())
+        })?;
+        Ok(Some(format!("[{}]", ids.join(","))))
     }
 
     /// Runs a query of the library's own, whose rows need no description.
@@ -256,44 +287,6 @@ impl Recording {
         Ok(found)
     }
 
-    /// The last snapshot that had ended by then. Where UTC went back and passed this time twice,
-    /// the later pass counts.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn snapshot_at(&self, utc_ns: i64) -> Result<Option<i64>, StoreError> {
-        // Between two steps back UTC only grows: look in the last such stretch first.
-        let mut stretches = vec![i64::MIN];
-        self.reader.run(
-            "SELECT snapshot_id FROM utc_steps_back ORDER BY snapshot_id",
-            &[],
-            |row| {
-                if let [Value::Integer(id)] = row {
-                    stretches.push(*id);
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        let mut end = i64::MAX;
-        for start in stretches.into_iter().rev() {
-            let found = self.reader.integer(
-                "SELECT snapshot_id FROM snapshots
-                 WHERE ended_at_ns <= :utc_ns AND snapshot_id >= :start AND snapshot_id < :end
-                 ORDER BY ended_at_ns DESC LIMIT 1",
-                &[
-                    (":utc_ns", Value::Integer(utc_ns)),
-                    (":start", Value::Integer(start)),
-                    (":end", Value::Integer(end)),
-                ],
-            )?;
-            if found.is_some() {
-                return Ok(found);
-            }
-            end = start;
-        }
-        Ok(None)
-    }
-
     /// When a snapshot had ended, UTC nanoseconds.
     ///
     /// # Errors
@@ -303,63 +296,6 @@ impl Recording {
             "SELECT ended_at_ns FROM snapshots WHERE snapshot_id = :id",
             &[(":id", Value::Integer(snapshot_id))],
         )
-    }
-
-    /// What a reader of the answer about a moment has to know beside it.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn notes_at(&self, utc_ns: i64, snapshot_id: i64) -> Result<Vec<String>, StoreError> {
-        let mut notes = Vec::new();
-        let passes = self.reader.integer(
-            "SELECT 1 + count(*) FROM utc_steps_back AS b
-             JOIN snapshots AS n ON n.snapshot_id = b.snapshot_id
-             JOIN snapshots AS p ON p.snapshot_id = b.snapshot_id - 1
-             WHERE :utc_ns BETWEEN n.ended_at_ns AND p.ended_at_ns",
-            &[(":utc_ns", Value::Integer(utc_ns))],
-        )?;
-        if passes.is_some_and(|n| n > 1) {
-            notes.push(
-                "the clock was set back: this time was passed more than once, and the last pass \
-                 is shown"
-                    .to_owned(),
-            );
-        }
-        self.reader.run(
-            "SELECT x.kind, p.name || '/' || f.name, x.message, x.count
-             FROM exceptions AS x
-             LEFT JOIN scopes AS sc ON sc.scope_id = x.scope_id
-             LEFT JOIN protocols AS p ON p.protocol = sc.protocol
-             LEFT JOIN families AS f ON f.family = sc.family
-             WHERE x.snapshot_id = :id AND x.kind <> 'dump_unsupported'",
-            &[(":id", Value::Integer(snapshot_id))],
-            |row| {
-                let text = |i: usize| match row.get(i) {
-                    Some(Value::Text(text)) => (*text).to_owned(),
-                    Some(Value::Integer(n)) => n.to_string(),
-                    _ => String::new(),
-                };
-                let scope = text(1);
-                notes.push(match text(0).as_str() {
-                    "dump_failed" => format!(
-                        "the dump of {scope} failed ({}): its sockets are shown as last observed",
-                        text(2)
-                    ),
-                    "dump_interrupted" => {
-                        format!("the dump of {scope} was interrupted: it may lack sockets")
-                    }
-                    "sockets_not_stored" => {
-                        format!("{} new sockets of {scope} were counted but not stored", text(3))
-                    }
-                    "messages_unreadable" => {
-                        format!("{} messages of {scope} could not be read", text(3))
-                    }
-                    other => format!("{scope}: {other}"),
-                });
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        Ok(notes)
     }
 
     /// From when to when was recorded, `None` without a snapshot.
@@ -476,6 +412,8 @@ impl Question {
             Self::Tables => include_str!("../../queries/tables.sql"),
             Self::Gaps => include_str!("../../queries/gaps.sql"),
             Self::Coverage => include_str!("../../queries/coverage.sql"),
+            Self::Markers => include_str!("../../queries/markers.sql"),
+            Self::Broken(assertion) => assertion.rule.sql,
         }
     }
 
@@ -490,6 +428,11 @@ impl Question {
             Self::Sockets => {
                 Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
             }
+            // A span that was never ended may go on.
+            Self::Markers => Some(SpanColumns {
+                first: "started_at_ns",
+                last: "CASE WHEN is_span THEN ended_at_ns ELSE started_at_ns END",
+            }),
             Self::Owners | Self::Processes => {
                 Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
             }

@@ -37,5 +37,8 @@ impl Chosen {
 pub(super) fn proves_absence(scope: &Scope, chosen: Option<&Chosen>) -> bool {
     // What the filter asks of a state, mark, device or cgroup may change, or not be told of what is
     // only half a socket: one that is not shown any longer has but left the filter.
-    scope.states.proves_absence() && chosen.is_none_or(|chosen| chosen.filter.is_lasting())
+    match chosen {
+        Some(chosen) => scope.states.proves_absence() && chosen.filter.is_lasting(),
+        None => scope.proves_absence(),
+    }
 }

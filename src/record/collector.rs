@@ -1,31 +1,27 @@
 //! The loop: wait for the tick, dump every scope, hand over what changed.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::batch::{Batch, Parcel};
 use super::chosen::Chosen;
 use super::owner_finder::OwnerFinder;
 use super::schedule::Schedule;
-use super::tracker::{FullView, Past, Tracker};
-use super::writer::{Written, write_all};
+use super::session::{Session, Ways};
+use super::tracker::Tracker;
+use super::writer::Written;
+use crate::foreign::ForeignError;
 use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader, SystemClock};
 use crate::model::{
-    Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol, Scope,
+    Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol,
     Snapshot, SnapshotId, SocketId, States,
 };
 use crate::store::{StoreError, Writer};
 
 /// So long the end of a capture waits for the owners of its last sockets.
 const OWNERS_WAITED_FOR: Duration = Duration::from_millis(500);
-/// What is left of a connection is there for so long: in FIN-WAIT-2 and then in TIME-WAIT.
-const REMAINS_NS: Nanos = 120_000_000_000;
-/// Parcels on their way to the writer: about 16 MiB of rows, or some twenty idle ticks.
-const CHANNEL_PARCELS: usize = 64;
 /// UTC is slewed all the time; more than this between two ticks is a step.
 const STEP_NS: i64 = 50_000_000;
 /// Boot time and monotonic time are read one after the other; more than this is a suspend.
@@ -74,6 +70,17 @@ pub trait Kernel {
 
     /// Whether destroy events are read.
     fn listens_to_events(&self) -> bool {
+        false
+    }
+
+    /// Whether a destroy event that is missing was not sent, unless a loss is told.
+    fn tells_every_event(&self) -> bool {
+        true
+    }
+
+    /// Whether rows of every socket are to be written in the next snapshot, because its dumps show
+    /// what no complete dump can stand for.
+    fn wants_keyframe(&self) -> bool {
         false
     }
 
@@ -160,6 +167,9 @@ pub enum RecordError {
     /// The recording cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is imported cannot be read.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// The kernel has none of the dumps that were asked for.
     #[error("this kernel can dump none of the sockets that were asked for")]
     NothingSupported,
@@ -254,93 +264,29 @@ impl Pace for SignalPace {
 pub fn run(
     plan: &Plan,
     capture: &Capture,
-    mut writer: Writer,
+    writer: Writer,
     inputs: Inputs<'_>,
 ) -> Result<Summary, RecordError> {
-    let start = writer.begin_capture(capture)?;
-    let mut scopes = Vec::with_capacity(plan.dumps.len());
-    for &(family, protocol) in &plan.dumps {
-        let (netns, states) = (start.netns, plan.states);
-        let filter = plan.chosen.as_ref().map_or_else(String::new, |c| c.filter.to_string());
-        let scope = Scope { netns, family, protocol, states, filter };
-        let last_full_view = writer.last_full_view(&scope)?;
-        let last_full_view =
-            last_full_view.map(|(snapshot, ended_ns)| FullView { snapshot, ended_ns });
-        scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
-    }
-    let past = Past {
-        formers: writer.former_sockets(&start)?,
-        undestroyed: writer.undestroyed_sockets(&start)?,
-        freed: writer.freed_sockets(&start, capture.started.boottime_ns - REMAINS_NS)?,
-    };
-    let mut owners = None;
-    if plan.finds_owners {
-        match OwnerFinder::start(&start, writer.former_owners(&start, &past.formers)?) {
-            Ok(finder) => owners = Some(finder),
-            Err(e) => (inputs.listener)(&Event::NoOwners(e.to_string())),
-        }
-    }
-    for former in past.formers.iter().filter(|former| !former.is_remains) {
-        if let (Some(owners), Some(inode)) = (&mut owners, former.known.inode) {
-            owners.want(former.id, inode);
-        }
-    }
-    let written = Arc::new(Written::default());
-    let stopper = inputs.pace.stopper();
-    let ended = inputs.ended.clone();
-    let (parcels, incoming) = bounded(CHANNEL_PARCELS);
-    let (returned, empties) = unbounded();
-    let thread = {
-        let written = Arc::clone(&written);
-        thread::Builder::new()
-            .name("sockrec-writer".to_owned())
-            .spawn(move || {
-                let result =
-                    write_all(writer, start, &incoming, &returned, &written, ended.as_ref());
-                if let (Err(_), Some(stopper)) = (&result, stopper) {
-                    // Full: a stop is under way already.
-                    let _ = stopper.try_send(EndReason::Error);
-                }
-                result
-            })
-            .map_err(|_| RecordError::WriterDied)?
-    };
-    let mut tracker = Tracker::new(&start, capture.started, scopes, past, plan.max_new_sockets);
-    if let Some(chosen) = &plan.chosen {
-        tracker.choose(chosen.clone());
-    }
-    if inputs.kernel.listens_to_events() {
-        tracker.listen_to_events();
-    }
-    let mut collector = Collector {
+    let filter = plan.chosen.as_ref().map_or_else(String::new, |c| c.filter.to_string());
+    let scopes = plan.dumps.iter().map(|&(family, protocol)| Asked {
+        family,
+        protocol,
+        states: plan.states,
+        filter: filter.clone(),
+    });
+    let session = Session {
         plan,
-        tracker,
-        events: EventBatch::default(),
-        outbox: Outbox { parcels, empties, owners, batch: Box::default() },
-        written: &written,
-        snapshot: start.next_snapshot,
-        taken: 0,
-        missed_ticks: 0,
-        failed_dumps: 0,
-        refused_dumps: 0,
-        last_failure: String::new(),
-        unsupported: Vec::new(),
-        last_clocks: None,
+        scopes: scopes.collect(),
+        ended: inputs.ended.clone(),
+        stopper: inputs.pace.stopper(),
     };
-    let result = collector.run(inputs);
-    let mut progress = collector.progress();
-    drop(collector); // closes the channel: the writer ends
-    // A writer that failed knows the cause; the collector only saw the channel closed.
-    thread.join().map_err(|_| RecordError::WriterDied)??;
-    let reason = result?;
-    progress.snapshots = written.snapshots.load(Ordering::Relaxed);
-    progress.samples = written.samples.load(Ordering::Relaxed);
-    progress.file_bytes = written.file_bytes.load(Ordering::Relaxed);
-    progress.lag = 0;
-    Ok(Summary { progress, reason })
+    let Inputs { kernel, pace, listener, .. } = inputs;
+    let ways = Ways { kernel, listener };
+    session.run(capture, writer, ways, |collector, ways| collector.run(ways, pace))
 }
 
-struct Collector<'a> {
+/// What goes on while a capture is made.
+pub(super) struct Collector<'a> {
     plan: &'a Plan,
     tracker: Tracker,
     events: EventBatch,
@@ -358,11 +304,11 @@ struct Collector<'a> {
 }
 
 /// The way to the writer, and the batch that is being filled.
-struct Outbox {
-    parcels: Sender<Parcel>,
-    empties: Receiver<Box<Batch>>,
-    owners: Option<OwnerFinder>,
-    batch: Box<Batch>,
+pub(super) struct Outbox {
+    pub(super) parcels: Sender<Parcel>,
+    pub(super) empties: Receiver<Box<Batch>>,
+    pub(super) owners: Option<OwnerFinder>,
+    pub(super) batch: Box<Batch>,
 }
 
 impl Outbox {
@@ -402,9 +348,33 @@ impl Outbox {
     }
 }
 
-impl Collector<'_> {
-    fn run(&mut self, inputs: Inputs<'_>) -> Result<EndReason, RecordError> {
-        let Inputs { kernel, pace, listener, .. } = inputs;
+impl<'a> Collector<'a> {
+    /// One that has taken no snapshot yet; this is the first that it will take.
+    pub(super) fn new(
+        plan: &'a Plan,
+        tracker: Tracker,
+        outbox: Outbox,
+        written: &'a Written,
+        snapshot: SnapshotId,
+    ) -> Self {
+        Self {
+            plan,
+            tracker,
+            events: EventBatch::default(),
+            outbox,
+            written,
+            snapshot,
+            taken: 0,
+            missed_ticks: 0,
+            failed_dumps: 0,
+            refused_dumps: 0,
+            last_failure: String::new(),
+            unsupported: Vec::new(),
+            last_clocks: None,
+        }
+    }
+
+    fn run(&mut self, ways: &mut Ways<'_>, pace: &mut dyn Pace) -> Result<EndReason, RecordError> {
         // What it took to open the recording is no missed tick.
         let start_ns = pace.now().monotonic_ns;
         let mut schedule = Schedule::new(start_ns, self.plan.interval_ns);
@@ -430,9 +400,9 @@ impl Collector<'_> {
             }
             let late = schedule.advance(pace.now().monotonic_ns);
             self.missed_ticks += late;
-            self.tick(kernel, pace, listener, missed + late)?;
+            self.tick(ways, &|| pace.now(), missed + late)?;
             missed = 0;
-            listener(&Event::Tick(self.progress()));
+            (ways.listener)(&Event::Tick(self.progress()));
             if let Some(error) = self.nothing_works() {
                 self.end(EndReason::Error, pace.now())?;
                 return Err(error);
@@ -443,14 +413,15 @@ impl Collector<'_> {
         };
         if !matches!(reason, EndReason::Count | EndReason::Error) {
             // What ended since the last tick is recorded too, and what is there at the end.
-            self.tick(kernel, pace, listener, missed)?;
-            listener(&Event::Tick(self.progress()));
+            self.tick(ways, &|| pace.now(), missed)?;
+            (ways.listener)(&Event::Tick(self.progress()));
         }
         self.end(reason, pace.now())?;
         Ok(reason)
     }
 
-    fn end(&mut self, reason: EndReason, at: Clocks) -> Result<(), RecordError> {
+    /// Ends the capture.
+    pub(super) fn end(&mut self, reason: EndReason, at: Clocks) -> Result<(), RecordError> {
         let missed_ticks = self.missed_ticks;
         let owners = self.outbox.owners.as_mut();
         let owner_changes = owners.map(|owners| owners.settle(OWNERS_WAITED_FOR));
@@ -467,20 +438,22 @@ impl Collector<'_> {
         (self.taken == 1 && is_all).then(|| RecordError::AllFailed(self.last_failure.clone()))
     }
 
-    fn tick(
+    /// Takes one snapshot.
+    pub(super) fn tick(
         &mut self,
-        kernel: &mut dyn Kernel,
-        pace: &dyn Pace,
-        listener: &mut dyn FnMut(&Event),
+        ways: &mut Ways<'_>,
+        now: &dyn Fn() -> Clocks,
         missed_ticks: u64,
     ) -> Result<(), RecordError> {
-        let started = pace.now();
+        let Ways { kernel, listener } = ways;
+        let started = now();
         let snapshot = self.snapshot;
-        let (group, is_keyframe) = self.tracker.begin_tick(snapshot, started);
+        let (group, is_keyframe) =
+            self.tracker.begin_tick(snapshot, started, kernel.wants_keyframe());
         self.outbox.send(Parcel::BeginTick { snapshot, group, is_keyframe })?;
 
         // What ended before the dumps is over in them: what they show of it is what is left.
-        let mut outcome = self.take_events(kernel);
+        let mut outcome = self.take_events(*kernel);
         let asked: Vec<_> = self
             .tracker
             .scopes()
@@ -495,7 +468,7 @@ impl Collector<'_> {
                 }
             });
             let failure = match &end {
-                DumpEnd::Complete => None,
+                DumpEnd::Complete | DumpEnd::NotAsked | DumpEnd::Partial(_) => None,
                 DumpEnd::Interrupted => Some("the kernel was interrupted"),
                 DumpEnd::Unsupported => Some("the kernel no longer has it"),
                 DumpEnd::Failed { message, .. } => Some(message.as_str()),
@@ -512,9 +485,9 @@ impl Collector<'_> {
                 listener(&Event::DumpFailed(family, protocol, message));
             }
         }
-        let taken = self.take_events(kernel);
+        let taken = self.take_events(*kernel);
         outcome = outcome.and(taken);
-        let ended = pace.now();
+        let ended = now();
         self.note_clock_changes(ended);
         let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
         let mut batch = std::mem::take(&mut outbox.batch);
@@ -584,7 +557,7 @@ impl Collector<'_> {
         }
     }
 
-    fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         let snapshots = self.written.snapshots.load(Ordering::Relaxed);
         Progress {
             snapshots,

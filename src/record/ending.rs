@@ -140,9 +140,6 @@ pub(super) struct Life {
     /// The last counters that a dump showed.
     pub(super) last: Option<Evidence>,
     pub(super) last_words: Option<Final>,
-    /// They were read so late that they do not tell its TIME-WAIT from that of the next connection
-    /// with its addresses and ports.
-    pub(super) is_told_late: bool,
 }
 
 impl Life {
@@ -172,7 +169,6 @@ impl Life {
     /// What may be left of it.
     pub(super) fn remnant(&self) -> Remnant {
         match &self.last_words {
-            _ if self.is_told_late => Remnant::None,
             None if self.was_in_time_wait => Remnant::TimeWait,
             Some(Final::Full(last)) => match last.is_fin_acked(self.direction) {
                 Some(false) => Remnant::None,

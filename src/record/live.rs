@@ -6,7 +6,7 @@ use super::flows::Flow;
 use super::register::{Death, Gone, Rows, TICK_LAG_MS};
 use crate::model::{
     ActivityTimes, EndEvidence, FinalCounters, FormerSocket, Nanos, Origin, Protocol, RemainsEnd,
-    SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState,
+    SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState, Tuple,
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
@@ -29,7 +29,8 @@ pub(super) struct Live {
     /// The last message without its relative times.
     message: Box<[u8]>,
     pub(super) known: SocketUpdate,
-    /// The counters of the full socket that a mini-socket once was.
+    /// The counters that were told last, where the last message has none: it is of the mini-socket
+    /// that the full socket became, or whoever asked did not ask for them.
     carried: Option<Box<FinalCounters>>,
     pub(super) last_seen: SnapshotId,
     rows: Rows,
@@ -41,7 +42,7 @@ pub(super) struct Live {
     has_peer_fin: bool,
     pub(super) origin: Option<Origin>,
     /// The snapshot that first showed it closed.
-    closed_in: Option<SnapshotId>,
+    pub(super) closed_in: Option<SnapshotId>,
 }
 
 /// A message as a dump brought it, without its relative times.
@@ -225,7 +226,7 @@ impl Live {
 
     /// Takes over a message that differs from the last one.
     pub(super) fn change(&mut self, seen: &Sighting<'_>, out: &mut Batch) {
-        if !seen.message.is_mini() {
+        if !has_states(seen.protocol) || (!seen.message.is_mini() && seen.message.has_info()) {
             self.carried = None;
         } else if self.carried.is_none() {
             self.carried = Some(Box::new(self.counters(seen.protocol)));
@@ -265,6 +266,13 @@ impl Live {
 
     pub(super) fn flow(&self, protocol: Protocol) -> Option<Flow> {
         Flow::new(protocol, &Message::parse(&self.message).ok()?.tuple())
+    }
+
+    /// Whether it was seen closed, and its former remote address is that of a half-wiped event.
+    pub(super) fn was_disconnected_from(&self, told: &Tuple) -> bool {
+        Message::parse(&self.message).is_ok_and(|message| {
+            message.is_half_wiped() && message.tuple().remote.address == told.remote.address
+        })
     }
 
     pub(super) fn cookie(&self) -> u64 {

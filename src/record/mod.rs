@@ -4,7 +4,8 @@
 //! what changed (`tracker`). What changed goes in chunks through a bounded channel to the writer
 //! thread, which decodes and stores it (`writer`). A slow disk shows as lag there and then as
 //! missed ticks here; it never makes a dump wait unseen. Whose the sockets are is looked for on a
-//! third thread ([`OwnerFinder`]), in its own time.
+//! third thread ([`OwnerFinder`]), in its own time. An import ([`replay()`]) goes the same way, from what
+//! others were told by their kernels.
 
 mod batch;
 mod cgroups;
@@ -20,7 +21,9 @@ mod owner_finder;
 mod owners;
 mod processes;
 mod register;
+mod replay;
 mod schedule;
+mod session;
 mod tracker;
 mod writer;
 
@@ -32,4 +35,5 @@ pub use collector::{
 pub use owner_finder::OwnerFinder;
 pub use owners::{OwnerSearch, SocketNews};
 pub use processes::{Budget, Descriptors, Kept, Processes};
+pub use replay::replay;
 pub use schedule::Schedule;

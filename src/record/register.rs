@@ -208,19 +208,13 @@ impl LastWords {
     /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_MONOTONIC`, and
     /// not one that used the same addresses and ports before or later.
     fn fits_time_wait_of(&self, began_ns: Nanos, direction: Option<Direction>) -> bool {
-        let is_told_late = self.is_late();
-        let life = Life { last_words: self.said, direction, is_told_late, ..Life::default() };
+        let life = Life { last_words: self.said, direction, ..Life::default() };
         let began_by_ns = match life.remnant() {
             Remnant::None => return false,
             Remnant::TimeWait => self.silent_ns + SAME_MOMENT_NS,
             Remnant::FinWait2 => self.destroyed.at.monotonic_ns + REUSE_MIN_NS,
         };
         self.active_ns <= began_ns + SAME_MOMENT_NS && began_ns <= began_by_ns
-    }
-
-    /// Whether another connection may have been over since this one was.
-    pub(super) fn is_late(&self) -> bool {
-        self.silent_ns - self.active_ns > SAME_MOMENT_NS
     }
 
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`.
@@ -338,9 +332,11 @@ impl Register {
         flow: Option<Flow>,
         socket: SocketId,
         cookie: u64,
+        open_by_ns: Nanos,
         out: &mut Batch,
     ) {
-        let member = Member::new(socket, cookie, There::default());
+        let there = There { open_by_ns: Some(open_by_ns), ..There::default() };
+        let member = Member::new(socket, cookie, there);
         if let Some(flow) = flow
             && let Some(peer) = self.enter(flow, member, out)
         {

@@ -66,6 +66,12 @@ impl TrackedScope {
         self.full_views[1].map(|view| view.snapshot)
     }
 
+    /// The last full view before this snapshot.
+    fn last_full_view_before(&self, snapshot: SnapshotId) -> Option<SnapshotId> {
+        let views = self.full_views.iter().rev().flatten();
+        views.into_iter().map(|view| view.snapshot).find(|&view| view < snapshot)
+    }
+
     /// The last full view that had ended by this moment of `CLOCK_MONOTONIC`: what was there then and
     /// is not in it came later. What went while a dump was made may have been there when it began.
     fn full_view_before(&self, monotonic_ns: Nanos) -> Option<SnapshotId> {
@@ -107,6 +113,7 @@ pub(super) struct Tracker {
     complete_ticks: [SnapshotId; 4],
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
+    takes_events_as_found: bool,
 }
 
 /// A socket that no dump showed before, closed and half wiped: if the next one shows it too it is so.
@@ -195,6 +202,7 @@ impl Tracker {
             complete_ticks: [SnapshotId(0); 4],
             rows_in_group: 0,
             keyframe_at_ns: None,
+            takes_events_as_found: false,
         }
     }
 
@@ -236,11 +244,23 @@ impl Tracker {
         self.scopes.iter().enumerate().filter(|(_, s)| s.is_supported).map(|(i, s)| (i, &s.scope))
     }
 
-    /// Begins a snapshot; says its group and whether it is a keyframe.
-    pub(super) fn begin_tick(&mut self, snapshot: SnapshotId, now: Clocks) -> (GroupId, bool) {
+    /// Events are not all told, but those that are stand for themselves, whatever is asked for.
+    pub(super) fn take_events_as_found(&mut self) {
+        self.register.is_all_told = false;
+        self.takes_events_as_found = true;
+    }
+
+    /// Begins a snapshot; says its group and whether it is a keyframe, which may be asked for.
+    pub(super) fn begin_tick(
+        &mut self,
+        snapshot: SnapshotId,
+        now: Clocks,
+        wants_keyframe: bool,
+    ) -> (GroupId, bool) {
         let now_ns = now.monotonic_ns;
         let rows_enough = (self.live_sockets() * KEYFRAME_ROWS_PER_SOCKET).max(KEYFRAME_ROWS_MIN);
-        let is_keyframe = self.rows_in_group >= rows_enough
+        let is_keyframe = wants_keyframe
+            || self.rows_in_group >= rows_enough
             || self.keyframe_at_ns.is_none_or(|at| now_ns - at >= KEYFRAME_MAX_AGE_NS);
         if is_keyframe {
             self.keyframe_at_ns = Some(now_ns);
@@ -351,7 +371,8 @@ impl Tracker {
                     Some(former) if is_same(&former, &message) => {
                         live.resume(&former, &seen, out);
                         let flow = seen.flow().filter(|_| !live.is_over);
-                        self.register.resume(flow, live.socket, message.cookie(), out);
+                        let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
+                        self.register.resume(flow, live.socket, cookie, open_by_ns, out);
                         note_listener(&mut self.register, &live, &seen);
                         if seen.is_over() && !live.is_over {
                             let evidence = Some(seen.over_evidence());
@@ -424,6 +445,7 @@ impl Tracker {
             // The socket is another connection now: the former one is over. IPV6_ADDRFORM makes it
             // one of another family too.
             let former_scope = live.scope;
+            let closed_in = live.closed_in;
             end_live(
                 live,
                 Some(tick.snapshot),
@@ -434,7 +456,8 @@ impl Tracker {
             );
             let mut next = Live::new(self.next_socket, scope_index, live.generation + 1, &seen);
             self.next_socket = self.next_socket.next();
-            let (netns, opened_after) = (scope.scope.netns, scope.last_full_view());
+            let netns = scope.scope.netns;
+            let opened_after = scope.last_full_view_before(closed_in.unwrap_or(tick.snapshot));
             announce(&mut next, &seen, netns, opened_after, &mut self.register, out);
             *live = next;
             self.scopes[former_scope].live -= 1;
@@ -472,7 +495,9 @@ impl Tracker {
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
         let key = self.key_of_request(&key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
-        let is_same = of_live.is_none_or(|live| words.may_be_of(live.flow(protocol).as_ref()));
+        let is_same = of_live.is_none_or(|live| {
+            words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
+        });
         if !is_same {
             // Connected anew since it was seen: that one ended unseen, and so did this one.
             let generation = of_live.map_or(0, |live| live.generation + 1);
@@ -564,7 +589,7 @@ impl Tracker {
         out: &mut Batch,
     ) {
         let scope = &mut self.scopes[scope_index];
-        if !scope.proves_absence {
+        if !scope.proves_absence && !self.takes_events_as_found {
             return; // it may never have been one that is asked for
         }
         let told = Told::of_tuple(&words.tuple);
@@ -701,6 +726,14 @@ impl Tracker {
             }
             DumpEnd::Failed { errno, message } => {
                 out.exceptions.push(Exception { errno, message: Some(message), ..exception });
+            }
+            DumpEnd::NotAsked => {
+                let kind = ExceptionKind::NotAsked;
+                out.exceptions.push(Exception { kind, ..exception });
+            }
+            DumpEnd::Partial(message) => {
+                let (kind, message) = (ExceptionKind::PartlyAsked, Some(message));
+                out.exceptions.push(Exception { kind, message, ..exception });
             }
         }
         !scope.is_supported
@@ -1006,6 +1039,5 @@ fn take_last_words(death: &mut Death, words: &LastWords) {
     }
     if let Some(life) = &mut death.life {
         life.last_words = words.said;
-        life.is_told_late = words.is_late();
     }
 }

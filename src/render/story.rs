@@ -48,6 +48,10 @@ impl Text<'_> {
             self.title("Gaps that its life may overlap")?;
             self.table(&story.gaps, &["kind", "from", "to", "count", "message"])?;
         }
+        if !story.markers.is_empty() {
+            self.title("Markers in its life")?;
+            self.table(&story.markers, &["marker", "started_at", "ended_at"])?;
+        }
         let missing = story.not_known();
         if !missing.is_empty() {
             self.title("Not known")?;
@@ -387,6 +391,7 @@ pub fn story_json(out: &mut dyn Write, story: &Story, options: &Options) -> io::
         ("traffic", Format::Json, &Story::traffic_rows(&story.traffic)),
         ("limits", Format::Jsonl, &story.limit_rows()),
         ("gaps", Format::Json, &story.gaps),
+        ("markers", Format::Json, &story.markers),
     ];
     out.write_all(b"{\n")?;
     for (name, format, rows) in parts {

@@ -159,6 +159,11 @@ impl StoreError {
             Self::ReadOnly { .. } => {
                 "check the permissions of the file, its directory and its file system".to_owned()
             }
+            Self::Sqlite { source, .. }
+                if source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
+            {
+                "another program holds it locked; try again when that has ended".to_owned()
+            }
             Self::Sqlite { path, source, .. }
                 if source.sqlite_error_code() == Some(ErrorCode::CannotOpen) =>
             {

@@ -186,21 +186,19 @@ pub(super) fn last_full_view(
     connection: &Connection,
     scope: &Scope,
 ) -> rusqlite::Result<Option<(SnapshotId, Nanos)>> {
-    let time_wait = States::only(TcpState::TIME_WAIT).0;
     let last: (Option<i64>, Option<Nanos>) = connection.query_row(
         "SELECT max(d.snapshot_id), n.ended_monotonic_ns FROM scopes AS s
          JOIN complete_dumps AS d ON d.scope_id = s.scope_id
          JOIN snapshots AS n ON n.snapshot_id = d.snapshot_id
          WHERE s.netns_id = ?1 AND s.family = ?2 AND s.protocol = ?3 AND s.filter = ''
-            AND (s.states | ?4) = ?5
+            AND (s.states & ?4) = ?4
             AND NOT EXISTS (SELECT 1 FROM exceptions AS x WHERE x.snapshot_id = d.snapshot_id
                 AND x.scope_id = d.scope_id)",
         params![
             scope.netns.0,
             scope.family.number(),
             scope.protocol.number(),
-            time_wait,
-            States::ALL.0
+            States::OF_CONNECTIONS.0
         ],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;

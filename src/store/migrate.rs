@@ -1,6 +1,10 @@
 //! The schema and the steps to it (`migrations/`).
 
+use std::path::Path;
+
 use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
 
 /// `PRAGMA application_id` of every recording: "sock" in ASCII.
 pub const APPLICATION_ID: i32 = i32::from_be_bytes(*b"sock");
@@ -50,6 +54,23 @@ pub(super) fn missing_object(connection: &Connection) -> rusqlite::Result<Option
         }
     }
     Ok(None)
+}
+
+/// Checks that an open recording is of this version and has all its tables and views. Its header may
+/// have been looked at before, but a newer version may still stand in the write-ahead log.
+pub(super) fn check_schema(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let error = |e| StoreError::sqlite(path, "open", e);
+    let path = path.to_owned();
+    match user_version(connection).map_err(error)? {
+        // Its making was cut short and has just been taken back.
+        0 => return Err(StoreError::NotARecording { path, why: "it is empty" }),
+        SCHEMA_VERSION => {}
+        found => return Err(StoreError::Newer { path, found, supported: SCHEMA_VERSION }),
+    }
+    match missing_object(connection).map_err(error)? {
+        Some(name) => Err(StoreError::Incomplete { path, name: name.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// Names of the tables and views of the latest version.

@@ -1,13 +1,14 @@
 //! Recordings: SQLite files with the tables of `migrations/`. The only place that names rusqlite.
 //!
 //! A recording is written by one [`Writer`] at a time, one transaction a snapshot, and read by any
-//! number of [`Reader`]s meanwhile.
+//! number of [`Reader`]s meanwhile; markers are put in beside them ([`write_marker`]).
 
 mod columns;
 mod error;
 mod file;
 mod former;
 mod functions;
+mod markers;
 mod migrate;
 mod owners;
 mod reader;
@@ -17,6 +18,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use file::{has_log, is_being_recorded};
+pub use markers::write_marker;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use super::StoreError;
 use super::file::{check_for_reading, file_uri, has_log};
 use super::functions::add_functions;
-use super::migrate::{SCHEMA_VERSION, missing_object, user_version};
+use super::migrate::{check_schema, user_version};
 use super::writer::fold_left_log;
 use crate::model::Value;
 
@@ -49,21 +49,7 @@ impl Reader {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(error)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(error)?;
         add_functions(&connection).map_err(error)?;
-        // The header was checked, but a newer version may still stand in the write-ahead log.
-        let found = user_version(&connection).map_err(error)?;
-        if found == 0 {
-            // Its making was cut short and has just been taken back.
-            let (path, why) = (path.to_owned(), "it is empty");
-            return Err(StoreError::NotARecording { path, why });
-        }
-        if found != SCHEMA_VERSION {
-            let (path, supported) = (path.to_owned(), SCHEMA_VERSION);
-            return Err(StoreError::Newer { path, found, supported });
-        }
-        if let Some(name) = missing_object(&connection).map_err(error)? {
-            let (path, name) = (path.to_owned(), name.to_owned());
-            return Err(StoreError::Incomplete { path, name });
-        }
+        check_schema(&connection, path)?;
         let (path, _log) = (path.to_owned(), KeptLog(path.to_owned()));
         Ok(Self { connection, path, is_being_recorded, _log })
     }

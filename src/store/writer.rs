@@ -19,7 +19,7 @@ use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
     Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, NamespaceFacts, Nanos, NetnsId,
-    OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, UndestroyedSocket,
+    OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, States, UndestroyedSocket,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -265,7 +265,7 @@ impl Writer {
 
 /// The file is there already: SQLite is not to make one. Nor is it to fold a log into a file that
 /// may turn out not to be ours.
-fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
+pub(super) fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -331,7 +331,7 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
         "INSERT INTO captures (uuid, boot_id, source, host_name, machine_id_hash, kernel_release,
              architecture, sockrec_version, options, interval_ns, started_at_ns,
              started_monotonic_ns, started_boottime_ns)
-         VALUES (?1, ?2, 'live', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             new_uuid(),
             boot,
@@ -345,6 +345,7 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
             capture.started.utc_ns,
             capture.started.monotonic_ns,
             capture.started.boottime_ns,
+            capture.source.name(),
         ],
     )?;
     let start = Start {
@@ -399,24 +400,33 @@ fn namespace(
 }
 
 fn add_scope(connection: &Connection, capture: i64, scope: &Scope) -> rusqlite::Result<ScopeId> {
+    let is_known = scope.states != States::NONE;
     let key = params![
         scope.netns.0,
         scope.family.number(),
         scope.protocol.number(),
-        scope.states.0,
-        scope.filter
+        is_known.then_some(scope.states.0),
+        is_known.then_some(&scope.filter)
     ];
-    connection.execute(
-        "INSERT INTO scopes (netns_id, family, protocol, states, filter)
-         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
-        key,
-    )?;
-    let id = connection.query_row(
-        "SELECT scope_id FROM scopes
-         WHERE netns_id = ?1 AND family = ?2 AND protocol = ?3 AND states = ?4 AND filter = ?5",
-        key,
-        |r| r.get(0),
-    )?;
+    let known = connection
+        .query_row(
+            "SELECT scope_id FROM scopes WHERE netns_id = ?1 AND family = ?2 AND protocol = ?3
+                 AND states IS ?4 AND filter IS ?5",
+            key,
+            |r| r.get(0),
+        )
+        .optional()?;
+    let id = match known {
+        Some(id) => id,
+        None => {
+            connection.execute(
+                "INSERT INTO scopes (netns_id, family, protocol, states, filter)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                key,
+            )?;
+            connection.last_insert_rowid()
+        }
+    };
     connection.execute(
         "INSERT INTO capture_scopes (capture_id, scope_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         params![capture, id],

@@ -106,11 +106,14 @@ impl<'a> Message<'a> {
         match self.state() {
             TcpState::TIME_WAIT | TcpState::NEW_SYN_RECV => true,
             TcpState::FIN_WAIT2 => Timer(self.header[2]) == Timer::TIMEWAIT,
-            TcpState::SYN_RECV => {
-                !Attributes::new(self.attributes).any(|(kind, ..)| kind == INET_DIAG_INFO)
-            }
+            TcpState::SYN_RECV => !self.has_info(),
             _ => false,
         }
+    }
+
+    /// Whether it tells counters and the like (`INET_DIAG_INFO`), which must be asked for.
+    pub fn has_info(&self) -> bool {
+        Attributes::new(self.attributes).any(|(kind, ..)| kind == INET_DIAG_INFO)
     }
 
     /// Inode of the socket's file and its owner, as far as the kernel tells.

@@ -10,6 +10,8 @@ mod fields;
 pub mod inet_diag;
 mod mptcp;
 pub mod netlink;
+pub mod pcap;
+pub mod pcapng;
 pub mod request;
 mod sock_diag;
 mod tcp;

@@ -1,8 +1,8 @@
 //! The framing of netlink messages (`include/uapi/linux/netlink.h`).
 
 use netlink_packet_core::{
-    DoneBuffer, ErrorBuffer, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
-    NLMSG_OVERRUN, NetlinkBuffer,
+    DoneBuffer, ErrorBuffer, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST,
+    NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
 };
 use std::ops::Range;
 
@@ -17,6 +17,10 @@ pub struct Frame {
     pub kind: FrameKind,
     /// `nlmsg_seq`: that of the request, 0 for an event.
     pub sequence: u32,
+    /// `nlmsg_pid`: the port that a reply goes to, 0 for an event, whatever a request says.
+    pub port: u32,
+    /// Whether this asks the kernel (`NLM_F_REQUEST`), and if so for a dump (`NLM_F_DUMP`).
+    pub request: Option<Wanted>,
     /// Whether the dump saw the world change (`NLM_F_DUMP_INTR`).
     pub interrupted: bool,
     /// Whether more messages of this reply follow (`NLM_F_MULTI`).
@@ -25,6 +29,15 @@ pub struct Frame {
     pub payload: Range<usize>,
     /// Where the next message begins in the datagram.
     pub next: usize,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Every object that fits.
+    Dump,
+    /// One object.
+    One,
 }
 
 /// What a message is.
@@ -71,11 +84,15 @@ pub fn frame_at(datagram: &[u8], offset: usize) -> Result<Option<Frame>, WireErr
         NLMSG_OVERRUN => FrameKind::Overrun,
         other => FrameKind::Payload(other),
     };
+    let flags = header.flags();
+    let wanted = if flags & NLM_F_DUMP == NLM_F_DUMP { Wanted::Dump } else { Wanted::One };
     Ok(Some(Frame {
         kind,
         sequence: header.sequence_number(),
-        interrupted: header.flags() & NLM_F_DUMP_INTR != 0,
-        multipart: header.flags() & NLM_F_MULTIPART != 0,
+        port: header.port_number(),
+        request: (flags & NLM_F_REQUEST != 0).then_some(wanted),
+        interrupted: flags & NLM_F_DUMP_INTR != 0,
+        multipart: flags & NLM_F_MULTIPART != 0,
         payload: offset + HEADER_LEN..offset + len,
         next: offset + len.next_multiple_of(4).min(bytes.len()),
     }))

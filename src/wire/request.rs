@@ -1,4 +1,4 @@
-//! Dump requests: `struct inet_diag_req_v2` and its attributes.
+//! Dump requests: `struct inet_diag_req_v2` and its attributes, to bytes and back.
 
 use netlink_packet_core::{
     Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -8,9 +8,12 @@ use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 use netlink_packet_sock_diag::constants::IPPROTO_RAW;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 
+use super::WireError;
+use super::attributes::Attributes;
+use super::fields::u32_at;
 use crate::model::{Family, Protocol, States};
 
-/// `INET_DIAG_REQ_BYTECODE`: the kernel's filter.
+/// `INET_DIAG_REQ_BYTECODE`: the kernel's own filter.
 const REQ_BYTECODE: u16 = 1;
 /// `INET_DIAG_REQ_PROTOCOL`: the protocol as u32, for those that do not fit the fixed part's u8.
 const REQ_PROTOCOL: u16 = 3;
@@ -92,4 +95,74 @@ pub fn filtered_dump(
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
+}
+
+/// `TCPDIAG_GETSOCK`: the request of old, whose dump shows TCP over IPv4 and IPv6.
+pub const TCPDIAG_GETSOCK: u16 = 18;
+
+/// `struct inet_diag_req_v2`, and `struct inet_diag_req` of old.
+const FIXED_LEN: usize = 56;
+const OLD_FIXED_LEN: usize = 60;
+
+/// What a request that others made asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `AF_INET` and so on as the kernel numbers them; `None` for both of the internet's.
+    pub family: Option<u8>,
+    /// The number of the protocol.
+    pub protocol: u32,
+    /// The states; none for a family that is not of the internet, which asks in another way.
+    pub states: States,
+    /// What narrows it down further, as text that is the same for the same bytes; empty for nothing.
+    pub filter: String,
+}
+
+/// Reads the payload of a request of this message type.
+///
+/// # Errors
+/// When it is shorter than its fixed part.
+pub fn parse(kind: u16, payload: &[u8]) -> Result<Request, WireError> {
+    let is_old = kind == TCPDIAG_GETSOCK;
+    if let (false, [family, protocol, ..]) = (is_old, payload)
+        && Family::from_number(*family).is_none()
+    {
+        let (family, protocol) = (Some(*family), u32::from(*protocol));
+        return Ok(Request { family, protocol, states: States::NONE, filter: String::new() });
+    }
+    let (needed, ports, states) = if is_old { (OLD_FIXED_LEN, 4, 52) } else { (FIXED_LEN, 8, 4) };
+    let Some((fixed, attributes)) = payload.split_at_checked(needed) else {
+        return Err(WireError::TooShort { needed, got: payload.len() });
+    };
+    let mut request = Request {
+        family: (!is_old).then_some(fixed[0]),
+        protocol: if is_old { u32::from(Protocol::Tcp.number()) } else { u32::from(fixed[1]) },
+        states: States(u32_at(fixed, states).unwrap_or_default()),
+        filter: String::new(),
+    };
+    for (name, offset) in [("sport", ports), ("dport", ports + 2)] {
+        let port = u16::from_be_bytes([fixed[offset], fixed[offset + 1]]);
+        if port != 0 {
+            request.narrow(&format!("{name} = :{port}"));
+        }
+    }
+    for (kind, value, _) in Attributes::new(attributes) {
+        match kind {
+            REQ_PROTOCOL => request.protocol = u32_at(value, 0).unwrap_or(request.protocol),
+            REQ_BYTECODE if !value.is_empty() => {
+                let code: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+                request.narrow(&format!("bytecode {code}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(request)
+}
+
+impl Request {
+    fn narrow(&mut self, condition: &str) {
+        if !self.filter.is_empty() {
+            self.filter.push_str(" and ");
+        }
+        self.filter.push_str(condition);
+    }
 }

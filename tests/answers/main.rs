@@ -10,6 +10,8 @@ mod socket;
 mod world;
 
 mod coverage;
+mod markers;
 mod owners;
+mod rules;
 mod sorting;
 mod story;

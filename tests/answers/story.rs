@@ -133,7 +133,8 @@ fn the_object_has_the_same_parts() {
     let world = world();
     let story: Value = serde_json::from_str(&told(&world, "--format json")).unwrap();
     let names: Vec<_> = story.as_object().unwrap().keys().map(String::as_str).collect();
-    let parts = ["connection", "gaps", "limits", "not_known", "owners", "states", "traffic"];
+    let parts =
+        ["connection", "gaps", "limits", "markers", "not_known", "owners", "states", "traffic"];
     assert_eq!(names, parts);
     assert_eq!(story["connection"]["cookie"], "1");
     let states: Vec<_> = story["states"].as_array().unwrap().iter().map(|s| &s["state"]).collect();

@@ -159,7 +159,7 @@ fn times() {
     assert_snapshot!(misused(&dir, "query at teatime"), @"
     error: `teatime` is no time
 
-    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000` or `now`; local time unless an offset is given
+    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an offset is given
     ");
     assert_snapshot!(misused(&dir, "query at 2200-01-01"), @"
     error: the time `2200-01-01` is in the future
@@ -169,7 +169,7 @@ fn times() {
     assert_snapshot!(misused(&dir, "query at 2999-01-01"), @"
     error: the time `2999-01-01` is out of range
 
-    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000` or `now`; local time unless an offset is given
+    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an offset is given
     ");
     assert_snapshot!(misused(&dir, "query at now --from 1h --to now"), @"
     error: `at` takes one moment, not `--from` and `--to`
@@ -179,7 +179,7 @@ fn times() {
     assert_snapshot!(misused(&dir, "query samples --from 25:61"), @"
     error: `25:61` is no time
 
-    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000` or `now`; local time unless an offset is given
+    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an offset is given
     ");
     assert_snapshot!(misused(&dir, "export samples --to '2200-01-01 00:00'"), @"
     error: the time `2200-01-01 00:00` is in the future
@@ -270,7 +270,7 @@ fn formats() {
     ");
     assert_snapshot!(misused(&dir, "export everything"), @"
     error: invalid value 'everything' for '<WHAT>'
-      [possible values: connections, samples, sockets, owners, processes, snapshots]
+      [possible values: connections, samples, sockets, owners, processes, snapshots, markers]
 
     For more information, try '--help'.
     ");
@@ -382,4 +382,73 @@ fn the_exit_code_of_a_recorded_command_is_that_of_the_recorder() {
     assert_eq!(ran.told(), "exit 0\nstdout:\nout\nstderr:\nerr\n");
     let sql = "SELECT count(*) FROM captures WHERE end_reason = 'command'";
     assert_eq!(crate::harness::ask(&dir.path("rec.db"), sql).unwrap(), 3);
+}
+
+#[test]
+fn rules() {
+    let dir = dir();
+    assert_snapshot!(misused(&dir, "assert"), @"
+    error: the following required arguments were not provided:
+      <RULE[=LIMIT]>...
+
+    Usage: sockrec assert <RULE[=LIMIT]>...
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(misused(&dir, "assert no-gap"), @"
+    error: there is no rule `no-gap`
+
+    hint: did you mean `no-gaps`? `sockrec assert --list` lists them
+    ");
+    assert_snapshot!(misused(&dir, "assert 'retransmits < 1%'"), @"
+    error: there is no rule `retransmits < 1%`
+
+    hint: `sockrec assert --list` lists them
+    ");
+    assert_snapshot!(misused(&dir, "assert no-gaps=1"), @"
+    error: the rule `no-gaps` takes no limit
+
+    hint: write it as `no-gaps`
+    ");
+    assert_snapshot!(misused(&dir, "assert connections-below"), @"
+    error: the rule `connections-below` takes a limit
+
+    hint: write it as `connections-below=500`
+    ");
+    assert_snapshot!(misused(&dir, "assert connections-below=few"), @"
+    error: the rule `connections-below` does not take this limit: invalid digit found in string
+
+    hint: write it as `connections-below=500`
+    ");
+    assert_snapshot!(misused(&dir, "assert retransmit-ratio-below=0.01"), @"
+    error: the rule `retransmit-ratio-below` does not take this limit: a share ends in %
+
+    hint: write it as `retransmit-ratio-below=1%`
+    ");
+    assert_snapshot!(misused(&dir, "assert no-close-wait-longer-than=60"), @"
+    error: the rule `no-close-wait-longer-than` does not take this limit: it has no unit, write `60s`
+
+    hint: write it as `no-close-wait-longer-than=60s`
+    ");
+    assert_snapshot!(misused(&dir, "assert no-gaps --state listening"), @"
+    error: a rule knows in which states it looks at sockets: `--state` does not go with it
+
+    hint: options that choose families, protocols or a socket do
+    ");
+    assert_snapshot!(misused(&dir, "assert no-gaps --columns verdicts"), @"
+    error: there is no column `verdicts` in this answer
+
+    hint: did you mean `verdict`?
+    ");
+    assert_snapshot!(misused(&dir, "assert no-gaps --from deploy"), @"
+    error: `deploy` is no time
+
+    hint: write it as `2026-11-21T14:03:00+01:00`, `2026-11-21 14:03`, `14:03`, `10m ago`, `@1700000000`, `now` or the name of a marker; local time unless an offset is given
+    ");
+    assert_snapshot!(dir.sockrec("assert no-gaps -f none.db").told(), @"
+    exit 1
+    error: there is no recording `none.db`
+
+    hint: record one with `sockrec record -o none.db`, or name another with `-f FILE`
+    ");
 }

@@ -10,6 +10,7 @@ mod crash;
 mod disk_full;
 mod events;
 mod hostile_text;
+mod markers;
 mod output;
 mod permissions;
 mod sharing;

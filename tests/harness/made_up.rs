@@ -6,7 +6,8 @@ use std::path::Path;
 use sockrec::model::{
     ActivityTimes, Capture, Clocks, EndReason, Endpoint, Family, HostFacts, MptcpInfo,
     NamespaceFacts, NewSocket, Observation, Protocol, SampleRow, Scope, Snapshot, SnapshotId,
-    SocketId, SocketMemory, SocketUpdate, States, TcpInfo, TcpState, Timer, Tuple, TupleTold,
+    SocketId, SocketMemory, SocketUpdate, Source, States, TcpInfo, TcpState, Timer, Tuple,
+    TupleTold,
 };
 use sockrec::store::{Start, TickWriter, Writer};
 
@@ -148,7 +149,8 @@ fn capture() -> Capture {
         },
         namespace: NamespaceFacts { cookie: Some(1), inode: Some(4_026_531_840), name: None },
         options: "{}".to_owned(),
-        interval_ns: 1_000_000_000,
+        source: Source::Live,
+        interval_ns: Some(1_000_000_000),
         started: clocks(0),
     }
 }

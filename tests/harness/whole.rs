@@ -115,10 +115,13 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "the steady clocks go forward within a capture",
-        "SELECT snapshot_id FROM (SELECT n.*,
-             lag(ended_monotonic_ns) OVER w AS m, lag(ended_boottime_ns) OVER w AS b
-             FROM snapshots AS n WINDOW w AS (PARTITION BY capture_id ORDER BY snapshot_id))
-         WHERE started_monotonic_ns < m OR started_boottime_ns < b
+        "SELECT snapshot_id FROM (SELECT n.*, c.source = 'import' AS is_import,
+             lag(n.ended_monotonic_ns) OVER w AS m, lag(n.ended_boottime_ns) OVER w AS b
+             FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
+             WINDOW w AS (PARTITION BY n.capture_id ORDER BY n.snapshot_id))
+         -- Others may make dumps at the same time.
+         WHERE iif(is_import, ended_monotonic_ns, started_monotonic_ns) < m
+            OR iif(is_import, ended_boottime_ns, started_boottime_ns) < b
             OR ended_monotonic_ns < started_monotonic_ns
             OR ended_boottime_ns < started_boottime_ns",
     ),
@@ -314,7 +317,8 @@ const RULES: &[(&str, &str)] = &[
             AND capture_id NOT IN (SELECT n.capture_id FROM eventful AS v
                 JOIN snapshots AS n ON n.snapshot_id = v.snapshot_id)
             AND NOT EXISTS (SELECT 1 FROM exceptions AS x WHERE x.snapshot_id = c.snapshot_id
-                AND x.kind IN ('dump_failed', 'dump_interrupted', 'messages_unreadable'))",
+                AND x.kind IN ('dump_failed', 'dump_interrupted', 'messages_unreadable',
+                    'not_asked', 'partly_asked'))",
     ),
     (
         "a snapshot counts its samples, a capture its missed ticks",

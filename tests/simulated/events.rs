@@ -904,3 +904,22 @@ fn the_ends_of_two_connections_are_told_apart_by_what_one_sent_and_the_other_rec
     let world = told_at_1700(&[first.destroyed(), next.destroyed()]);
     assert_eq!(lives(&world, &["peer_socket_id"]), ["peer_socket_id=-"; 2]);
 }
+
+#[test]
+fn a_socket_that_was_disconnected_and_is_held_is_freed_as_what_it_is() {
+    let a = a();
+    let bound =
+        FakeSocket { local_address: a.local_address, ..a.wiped().in_state(TcpState::CLOSE) };
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).shows(&[&bound]).shows(&[&bound]).shows(&[&bound]);
+    world.tells(&[bound.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["generation", "remote_port", "opened_after", "closed_evidence"]),
+        [
+            "generation=0 remote_port=80 opened_after=- closed_evidence=replaced",
+            // The third dump may have caught the connection on its way out.
+            "generation=1 remote_port=0 opened_after=1000 closed_evidence=destroy_event",
+        ]
+    );
+}

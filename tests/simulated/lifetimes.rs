@@ -118,7 +118,7 @@ fn script() -> impl Strategy<Value = Script> {
         prop::collection::hash_map(1..TICKS, jump, 0..2),
         prop::option::weighted(0.3, (2..TICKS - 2, 100..4_000_i64)),
         any::<bool>(),
-        (prop::bool::weighted(0.8), delay()),
+        (prop::bool::weighted(0.8), 0..60_i64),
     )
         .prop_map(
             |(first, second, third, mut faults, jumps, restart, has_listener, events)| {
@@ -241,8 +241,6 @@ fn check(end: &End, machine: &Machine<'_>, rows: &[Row], faults: &mut String) {
         0 => return,
         1 if !was_seen => return fault("made up"),
         1 => {}
-        // Its event was read too late to tell which TIME-WAIT is its own.
-        2 if c.event_unread_ms > 50 && !end.was_shown => return,
         // Its event does not tell that its FIN was acknowledged, nor do other sockets.
         2 if machine.listener.is_none() && end.may_go_on_half_closed() && !end.was_shown => return,
         _ => return fault("doubled"),

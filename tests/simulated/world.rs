@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
 use sockrec::model::{
-    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, States, Value,
+    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, Source, States, Value,
 };
 use sockrec::query::{QueryError, Question, Recording, Selection};
 use sockrec::record::{Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
@@ -234,7 +234,8 @@ impl World {
             },
             namespace: NamespaceFacts { cookie: Some(1), inode: Some(4_026_531_833), name: None },
             options: "{}".to_owned(),
-            interval_ns: self.interval_ns,
+            source: Source::Live,
+            interval_ns: Some(self.interval_ns),
             started: pace.now(),
         };
         let writer = Writer::open(&self.path()).unwrap();

@@ -43,6 +43,8 @@ pub struct Story {
     pub limits: Option<Limits>,
     /// The gaps that its life may overlap, as in `info`.
     pub gaps: Rows,
+    /// The moments and spans in its life that the user named, as in `query markers`.
+    pub markers: Rows,
 }
 
 /// Columns of [`Story::state_rows`].
@@ -132,6 +134,8 @@ impl Recording {
         let sql = include_str!("../../../queries/gaps_of_socket.sql");
         self.run(sql, span, |values| gaps.push(values))?;
 
+        let in_life = Selection { from_ns, to_ns, ..Selection::default() };
+        let markers = self.rows(Question::Markers, &in_life)?;
         let owners = self.rows_of(Question::Owners, socket_id)?;
         let mut owners_sought = None;
         let sql = include_str!("../../../queries/owners_sought.sql");
@@ -142,14 +146,26 @@ impl Recording {
         })?;
         let states = states.finish(&bounds);
         let (traffic, limits) = traffic.finish();
-        Ok(Some(Story { connection, owners, owners_sought, states, traffic, limits, gaps }))
+        Ok(Some(Story {
+            connection,
+            owners,
+            owners_sought,
+            states,
+            traffic,
+            limits,
+            gaps,
+            markers,
+        }))
     }
 
     fn rows_of(&self, question: Question, socket_id: i64) -> Result<Rows, QueryError> {
         let sockets = SocketFilter { socket_id: Some(socket_id), ..SocketFilter::default() };
-        let selection = Selection { sockets, ..Selection::default() };
-        let mut rows = Rows::new(self.columns(question, &selection)?);
-        self.answer(question, &selection, |values| {
+        self.rows(question, &Selection { sockets, ..Selection::default() })
+    }
+
+    fn rows(&self, question: Question, selection: &Selection) -> Result<Rows, QueryError> {
+        let mut rows = Rows::new(self.columns(question, selection)?);
+        self.answer(question, selection, |values| {
             rows.push(values);
             Ok(())
         })?;
@@ -235,6 +251,13 @@ impl Story {
         for row in self.gaps.iter() {
             let kind = row.text("kind").unwrap_or_default().to_owned();
             event(row.integer("from"), row.integer("to"), "gap", kind);
+        }
+        for row in self.markers.iter() {
+            let name = row.text("marker").unwrap_or_default();
+            event(None, row.integer("started_at"), "marker", name.to_owned());
+            if let Some(at) = row.integer("ended_at") {
+                event(None, Some(at), "marker", format!("{name}:end"));
+            }
         }
         if let Some(before) = integer("closed_before") {
             let detail = format!("{} ({})", text("ending"), text("closed_evidence"));

@@ -1,0 +1,113 @@
+//! A capture from begin to end: its scopes, what earlier captures left open, its writer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+
+use super::collector::{Collector, Event, Kernel, Outbox, Plan, RecordError, Summary};
+use super::owner_finder::OwnerFinder;
+use super::tracker::{FullView, Past, Tracker};
+use super::writer::{Written, write_all};
+use crate::model::{Asked, Capture, EndReason, Nanos, Scope, SocketId};
+use crate::store::Writer;
+
+/// What is left of a connection is there for so long: in FIN-WAIT-2 and then in TIME-WAIT.
+const REMAINS_NS: Nanos = 120_000_000_000;
+/// Parcels on their way to the writer: about 16 MiB of rows, or some twenty idle ticks.
+const CHANNEL_PARCELS: usize = 64;
+
+/// The ways in and out of a capture.
+pub(super) struct Ways<'a> {
+    pub(super) kernel: &'a mut dyn Kernel,
+    pub(super) listener: &'a mut dyn FnMut(&Event),
+}
+
+/// A capture that is about to begin.
+pub(super) struct Session<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) scopes: Vec<Asked>,
+    pub(super) ended: Option<Sender<Vec<SocketId>>>,
+    pub(super) stopper: Option<Sender<EndReason>>,
+}
+
+impl Session<'_> {
+    /// Begins the capture, starts its writer, has the work done and ends both.
+    pub(super) fn run(
+        self,
+        capture: &Capture,
+        mut writer: Writer,
+        mut ways: Ways<'_>,
+        work: impl FnOnce(&mut Collector<'_>, &mut Ways<'_>) -> Result<EndReason, RecordError>,
+    ) -> Result<Summary, RecordError> {
+        let Self { plan, scopes: asked, ended, stopper } = self;
+        let start = writer.begin_capture(capture)?;
+        let mut scopes = Vec::with_capacity(asked.len());
+        for Asked { family, protocol, states, filter } in asked {
+            let scope = Scope { netns: start.netns, family, protocol, states, filter };
+            let last_full_view = writer.last_full_view(&scope)?;
+            let last_full_view =
+                last_full_view.map(|(snapshot, ended_ns)| FullView { snapshot, ended_ns });
+            scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
+        }
+        let past = Past {
+            formers: writer.former_sockets(&start)?,
+            undestroyed: writer.undestroyed_sockets(&start)?,
+            freed: writer.freed_sockets(&start, capture.started.boottime_ns - REMAINS_NS)?,
+        };
+        let mut owners = None;
+        if plan.finds_owners {
+            match OwnerFinder::start(&start, writer.former_owners(&start, &past.formers)?) {
+                Ok(finder) => owners = Some(finder),
+                Err(e) => (ways.listener)(&Event::NoOwners(e.to_string())),
+            }
+        }
+        for former in past.formers.iter().filter(|former| !former.is_remains) {
+            if let (Some(owners), Some(inode)) = (&mut owners, former.known.inode) {
+                owners.want(former.id, inode);
+            }
+        }
+        let written = Arc::new(Written::default());
+        let (parcels, incoming) = bounded(CHANNEL_PARCELS);
+        let (returned, empties) = unbounded();
+        let thread = {
+            let written = Arc::clone(&written);
+            thread::Builder::new()
+                .name("sockrec-writer".to_owned())
+                .spawn(move || {
+                    let result =
+                        write_all(writer, start, &incoming, &returned, &written, ended.as_ref());
+                    if let (Err(_), Some(stopper)) = (&result, stopper) {
+                        // Full: a stop is under way already.
+                        let _ = stopper.try_send(EndReason::Error);
+                    }
+                    result
+                })
+                .map_err(|_| RecordError::WriterDied)?
+        };
+        let mut tracker = Tracker::new(&start, capture.started, scopes, past, plan.max_new_sockets);
+        if let Some(chosen) = &plan.chosen {
+            tracker.choose(chosen.clone());
+        }
+        if ways.kernel.listens_to_events() {
+            tracker.listen_to_events();
+        }
+        if !ways.kernel.tells_every_event() {
+            tracker.take_events_as_found();
+        }
+        let outbox = Outbox { parcels, empties, owners, batch: Box::default() };
+        let mut collector = Collector::new(plan, tracker, outbox, &written, start.next_snapshot);
+        let result = work(&mut collector, &mut ways);
+        let mut progress = collector.progress();
+        drop(collector); // closes the channel: the writer ends
+        // A writer that failed knows the cause; the collector only saw the channel closed.
+        thread.join().map_err(|_| RecordError::WriterDied)??;
+        let reason = result?;
+        progress.snapshots = written.snapshots.load(Ordering::Relaxed);
+        progress.samples = written.samples.load(Ordering::Relaxed);
+        progress.file_bytes = written.file_bytes.load(Ordering::Relaxed);
+        progress.lag = 0;
+        Ok(Summary { progress, reason })
+    }
+}
