@@ -50,7 +50,8 @@ CREATE TABLE origins (
 INSERT INTO origins (origin, direction, evidence) VALUES
     (1, 'outbound', 'syn_sent'), (2, 'inbound', 'syn_recv'), (3, 'inbound', 'listener'),
     (4, 'outbound', 'remote_listener'), (5, 'outbound', 'syn_counted'),
-    (6, 'inbound', 'syn_not_counted'), (7, 'outbound', 'peer'), (8, 'inbound', 'peer');
+    (6, 'inbound', 'syn_not_counted'), (7, 'outbound', 'peer'), (8, 'inbound', 'peer'),
+    (9, 'outbound', 'nothing_received');
 
 CREATE TABLE endings (
     ending    INTEGER PRIMARY KEY,

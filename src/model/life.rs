@@ -31,11 +31,14 @@ pub enum Origin {
     PeerInbound = 7,
     /// The other end, on this host, opened it.
     PeerOutbound = 8,
+    /// Nothing came from the other end but perhaps a refusal: only who opens a connection has a
+    /// socket for it then.
+    NothingReceived = 9,
 }
 
 impl Origin {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SynSent,
         Self::SynRecv,
         Self::Listener,
@@ -44,6 +47,7 @@ impl Origin {
         Self::SynNotCounted,
         Self::PeerInbound,
         Self::PeerOutbound,
+        Self::NothingReceived,
     ];
 
     /// The number that the recording stores.
@@ -59,9 +63,11 @@ impl Origin {
     /// Who opened it.
     pub fn direction(self) -> Direction {
         match self {
-            Self::SynSent | Self::RemoteListener | Self::SynCounted | Self::PeerInbound => {
-                Direction::Outbound
-            }
+            Self::SynSent
+            | Self::RemoteListener
+            | Self::SynCounted
+            | Self::PeerInbound
+            | Self::NothingReceived => Direction::Outbound,
             Self::SynRecv | Self::Listener | Self::SynNotCounted | Self::PeerOutbound => {
                 Direction::Inbound
             }

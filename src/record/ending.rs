@@ -88,10 +88,13 @@ impl Evidence {
 
     /// Who opened a connection, by its final counters. With one byte beyond the payload that may be
     /// the SYN of an opener that was reset or the FIN of an acceptor.
-    pub(super) fn origin_of_final(&self) -> Option<Origin> {
+    fn origin_of_final(&self) -> Option<Origin> {
+        if !self.has_heard {
+            return Some(Origin::NothingReceived);
+        }
         match self.acked_beyond_payload? {
             2 => Some(Origin::SynCounted),
-            0 if self.wqueue == 0 && self.has_heard => Some(Origin::SynNotCounted),
+            0 if self.wqueue == 0 => Some(Origin::SynNotCounted),
             _ => None,
         }
     }
@@ -125,6 +128,18 @@ pub(super) enum Final {
     Full(Evidence),
     /// The socket was disconnected and its counters were wiped; whether it had been established.
     Wiped { was_established: bool },
+}
+
+impl Final {
+    /// Who opened the connection, as far as this tells.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Full(counters) => counters.origin_of_final(),
+            Self::Wiped { was_established } => {
+                (!was_established).then_some(Origin::NothingReceived)
+            }
+        }
+    }
 }
 
 /// All that is known of a connection that is over.
@@ -189,12 +204,12 @@ impl Life {
     }
 
     fn ending_with_fin(&self, last_words: &Evidence) -> Ending {
-        let is_half_closed =
-            last_words.data_segs_in == Some(0) && last_words.bytes_received == Some(0);
-        match is_half_closed {
-            _ if self.has_peer_fin || last_words.has_peer_fin() => Ending::BothFins,
-            true => Ending::HalfClosed,
-            false => Ending::FinAcked,
+        if self.has_peer_fin || last_words.has_peer_fin() {
+            Ending::BothFins
+        } else if last_words.data_segs_in == Some(0) && last_words.bytes_received == Some(0) {
+            Ending::HalfClosed
+        } else {
+            Ending::FinAcked
         }
     }
 }

@@ -16,7 +16,8 @@ const DEAD_MAX: usize = 200_000;
 
 /// What both ends, or an event and a dump, tell of one moment lies that far apart at most.
 pub(super) const SAME_MOMENT_NS: Nanos = 100_000_000;
-/// The kernel re-uses addresses and ports of a TIME-WAIT after a second at the earliest.
+/// So long after its event a TIME-WAIT may seem to begin. Ephemeral ports in TIME-WAIT are used again after
+/// a second at the earliest; bound ones at once (measured).
 pub(super) const REUSE_MIN_NS: Nanos = 500_000_000;
 
 /// Both ends of a connection in one form, whatever the family: IPv4 as v4-mapped.
@@ -167,7 +168,7 @@ pub(super) struct Flows {
     /// Connections of which only a timewait mini-socket was seen: their event may still come, after
     /// those of others that had the same addresses and ports before.
     unclaimed: HashMap<Flow, Vec<Member>>,
-    unclaimed_order: VecDeque<Flow>,
+    unclaimed_order: VecDeque<(Flow, SocketId)>,
 }
 
 impl Flows {
@@ -220,7 +221,7 @@ impl Flows {
     /// Adds a connection of which only a timewait mini-socket was seen.
     pub(super) fn await_event(&mut self, flow: Flow, member: Member) {
         self.unclaimed.entry(flow).or_default().push(member);
-        self.unclaimed_order.push_back(flow);
+        self.unclaimed_order.push_back((flow, member.socket));
     }
 
     /// The first connection of which only a timewait mini-socket was seen and that may be meant.
@@ -231,7 +232,11 @@ impl Flows {
     ) -> Option<Member> {
         let members = self.unclaimed.get_mut(flow)?;
         let at = members.iter().position(is_meant)?;
-        Some(members.remove(at))
+        let member = members.remove(at);
+        if members.is_empty() {
+            self.unclaimed.remove(flow);
+        }
+        Some(member)
     }
 
     /// The dead socket of this flow.
@@ -251,8 +256,12 @@ impl Flows {
             }
         }
         while self.unclaimed_order.len() > DEAD_MAX {
-            if let Some(flow) = self.unclaimed_order.pop_front() {
-                self.unclaimed.remove(&flow);
+            let Some((flow, socket)) = self.unclaimed_order.pop_front() else { break };
+            if let Some(members) = self.unclaimed.get_mut(&flow) {
+                members.retain(|member| member.socket != socket);
+                if members.is_empty() {
+                    self.unclaimed.remove(&flow);
+                }
             }
         }
     }

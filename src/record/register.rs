@@ -599,10 +599,7 @@ fn flow_of(socket: &NewSocket) -> Option<Flow> {
 }
 
 fn direction_told(words: &LastWords) -> Option<Direction> {
-    match words.said {
-        Some(Final::Full(evidence)) => evidence.origin_of_final().map(Origin::direction),
-        _ => None,
-    }
+    Some(words.said?.origin()?.direction())
 }
 
 impl Register {
@@ -661,12 +658,11 @@ impl Register {
     fn ask_counters(&mut self, out: &mut Batch) {
         for index in 0..self.deaths.len() {
             let death = &self.deaths[index];
-            let (None, Some(Final::Full(evidence))) =
-                (death.origin, death.life.and_then(|life| life.last_words))
+            let last_words = death.life.and_then(|life| life.last_words);
+            let (None, Some(origin)) = (death.origin, last_words.and_then(|said| said.origin()))
             else {
                 continue;
             };
-            let Some(origin) = evidence.origin_of_final() else { continue };
             let socket = death.end.socket;
             self.deaths[index].origin = Some(origin);
             match self.birth_of(socket) {
@@ -679,7 +675,10 @@ impl Register {
     /// A listener at one end tells. Where it contradicts the count of the SYN nothing does.
     fn ask_listeners(&mut self) {
         for birth in &mut self.births {
-            let is_seen = matches!(birth.origin, Some(Origin::SynSent | Origin::SynRecv));
+            let is_seen = matches!(
+                birth.origin,
+                Some(Origin::SynSent | Origin::SynRecv | Origin::NothingReceived)
+            );
             if birth.protocol != Protocol::Tcp || is_seen {
                 continue;
             }

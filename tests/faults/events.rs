@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Signal, WaitIdOptions, WaitIdStatus, waitid};
 use serde_json::Value;
@@ -36,6 +37,17 @@ fn has_dropped_events() -> bool {
     })
 }
 
+fn stand_still(recorder: &Running) {
+    recorder.signal(Signal::STOP);
+    until("it stands still", || {
+        let status = waitid(
+            rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&recorder.child)),
+            WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT,
+        );
+        status.unwrap().is_some_and(|status: WaitIdStatus| status.stopped()).then_some(())
+    });
+}
+
 /// The kernel says once that it lost events, and never how many.
 #[test]
 fn lost_events_are_told_by_whoever_may_have_lost_something() {
@@ -50,14 +62,7 @@ fn lost_events_are_told_by_whoever_may_have_lost_something() {
         ask(&path, "SELECT json_extract(options, '$.event_buffer_bytes') FROM captures").unwrap();
 
     // While it stands still nobody reads. An event takes more than 512 bytes, a connection two.
-    recorder.signal(Signal::STOP);
-    until("it stands still", || {
-        let status = waitid(
-            rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&recorder.child)),
-            WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT,
-        );
-        status.unwrap().is_some_and(|status: WaitIdStatus| status.stopped()).then_some(())
-    });
+    stand_still(&recorder);
     for _ in 0..buffer_bytes / 1_024 {
         connection(&listener);
     }
@@ -90,6 +95,45 @@ fn lost_events_are_told_by_whoever_may_have_lost_something() {
     // Those that are there do not end for want of an event.
     let span = "SELECT max(ended_boottime_ns - started_boottime_ns) > 0 FROM event_losses";
     assert_eq!(ask(&path, span), Ok(1));
+}
+
+/// While it stands still events queue up: it must not take when it read them for when they were sent.
+#[test]
+fn a_recorder_that_stood_still_does_not_say_that_connections_lived_until_it_went_on() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut recorder = dir.start("record -q -i 50ms -o rec.db");
+    recorder.until_snapshots(&path, 4);
+    stand_still(&recorder);
+    let closed_by: Vec<_> = (0..5)
+        .map(|_| {
+            let port = connection(&listener);
+            (port, SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos())
+        })
+        .collect();
+    // Longer than what the bounds of the kernel's clock ticks would explain.
+    thread::sleep(Duration::from_millis(400));
+    recorder.signal(Signal::CONT);
+    let stored = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
+    recorder.until_snapshots(&path, stored + 4);
+    recorder.signal(Signal::INT);
+    recorder.finish();
+    assert_recording_is_whole(&path);
+    let listening = listener.local_addr().unwrap().port();
+    for (port, closed_by_ns) in closed_by {
+        let ends_after = |moment: &str| {
+            let sql = format!(
+                "SELECT count(*) FROM sockets AS k JOIN socket_ends AS e USING (socket_id)
+                 WHERE (k.local_port, k.remote_port) IN
+                        (VALUES ({port}, {listening}), ({listening}, {port}))
+                    AND {moment} > {closed_by_ns}"
+            );
+            ask(&path, &sql).unwrap()
+        };
+        assert_eq!(ends_after("e.destroyed_at_ns"), 2, "port {port}: not read late");
+        assert_eq!(ends_after("e.destroyed_at_ns - e.idle_ms * 1000000"), 0, "port {port}");
+    }
 }
 
 #[test]

@@ -923,3 +923,22 @@ fn a_socket_that_was_disconnected_and_is_held_is_freed_as_what_it_is() {
         ]
     );
 }
+
+#[test]
+fn who_heard_nothing_opened_it_whatever_listens_there() {
+    let a = a().opened_at(1_400);
+    for event in [a.refused(), a.connecting().destroyed()] {
+        let mut world = World::with_events();
+        let listener = FakeSocket {
+            local_address: Ipv4Addr::UNSPECIFIED,
+            ..FakeSocket::listener(7, a.local_port, 0, 128)
+        };
+        world.shows(&[&listener]).shows(&[&listener]).tells(&[event]).shows(&[&listener]);
+        world.record();
+        assert_eq!(
+            lives(&world, &["cookie", "direction", "direction_evidence", "ending"])[1],
+            "cookie=1 direction=outbound direction_evidence=nothing_received \
+             ending=not_established"
+        );
+    }
+}
