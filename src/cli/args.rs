@@ -359,6 +359,7 @@ Examples:
   sockrec assert no-resets no-gaps
   sockrec assert -f run.db no-close-wait-longer-than=60s retransmit-ratio-below=1%
   sockrec assert --from deploy --to deploy:end backlog-never-full connections-below=500
+  sockrec assert no-resets no-gaps -- dport = :443 and not dst 10.0.0.0/8
   sockrec assert --list
 
 Exit codes: 0 every rule holds, 1 one is broken (or the recording cannot be read), 2 wrong use, 3
@@ -377,4 +378,8 @@ pub(super) struct AssertArgs {
     pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Hold only these sockets to the rules: by any column of `query connections`, in the language of
+    /// `ss` (docs/FILTER.md)
+    #[arg(last = true, value_name = "FILTER", num_args = 1..)]
+    pub(super) filter: Vec<String>,
 }

@@ -44,7 +44,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
-    note_filters(&recording)?;
+    note_filters(&recording, selection.from_ns, selection.to_ns)?;
     let progress = progress_bar(recording.expected_rows(question)?);
     let is_interrupted = Arc::new(AtomicBool::new(false));
 

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use super::message::usage;
 use super::moment::{Anchor, parse_moment};
 use crate::filter::{Filter, FilterError, Services, Vocabulary};
+use crate::model::{Family, States};
 use crate::query::COLUMNS;
 
 /// A filter and the text that it was read from.
@@ -11,6 +13,22 @@ use crate::query::COLUMNS;
 pub(super) struct Filtered {
     pub(super) filter: Filter,
     pub(super) text: String,
+}
+
+/// Refuses a filter that is never true beside the options that choose sockets.
+pub(super) fn check_options(
+    filter: &Filter,
+    states: States,
+    mut families: impl Iterator<Item = Family>,
+) -> anyhow::Result<()> {
+    if filter.states().intersection(states) == States::NONE {
+        return Err(usage("the filter and the states that are asked for exclude each other", None));
+    }
+    if !families.any(|family| filter.may_hold_in(family)) {
+        let hint = "leave out `-4`, or the IPv6 address";
+        return Err(usage("the filter never holds for sockets of IPv4", Some(hint)));
+    }
+    Ok(())
 }
 
 /// Reads the words at the end of a command line; `None` if there are none.

@@ -5,12 +5,14 @@ use std::io::{self, IsTerminal, Write};
 use chrono::{SecondsFormat, TimeZone};
 
 use super::args::{OutputArgs, SelectArgs};
-use super::filter::read_filter;
+use super::filter::{check_options, read_filter};
 use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
-use crate::model::{States, TcpState};
-use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
+use crate::model::{Family, States, TcpState};
+use crate::query::{
+    QueryError, Question, RecordedFilter, Recording, Selection, SocketFilter, SortKey,
+};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -78,8 +80,13 @@ pub(super) fn selection(
     if states == States::NONE {
         return Err(no_states());
     }
+    let families = select.sockets.families();
+    if let Some(filter) = &filter {
+        let asked = if families.is_empty() { Family::ALL.to_vec() } else { families.clone() };
+        check_options(filter, states, asked.into_iter())?;
+    }
     let sockets = SocketFilter {
-        families: select.sockets.families(),
+        families,
         protocols: select.sockets.protocols(),
         states: if states == States::ALL { Vec::new() } else { state_names(states) },
         socket_id: select.socket,
@@ -168,12 +175,26 @@ pub(super) fn rfc3339(ns: i64) -> String {
     chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// Says what was left out when it was recorded.
-pub(super) fn note_filters(recording: &Recording) -> anyhow::Result<()> {
-    for filter in recording.filters()? {
-        note(&format!("recorded with a filter: what is not `{filter}` is not known"));
+/// Says what was left out when it was recorded, in this span; gives whether anything was.
+pub(super) fn note_filters(
+    recording: &Recording,
+    from_ns: Option<i64>,
+    to_ns: Option<i64>,
+) -> anyhow::Result<bool> {
+    let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
+    let filters = recording.filters(from_ns, to_ns)?;
+    for RecordedFilter { filter, captures, captures_of_span, scopes } in &filters {
+        let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
+        let within = if captures == captures_of_span {
+            String::new()
+        } else {
+            format!("in {captures} of {captures_of_span} captures ")
+        };
+        note(&format!(
+            "{within}only `{filter}` was recorded{of}: of other sockets nothing is known"
+        ));
     }
-    Ok(())
+    Ok(!filters.is_empty())
 }
 
 /// Says why an answer may have no rows.

@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::args::RecordArgs;
-use super::filter::{Filtered, read_filter};
+use super::filter::{Filtered, check_options, read_filter};
 use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
@@ -248,6 +248,13 @@ fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow:
     let mut parted = filter.for_kernel();
     let is_taken = socket.takes(&parted.bytecode);
     if !is_taken.context("the kernel refuses the filter")? {
+        if let Some(span) = filter.cgroup_at() {
+            let message = "this kernel cannot be asked for the cgroups of sockets";
+            return Err(FilterError::new(span, message)
+                .hint("Linux 5.8 and later can; queries choose by the cgroups of processes too")
+                .within(&text)
+                .into());
+        }
         parted = filter.without_kernel();
     }
     if let Some(span) = parted.residue.as_ref().and_then(Filter::autobound_at) {
@@ -257,10 +264,8 @@ fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow:
             .within(&text)
             .into());
     }
+    check_options(&filter, plan.states, plan.dumps.iter().map(|(family, _)| *family))?;
     plan.states = plan.states.intersection(parted.states);
-    if plan.states == States::NONE {
-        return Err(usage("`--state` and the filter have no state in common", None));
-    }
     plan.chosen = Some(Chosen { filter, residue: parted.residue });
     Ok(parted.bytecode)
 }

@@ -59,10 +59,19 @@ impl Filter {
         KernelFilter { states, bytecode: program.bytes(), residue }
     }
 
+    /// The states outside of which it never holds.
+    pub fn states(&self) -> States {
+        states_of(&self.with_inner_negations())
+    }
+
+    /// Whether it may hold for sockets of this family: to an IPv6 prefix none of IPv4 belongs.
+    pub fn may_hold_in(&self, family: Family) -> bool {
+        family == Family::Inet6 || may_hold_for_v4(&self.with_inner_negations())
+    }
+
     /// The filter for a kernel that takes no operations: all but the states is left.
     pub fn without_kernel(&self) -> KernelFilter {
-        let KernelFilter { states, .. } = self.for_kernel();
-        KernelFilter { states, bytecode: Vec::new(), residue: Some(self.clone()) }
+        KernelFilter { states: self.states(), bytecode: Vec::new(), residue: Some(self.clone()) }
     }
 }
 
@@ -75,6 +84,15 @@ fn states_of(filter: &Filter) -> States {
         Filter::Or(filters) => filters.iter().fold(States::NONE, |all, f| all.union(states_of(f))),
         Filter::Is(Condition::State(states), _) => *states,
         Filter::Not(_) | Filter::Is(..) => States::ALL,
+    }
+}
+
+fn may_hold_for_v4(filter: &Filter) -> bool {
+    match filter {
+        Filter::And(filters) => filters.iter().all(may_hold_for_v4),
+        Filter::Or(filters) => filters.iter().any(may_hold_for_v4),
+        Filter::Is(Condition::Host { prefix: Some(prefix), .. }, _) => prefix.address().is_ipv4(),
+        Filter::Not(_) | Filter::Is(..) => true,
     }
 }
 

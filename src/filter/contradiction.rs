@@ -42,7 +42,8 @@ pub(super) fn check(filter: &Filter, text: &str) -> Result<(), FilterError> {
         }
         None => format!("this filter is never true: `{}` never holds", shown(last)),
     };
-    Err(FilterError::new(last.span.clone(), message).hint("did you mean `or`?"))
+    let error = FilterError::new(last.span.clone(), message);
+    Err(if first.is_some() { error.hint("did you mean `or`?") } else { error })
 }
 
 /// A condition that cannot hold beside the known ones, and the one that it clashes with, if it is

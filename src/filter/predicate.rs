@@ -107,6 +107,11 @@ impl Filter {
         self.first_at(|condition| matches!(condition, Condition::Mark { .. }))
     }
 
+    /// Where it asks for a cgroup, which kernels before 5.8 do not tell.
+    pub fn cgroup_at(&self) -> Option<Span> {
+        self.first_at(|condition| matches!(condition, Condition::Cgroup { .. }))
+    }
+
     /// Where it asks whether the kernel chose the port, which no socket tells.
     pub fn autobound_at(&self) -> Option<Span> {
         self.first_at(|condition| matches!(condition, Condition::Autobound))

@@ -241,9 +241,21 @@ impl Writer<'_> {
             Some((sql_name, _)) => Ok(format!("{ANSWER}.\"{sql_name}\"")),
             None => {
                 Err(FilterError::new(span.clone(), format!("this answer has no column `{name}`"))
-                    .hint("`--columns help` lists those that it has"))
+                    .hint(self.columns_instead_of(name)))
             }
         }
+    }
+
+    fn columns_instead_of(&self, name: &str) -> String {
+        let names = self.answer.columns.iter().map(|(_, column)| column.name);
+        let like: Vec<_> = names
+            .filter(|own| own.contains(name) || name.contains(own))
+            .map(|own| format!("`{own}`"))
+            .collect();
+        if like.is_empty() || like.len() > 5 {
+            return "`--columns help` lists those that it has".to_owned();
+        }
+        format!("it has {}; `--columns help` lists all", like.join(", "))
     }
 
     fn bind(&mut self, value: SqlValue) -> String {

@@ -79,6 +79,19 @@ pub struct Span {
     pub to_ns: i64,
 }
 
+/// The filter of captures that recorded only a part of the sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedFilter {
+    /// Its text.
+    pub filter: String,
+    /// Captures of the span that recorded with it.
+    pub captures: i64,
+    /// All captures of the span.
+    pub captures_of_span: i64,
+    /// The scopes that it was for (`tcp/inet,tcp/inet6`); `None` for all that they asked for.
+    pub scopes: Option<String>,
+}
+
 /// A recording opened for questions.
 pub struct Recording {
     pub(super) reader: Reader,
@@ -240,14 +253,13 @@ impl Recording {
 
     /// The numbers of the sockets that a rule is held to, as JSON; `None` for all.
     fn chosen_sockets(&self, selection: &Selection) -> Result<Option<String>, QueryError> {
-        if selection.sockets.is_open() {
+        if selection.is_open() {
             return Ok(None);
         }
         let columns = vec!["socket_id".to_owned()];
-        let chosen =
-            Selection { columns, sockets: selection.sockets.clone(), ..Selection::default() };
+        let chosen = Selection { columns, ..selection.of_sockets() };
         let mut ids = Vec::new();
-        self.answer(Question::Sockets, &chosen, |row| {
+        self.answer(chosen.question_of_sockets(), &chosen, |row| {
             ids.extend(row.iter().filter_map(|value| match value {
                 Value::Integer(id) => Some(id.to_string()),
                 _ => None,
@@ -352,19 +364,30 @@ impl Recording {
         Ok(scopes)
     }
 
-    /// The filters of captures that recorded only a part of the sockets: what they left out no answer
-    /// can know.
+    /// What captures recorded only a part of the sockets, of those that looked in this span of UTC:
+    /// what they left out no answer can know.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn filters(&self) -> Result<Vec<String>, StoreError> {
+    pub fn filters(&self, from_ns: i64, to_ns: i64) -> Result<Vec<RecordedFilter>, StoreError> {
         let mut filters = Vec::new();
         self.reader.run(
-            "SELECT filter FROM scopes WHERE filter <> '' GROUP BY filter ORDER BY min(scope_id)",
-            &[],
+            include_str!("../../queries/recorded_filters.sql"),
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
             |row| {
-                if let [Value::Text(filter)] = row {
-                    filters.push((*filter).to_owned());
+                if let [Value::Text(filter), Value::Integer(some), Value::Integer(all), scopes] =
+                    row
+                {
+                    let scopes = match scopes {
+                        Value::Text(scopes) => Some((*scopes).to_owned()),
+                        _ => None,
+                    };
+                    filters.push(RecordedFilter {
+                        filter: (*filter).to_owned(),
+                        captures: *some,
+                        captures_of_span: *all,
+                        scopes,
+                    });
                 }
                 Ok::<_, StoreError>(())
             },
@@ -466,13 +489,16 @@ impl Question {
     }
 }
 
-/// The condition of a selection's filter.
+/// The condition of a selection's filter on the answer's own rows.
 fn filter_condition(
     question: Question,
     selection: &Selection,
     columns: &[(String, Column)],
 ) -> Result<Option<SqlCondition>, QueryError> {
     let Some(filter) = &selection.filter else { return Ok(None) };
+    if matches!(question, Question::Broken(_)) {
+        return Ok(None); // it chooses the sockets that the rule is about
+    }
     let condition = filter.to_sql(Answer { columns, holders: question.holders() });
     Ok(Some(condition.map_err(|error| error.within(&selection.filter_text))?))
 }

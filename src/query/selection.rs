@@ -1,5 +1,6 @@
 //! Which rows and columns of an answer are wanted.
 
+use super::Question;
 use crate::filter::{Filter, SqlValue};
 use crate::model::{Family, Protocol, Value};
 use crate::store::Parameter;
@@ -62,6 +63,27 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// The same choice of sockets, and nothing else.
+    #[must_use]
+    pub fn of_sockets(&self) -> Self {
+        Self {
+            sockets: self.sockets.clone(),
+            filter: self.filter.clone(),
+            filter_text: self.filter_text.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether every socket is chosen.
+    pub fn is_open(&self) -> bool {
+        self.sockets.is_open() && self.filter.is_none()
+    }
+
+    /// The answer that the sockets are chosen from: a filter may ask for what only their lives tell.
+    pub fn question_of_sockets(&self) -> Question {
+        if self.filter.is_some() { Question::Connections } else { Question::Sockets }
+    }
+
     /// Conditions on the answer's rows, and the parameters that they name. Values are always
     /// parameters, never text of the query.
     pub(super) fn conditions(

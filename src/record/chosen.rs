@@ -14,7 +14,8 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// Whether a socket that a dump showed is left out. One of which that cannot be told is taken.
+    /// Whether a socket that a dump showed is left out, as one is of which that cannot be told: so the
+    /// kernel does with what it filters, and SQL.
     pub(super) fn leaves_out(&self, message: &Message<'_>) -> bool {
         let Some(residue) = &self.residue else { return false };
         let known = message.owner();
@@ -24,7 +25,7 @@ impl Chosen {
             cgroup_id: known.cgroup_id,
             ..Told::of_tuple(&message.tuple())
         };
-        residue.holds_for(&told) == Some(false)
+        residue.holds_for(&told) != Some(true)
     }
 
     /// Whether a socket with these ends is one that is asked for; `None` if that cannot be told.

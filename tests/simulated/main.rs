@@ -1,6 +1,7 @@
 //! What the recorder makes of dumps, failures and clocks that a real kernel gives only by chance.
 
 mod events;
+mod filters;
 mod lifetimes;
 mod machine;
 mod mishaps;
