@@ -391,7 +391,7 @@ fn rules() {
     error: the following required arguments were not provided:
       <RULE[=LIMIT]>...
 
-    Usage: sockrec assert <RULE[=LIMIT]>...
+    Usage: sockrec assert <RULE[=LIMIT]>... [-- <FILTER>...]
 
     For more information, try '--help'.
     ");
