@@ -1,5 +1,5 @@
--- The filters with which was recorded in a span: in how many of its captures, and of which scopes;
--- NULL: of all that those captures asked for.
+-- What of the sockets was recorded in a span, or taken over into an extract, where that was not all: in
+-- how many captures of the span, and of which scopes; NULL: of all that those captures asked for.
 --
 -- Parameters: :from_ns, :to_ns (UTC).
 -- Order: as recorded. Index: primary keys; one scan of captures and their scopes.
@@ -12,11 +12,13 @@ WITH
         JOIN protocols AS p ON p.protocol = sc.protocol
         JOIN families AS f ON f.family = sc.family
         WHERE c.started_at_ns <= :to_ns AND coalesce(c.ended_at_ns, :from_ns) >= :from_ns
-    )
+    ),
+    captured AS (SELECT DISTINCT capture_id FROM asked)
 SELECT
     a.filter,
+    0 AS is_taken,
     count(DISTINCT a.capture_id) AS captures,
-    (SELECT count(DISTINCT capture_id) FROM asked) AS captures_of_span,
+    (SELECT count(*) FROM captured) AS captures_of_span,
     CASE WHEN EXISTS (
         SELECT 1 FROM asked AS o
         WHERE o.filter IS NOT a.filter
@@ -25,4 +27,9 @@ SELECT
 FROM asked AS a
 WHERE a.filter <> ''
 GROUP BY a.filter
-ORDER BY min(a.scope_id)
+UNION ALL
+SELECT t.selection, 1, count(*), (SELECT count(*) FROM captured), NULL
+FROM captured
+JOIN capture_sources AS t ON t.capture_id = captured.capture_id
+WHERE t.selection <> ''
+GROUP BY t.selection

@@ -28,6 +28,8 @@ pub(super) enum Command {
     Export(ExportArgs),
     Import(ImportArgs),
     Info(InfoArgs),
+    Extract(ExtractArgs),
+    Copy(CopyArgs),
     Mark(MarkArgs),
     Assert(AssertArgs),
 }
@@ -258,6 +260,45 @@ pub(super) struct ExportArgs {
     /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
     #[arg(value_name = "FILTER")]
     pub(super) filter: Vec<String>,
+}
+
+/// Make a recording of its own out of a part of one
+///
+/// Holds the sockets that `query connections` shows with the same options, and answers every question
+/// about the span as the whole recording does. What lies outside of the span is cut off and said to be.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec extract -f night.db --from 03:00 --to 03:30 -o ticket.db
+  sockrec extract -o tls.db dport = :443 or sport = :443
+  sockrec extract --socket 17 -o one.db
+  sockrec extract --sort total_retrans:desc -n 20 -o worst.db")]
+pub(super) struct ExtractArgs {
+    /// Recording to take from
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// Recording to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) select: SelectArgs,
+    /// Only these sockets, by any column of `query connections`, in the language of `ss`
+    /// (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
+}
+
+/// Copy a recording, also one that is being recorded
+///
+/// The copy is one whole file, as the recording was at one moment, without what was deleted from it.
+#[derive(Args, Debug)]
+pub(super) struct CopyArgs {
+    /// Recording to copy
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// File to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
 }
 
 /// Record what others asked their kernels: files of `ss -D`, captures of an nlmon interface

@@ -183,16 +183,14 @@ pub(super) fn note_filters(
 ) -> anyhow::Result<bool> {
     let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
     let filters = recording.filters(from_ns, to_ns)?;
-    for RecordedFilter { filter, captures, captures_of_span, scopes } in &filters {
+    for RecordedFilter { filter, is_taken, captures, captures_of_span, scopes } in &filters {
         let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
-        let within = if captures == captures_of_span {
-            String::new()
-        } else {
-            format!("in {captures} of {captures_of_span} captures ")
+        let within = match captures == captures_of_span {
+            true => String::new(),
+            false => format!("in {captures} of {captures_of_span} captures "),
         };
-        note(&format!(
-            "{within}only `{filter}` was recorded{of}: of other sockets nothing is known"
-        ));
+        let done = if *is_taken { "taken over" } else { "recorded" };
+        note(&format!("{within}only `{filter}` was {done}{of}: of other sockets nothing is known"));
     }
     Ok(!filters.is_empty())
 }

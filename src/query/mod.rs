@@ -5,6 +5,7 @@
 
 mod at;
 mod columns;
+mod extract;
 mod markers;
 mod recording;
 mod rules;

@@ -79,12 +79,14 @@ pub struct Span {
     pub to_ns: i64,
 }
 
-/// The filter of captures that recorded only a part of the sockets.
+/// By what captures chose a part of the sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedFilter {
-    /// Its text.
+    /// The filter; of an extract in words.
     pub filter: String,
-    /// Captures of the span that recorded with it.
+    /// Whether it chose what an extract took over, not what was recorded.
+    pub is_taken: bool,
+    /// Captures of the span that chose by it.
     pub captures: i64,
     /// All captures of the span.
     pub captures_of_span: i64,
@@ -109,6 +111,10 @@ impl Recording {
     /// Whether a recorder wrote to it when it was opened.
     pub fn is_being_recorded(&self) -> bool {
         self.reader.is_being_recorded()
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// The columns of an answer, as selected.
@@ -283,7 +289,7 @@ impl Recording {
     }
 
     /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.
-    fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
+    pub(super) fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
         self.reader.run(
             "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots
@@ -364,8 +370,8 @@ impl Recording {
         Ok(scopes)
     }
 
-    /// What captures recorded only a part of the sockets, of those that looked in this span of UTC:
-    /// what they left out no answer can know.
+    /// By what the captures that looked in this span of UTC chose a part of the sockets: what they left
+    /// out no answer can know.
     ///
     /// # Errors
     /// When the recording cannot be read.
@@ -375,8 +381,13 @@ impl Recording {
             include_str!("../../queries/recorded_filters.sql"),
             &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
             |row| {
-                if let [Value::Text(filter), Value::Integer(some), Value::Integer(all), scopes] =
-                    row
+                if let [
+                    Value::Text(filter),
+                    Value::Integer(is_taken),
+                    Value::Integer(captures),
+                    Value::Integer(captures_of_span),
+                    scopes,
+                ] = row
                 {
                     let scopes = match scopes {
                         Value::Text(scopes) => Some((*scopes).to_owned()),
@@ -384,8 +395,9 @@ impl Recording {
                     };
                     filters.push(RecordedFilter {
                         filter: (*filter).to_owned(),
-                        captures: *some,
-                        captures_of_span: *all,
+                        is_taken: *is_taken != 0,
+                        captures: *captures,
+                        captures_of_span: *captures_of_span,
                         scopes,
                     });
                 }

@@ -232,6 +232,28 @@ fn of_another_time_a_filter_says_nothing() {
 }
 
 #[test]
+fn an_extract_holds_what_the_filter_chose_and_says_so() {
+    let world = mixed();
+    let dir = Dir::new();
+    let file = world.path();
+    let taken =
+        |filter: &str| dir.sockrec(&format!("extract -f '{}' -o part.db {filter}", file.display()));
+    taken("dport = :443 and 'total_retrans > 0'").fine();
+    let ran = dir.sockrec("query connections -f part.db --format csv --columns socket_id").fine();
+    assert_snapshot!(ran.told(), @"
+    exit 0
+    stdout:
+    socket_id
+    2
+    stderr:
+    note: only `dport = :443 and total_retrans > 0` was taken over: of other sockets nothing is known
+    ");
+    let refused = taken("'rtt > 5'");
+    assert_eq!(refused.code(), Some(2), "{}", refused.told());
+    assert_eq!(taken("'retrans > 0'").code(), Some(2));
+}
+
+#[test]
 fn rules_are_held_to_the_chosen_sockets() {
     let world = mixed();
     let code = |line: &str| asked(&world, line).code();

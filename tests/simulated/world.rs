@@ -308,7 +308,7 @@ fn chosen(filter: &str) -> Chosen {
     Chosen { residue: Some(filter.clone()), filter }
 }
 
-fn text(value: &Value<'_>) -> String {
+pub fn text(value: &Value<'_>) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Integer(v) => v.to_string(),
