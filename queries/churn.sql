@@ -23,21 +23,21 @@ WITH RECURSIVE
             e.is_opening, direction, ending
         FROM chosen
         JOIN (SELECT 1 AS is_opening UNION ALL SELECT 0) AS e ON CASE WHEN e.is_opening
-            THEN opened_evidence <> 'recording_start'
-            ELSE closed_evidence NOT IN ('recording_end', 'left_scope') END
+            THEN opened_evidence NOT IN ('recording_start', 'extract_start')
+            ELSE closed_evidence NOT IN ('recording_end', 'extract_end', 'left_scope') END
         WHERE remote_port IS NOT 0
     ),
     counts AS MATERIALIZED (
         SELECT
             at_ns / :bucket_ns AS bucket,
-            sum(is_opening) AS opened,
-            sum(is_opening AND direction = 'outbound') AS opened_outbound,
-            sum(is_opening AND direction = 'inbound') AS opened_inbound,
-            sum(NOT is_opening) AS ended,
-            sum(NOT is_opening AND ending = 'orderly') AS ended_orderly,
-            sum(NOT is_opening AND ending = 'reset') AS ended_reset,
-            sum(NOT is_opening AND ending = 'timed_out') AS ended_timed_out,
-            sum(NOT is_opening AND ending = 'not_established') AS ended_not_established
+            sum(is_opening) AS openings,
+            sum(is_opening AND direction = 'outbound') AS openings_outbound,
+            sum(is_opening AND direction = 'inbound') AS openings_inbound,
+            sum(NOT is_opening) AS endings,
+            sum(NOT is_opening AND ending = 'orderly') AS endings_orderly,
+            sum(NOT is_opening AND ending = 'reset') AS endings_reset,
+            sum(NOT is_opening AND ending = 'timed_out') AS endings_timed_out,
+            sum(NOT is_opening AND ending = 'not_established') AS endings_not_established
         FROM moments
         WHERE at_ns BETWEEN :from_ns AND :to_ns
         GROUP BY 1
@@ -51,14 +51,14 @@ SELECT
     (b.bucket + 1) * :bucket_ns AS to_ns,
     coalesce(l.snapshots, 0) AS snapshots,
     -- Where nobody looked nothing is known, not none.
-    coalesce(c.opened, CASE WHEN l.snapshots > 0 THEN 0 END) AS opened,
-    coalesce(c.opened_outbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS opened_outbound,
-    coalesce(c.opened_inbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS opened_inbound,
-    coalesce(c.ended, CASE WHEN l.snapshots > 0 THEN 0 END) AS ended,
-    coalesce(c.ended_orderly, CASE WHEN l.snapshots > 0 THEN 0 END) AS ended_orderly,
-    coalesce(c.ended_reset, CASE WHEN l.snapshots > 0 THEN 0 END) AS ended_reset,
-    coalesce(c.ended_timed_out, CASE WHEN l.snapshots > 0 THEN 0 END) AS ended_timed_out,
-    coalesce(c.ended_not_established, CASE WHEN l.snapshots > 0 THEN 0 END) AS ended_not_established,
+    coalesce(c.openings, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings,
+    coalesce(c.openings_outbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings_outbound,
+    coalesce(c.openings_inbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings_inbound,
+    coalesce(c.endings, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings,
+    coalesce(c.endings_orderly, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_orderly,
+    coalesce(c.endings_reset, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_reset,
+    coalesce(c.endings_timed_out, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_timed_out,
+    coalesce(c.endings_not_established, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_not_established,
     (
         SELECT group_concat(DISTINCT g.kind) FROM blind AS g
         WHERE g.to_ns >= b.bucket * :bucket_ns

@@ -108,6 +108,9 @@ SELECT
     c.sk_drops,
     w.pid,
     w.comm,
+    w.exe,
+    w.command_line,
+    w.user,
     (
         SELECT group_concat(h.name) FROM (
             SELECT coalesce(p.comm, '?') || '[' || p.pid || ']' AS name
@@ -121,7 +124,9 @@ SELECT
     CASE WHEN w.process_id IS NOT NULL THEN (
         SELECT count(DISTINCT o.process_id) FROM socket_owners AS o WHERE o.socket_id = k.socket_id
     ) END AS owner_count,
-    coalesce(cg.path, w.cgroup) AS cgroup
+    coalesce(cg.path, w.cgroup) AS cgroup,
+    coalesce(cg.unit, w.unit) AS unit,
+    coalesce(cg.container, w.container) AS container
 FROM sockets AS k
 LEFT JOIN shown AS c ON c.socket_id = k.socket_id
 LEFT JOIN spans AS s ON s.socket_id = k.socket_id

@@ -120,7 +120,8 @@ WITH
     )
 SELECT
     x.*,
-    opened_before_ns BETWEEN :from_ns AND :to_ns AND opened_evidence <> 'recording_start' AS is_opened,
+    opened_before_ns BETWEEN :from_ns AND :to_ns
+        AND opened_evidence NOT IN ('recording_start', 'extract_start') AS is_opened,
     is_over AND closed_before_ns >= :from_ns AS is_ended,
     CASE WHEN is_last_known THEN bytes_sent WHEN is_there_after THEN coalesce(sent_after, bytes_sent) END
         - CASE WHEN was_there THEN sent_before WHEN NOT is_start_unknown THEN 0 END

@@ -3,7 +3,10 @@
 
 use anyhow::Context;
 
-use super::sockets::SocketArgs;
+use super::args::CommonArgs;
+use super::filter::{choose, read_filter};
+use super::message::warn;
+use super::moment::Anchor;
 use crate::kernel::{DiagSocket, SystemClock, host_facts, own_namespace};
 use crate::model::{Capture, Protocol, Source, States};
 use crate::query::Recording;
@@ -13,17 +16,21 @@ use crate::store::Writer;
 /// The sockets as they are now.
 pub(super) struct Live {
     pub(super) recording: Recording,
+    /// What is to be asked of it: but for what the kernel was asked already.
+    pub(super) common: CommonArgs,
     /// What could not be asked for, in words.
-    pub(super) not_asked: Vec<String>,
+    not_asked: Vec<String>,
     _directory: tempfile::TempDir,
 }
 
 impl Live {
     /// Asks for the chosen sockets in these states; for listeners there is only TCP.
-    pub(super) fn ask(sockets: &SocketArgs, states: States) -> anyhow::Result<Self> {
+    pub(super) fn ask(common: &CommonArgs, states: States) -> anyhow::Result<Self> {
+        let sockets = &common.select.sockets;
         let usual: &[_] =
             if states == States::ALL { &[Protocol::Tcp, Protocol::Udp] } else { &[Protocol::Tcp] };
-        let plan = Plan {
+        let mut plan = Plan {
+            chosen: None,
             dumps: sockets.dumps(usual),
             states,
             interval_ns: 1_000_000_000,
@@ -32,7 +39,18 @@ impl Live {
             max_new_sockets: u64::MAX,
             finds_owners: false,
         };
-        let socket = DiagSocket::open().map_err(RecordError::Diag)?;
+        let mut socket = DiagSocket::open().map_err(RecordError::Diag)?;
+        let now_ns = SystemClock.now().utc_ns;
+        let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
+        let mut common = common.clone();
+        let mut bytecode = Vec::new();
+        if let Some(filtered) = read_filter(&common.filter, anchor)? {
+            let (of_kernel, rest) = filtered.parted();
+            if let Some(of_kernel) = of_kernel {
+                bytecode = choose(of_kernel, &mut plan, &mut socket)?;
+            }
+            common.filter = rest.map(|rest| rest.filter.to_string()).into_iter().collect();
+        }
         let capture = Capture {
             source: Source::Live,
             host: host_facts().context("could not tell which boot of the machine this is")?,
@@ -50,7 +68,7 @@ impl Live {
             &capture,
             Writer::open(&file)?,
             Inputs {
-                kernel: &mut LiveKernel::new(socket, None),
+                kernel: &mut LiveKernel::new(socket, None, bytecode),
                 pace: &mut pace,
                 ended: None,
                 listener: &mut |event| match event {
@@ -61,6 +79,12 @@ impl Live {
                 },
             },
         )?;
-        Ok(Self { recording: Recording::open(&file)?, not_asked, _directory: directory })
+        Ok(Self { recording: Recording::open(&file)?, common, not_asked, _directory: directory })
+    }
+    /// Says what could not be asked for.
+    pub(super) fn warn(&self) {
+        if !self.not_asked.is_empty() {
+            warn(&format!("this kernel cannot dump {}", self.not_asked.join(", ")));
+        }
     }
 }

@@ -4,10 +4,10 @@ use super::Exit;
 use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
 use super::live::Live;
 use super::message::{note, usage, warn};
-use super::moment::parse_moment;
+use super::moment::{Anchor, parse_moment};
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
-    stdout,
+    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
+    selection, stdout,
 };
 use super::{questions, sql};
 use crate::model::{Column, States};
@@ -99,7 +99,8 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     }
     let format = common.output.format.unwrap_or(Format::Table);
     let columns = default_columns(format, &common.output.columns, table);
-    let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
+    let selection =
+        selection(question, &common.select, &common.filter, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
@@ -110,6 +111,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     } else {
         exporter(format, &options, stdout())
     };
+    note_filters(&recording, selection.from_ns, selection.to_ns)?;
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
@@ -156,6 +158,7 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
         let hint = "`sockrec query connections` lists them, each with its number first";
         return Err(usage(text, Some(hint)));
     };
+    note_filters(&recording, None, None)?;
     let options = options(&args.output);
     let mut out = stdout();
     match format {
@@ -175,17 +178,32 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
+/// Behind the time stands the filter: `at 10m ago` would be the filter `ago`.
+fn refuse_parted_time(text: &str, filter: &[String], anchor: Anchor<'_>) -> anyhow::Result<()> {
+    let Some(next) = filter.first() else { return Ok(()) };
+    let whole = format!("{text} {next}");
+    if parse_moment(&whole, anchor).is_err() {
+        return Ok(());
+    }
+    let message = format!("a time with blanks in it is one word on the command line: `{whole}`");
+    Err(usage(message, Some(&format!("put it into quotes: `sockrec query at '{whole}'`"))))
+}
+
 fn at(time: Option<&str>, is_live: bool, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     if is_live {
-        let live = Live::ask(&common.select.sockets, States::ALL)?;
-        return at_moment(&live.recording, "now", info, common);
+        // Without a time the first word is the filter's.
+        let words = time.into_iter().map(str::to_owned).chain(common.filter.clone());
+        let common = CommonArgs { filter: words.collect(), ..common.clone() };
+        let live = Live::ask(&common, States::ALL)?;
+        live.warn();
+        return at_moment(&live.recording, None, info, &live.common);
     }
-    at_moment(&Recording::open(&common.file)?, time.unwrap_or("now"), info, common)
+    at_moment(&Recording::open(&common.file)?, time, info, common)
 }
 
 fn at_moment(
     recording: &Recording,
-    text: &str,
+    text: Option<&str>,
     info: bool,
     common: &CommonArgs,
 ) -> anyhow::Result<Exit> {
@@ -201,13 +219,25 @@ fn at_moment(
         ));
     }
     let anchor = anchor(recording)?;
-    let asked_ns = parse_moment(text, anchor)?;
+    let asked_ns = match text {
+        Some(text) => {
+            refuse_parted_time(text, &common.filter, anchor)?;
+            parse_moment(text, anchor)?
+        }
+        None => anchor.now_ns, // asked of the kernel just before
+    };
     let format = common.output.format.unwrap_or(Format::Table);
     let options = options(&common.output);
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);
-    let selection = selection(Question::At { snapshot_id: 0 }, &common.select, &columns, anchor)?;
+    let selection = selection(
+        Question::At { snapshot_id: 0 },
+        &common.select,
+        &common.filter,
+        &columns,
+        anchor,
+    )?;
     let found = recording.snapshot_at(asked_ns)?;
     let snapshot_id = found.unwrap_or(0); // of which nothing is known
     let question = Question::At { snapshot_id };
@@ -224,7 +254,8 @@ fn at_moment(
             None => note("the recording holds no snapshot yet"),
         }
     }
-    if let Some(ended_ns) = recording.ended_at(snapshot_id)? {
+    let ended_ns = recording.ended_at(snapshot_id)?;
+    if let Some(ended_ns) = ended_ns {
         note(&format!("snapshot {snapshot_id}, ended at {}", time(ended_ns, zone)));
         let age_ns = asked_ns - ended_ns;
         let interval_ns = recording.interval_at(snapshot_id)?;
@@ -236,6 +267,9 @@ fn at_moment(
             ));
             exit = Exit::Gaps;
         }
+    }
+    if text.is_some() {
+        note_filters(recording, ended_ns, ended_ns)?;
     }
     for text in recording.notes_at(asked_ns, snapshot_id)? {
         warn(&text);

@@ -6,8 +6,8 @@ use super::live::Live;
 use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
-    stdout, zone,
+    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
+    selection, stdout, zone,
 };
 use super::query::{spans_days, stream};
 use crate::model::{States, TcpState};
@@ -29,14 +29,9 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
         return Err(usage("listeners are in state LISTEN, all of them", Some(hint)));
     }
     if args.live {
-        let live = Live::ask(&common.select.sockets, States::only(TcpState::LISTEN))?;
+        let live = Live::ask(common, States::only(TcpState::LISTEN))?;
         note("asked the kernel: one moment, without the processes");
-        return answer(
-            &live,
-            |_| Ok(Question::Listeners { snapshot_id: None }),
-            common,
-            Sheet::LISTENERS,
-        );
+        return answer(&live, Question::Listeners { snapshot_id: None }, Sheet::LISTENERS);
     }
     let recording = Recording::open(&common.file)?;
     let at = args.at.as_deref().map(|text| parse_moment(text, anchor(&recording)?)).transpose()?;
@@ -54,9 +49,9 @@ pub(super) fn states(args: &StateArgs) -> anyhow::Result<Exit> {
         return Err(usage("`states` counts the sockets of every state", Some(hint)));
     }
     if args.live {
-        let live = Live::ask(&common.select.sockets, States::ALL)?;
+        let live = Live::ask(common, States::ALL)?;
         let question = Question::States { bucket_ns: 1_000_000_000 };
-        return answer(&live, |_| Ok(question), common, Sheet::STATES);
+        return answer(&live, question, Sheet::STATES);
     }
     let recording = Recording::open(&common.file)?;
     let question = |selection: &Selection| {
@@ -155,20 +150,30 @@ fn worse(a: Exit, b: Exit) -> Exit {
 }
 
 /// What the kernel says now.
-fn answer(
-    live: &Live,
-    question: impl Fn(&Selection) -> anyhow::Result<Question>,
-    common: &CommonArgs,
-    sheet: Sheet,
-) -> anyhow::Result<Exit> {
-    if !live.not_asked.is_empty() {
-        warn(&format!("this kernel cannot dump {}", live.not_asked.join(", ")));
-    }
-    rows(&live.recording, question, common, sheet)
+fn answer(live: &Live, question: Question, sheet: Sheet) -> anyhow::Result<Exit> {
+    live.warn();
+    answer_rows(&live.recording, |_| Ok(question), &live.common, sheet)
 }
 
 /// Answers a question that may depend on the span that it is asked for.
 fn rows(
+    recording: &Recording,
+    question: impl Fn(&Selection) -> anyhow::Result<Question>,
+    common: &CommonArgs,
+    sheet: Sheet,
+) -> anyhow::Result<Exit> {
+    answer_rows(
+        recording,
+        |chosen| {
+            note_filters(recording, chosen.from_ns, chosen.to_ns)?;
+            question(chosen)
+        },
+        common,
+        sheet,
+    )
+}
+
+fn answer_rows(
     recording: &Recording,
     question: impl Fn(&Selection) -> anyhow::Result<Question>,
     common: &CommonArgs,
@@ -181,11 +186,18 @@ fn rows(
     }
     let format = common.output.format.unwrap_or(Format::Table);
     let columns = default_columns(format, &common.output.columns, &sheet.columns());
-    let chosen = selection(Question::Connections, &common.select, &columns, anchor(recording)?)?;
+    let chosen = selection(
+        Question::Connections,
+        &common.select,
+        &common.filter,
+        &columns,
+        anchor(recording)?,
+    )?;
     let question = question(&chosen)?;
     let columns = recording.columns(question, &chosen)?;
     let options = options(&common.output);
     let notes = recording.notes_in(chosen.from_ns, chosen.to_ns)?;
+    note_filters(recording, chosen.from_ns, chosen.to_ns)?;
     let is_sheet = format == Format::Table && common.output.columns.is_empty();
     let mut out: Box<dyn Exporter> = if is_sheet {
         let with_date = spans_days(recording, options.zone)?;

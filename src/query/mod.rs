@@ -4,7 +4,9 @@
 //! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
 mod at;
+mod choice;
 mod columns;
+mod extract;
 mod markers;
 mod question;
 mod recording;
@@ -16,7 +18,7 @@ mod story;
 pub use columns::{COLUMNS, column};
 pub use markers::NamedMarker;
 pub use question::{By, Question};
-pub use recording::{QueryError, Recording, Span};
+pub use recording::{QueryError, RecordedFilter, Recording, Span};
 pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};

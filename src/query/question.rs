@@ -140,8 +140,26 @@ impl Question {
         }
     }
 
+    /// Whether options that choose sockets, or times, choose from its rows.
+    pub(super) fn is_chosen_from(self) -> bool {
+        self.is_about_sockets() || self.span_columns().is_some()
+    }
+
+    /// Which rows `o` of `socket_owners` count for a row of the answer, where it names the first
+    /// process of several.
+    pub(super) fn holders(self) -> Option<&'static str> {
+        match self {
+            Self::Connections | Self::Sockets | Self::Listeners { .. } => Some("1"),
+            Self::At { .. } => Some(
+                "o.first_snapshot_id <= :snapshot_id
+                 AND coalesce(o.last_snapshot_id, :snapshot_id) >= :snapshot_id",
+            ),
+            _ => None,
+        }
+    }
+
     /// Whether sockets are chosen among its rows.
-    pub(super) fn is_about_sockets(self) -> bool {
+    fn is_about_sockets(self) -> bool {
         matches!(
             self,
             Self::Connections

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use super::choice::{Choice, statement};
 use super::columns::column_of_sql;
 use super::question::Question;
 use super::rules::RuleTexts;
 use super::selection::{OwnedValue, Selection, SortKey};
+use crate::filter::{FilterError, nearest};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
 
@@ -23,6 +25,9 @@ pub enum QueryError {
         /// The most similar name.
         nearest: Option<String>,
     },
+    /// The filter cannot be asked of this answer.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A column that this program does not know: the query file and the list of columns disagree.
     #[error("the column `{0}` has no description")]
     UndescribedColumn(String),
@@ -42,6 +47,21 @@ pub struct Span {
     pub to_ns: i64,
 }
 
+/// By what captures chose a part of the sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedFilter {
+    /// The filter; of an extract in words.
+    pub filter: String,
+    /// Whether it chose what an extract took over, not what was recorded.
+    pub is_taken: bool,
+    /// Captures of the span that chose by it.
+    pub captures: i64,
+    /// All captures of the span.
+    pub captures_of_span: i64,
+    /// The scopes that it was for (`tcp/inet,tcp/inet6`); `None` for all that they asked for.
+    pub scopes: Option<String>,
+}
+
 /// A recording opened for questions.
 pub struct Recording {
     pub(super) reader: Reader,
@@ -59,6 +79,10 @@ impl Recording {
     /// Whether a recorder wrote to it when it was opened.
     pub fn is_being_recorded(&self) -> bool {
         self.reader.is_being_recorded()
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// The columns of an answer, as selected.
@@ -84,6 +108,7 @@ impl Recording {
         for key in &selection.sort {
             find(&all, &key.column)?;
         }
+        self.choice(question, selection)?;
         if selection.columns.is_empty() {
             return Ok(all);
         }
@@ -91,13 +116,13 @@ impl Recording {
     }
 
     /// Every column of an answer, each with its name in the query.
-    fn described(
+    pub(super) fn described(
         &self,
         question: Question,
         selection: &Selection,
     ) -> Result<Vec<(String, Column)>, QueryError> {
         self.reader
-            .column_names(&statement(question, selection, "*", &[]))?
+            .column_names(&statement(question, selection, "*", &Choice::default()))?
             .into_iter()
             .map(|name| match column_of_sql(&name) {
                 Some(column) => Ok((name, *column)),
@@ -140,15 +165,15 @@ impl Recording {
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
         let selected = self.selected(question, selection)?;
-        let chooser = question.gathers().unwrap_or(question);
-        let (conditions, owned) = selection.conditions(chooser.span_columns());
+        let choice = self.choice(question, selection)?;
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let mut sql = statement(question, selection, &names.join(", "), &conditions);
+        let mut sql = statement(question, selection, &names.join(", "), &choice);
         sql.push_str(&self.order(question, selection)?);
         if selection.limit.is_some() {
             sql.push_str(" LIMIT :limit");
         }
-        let mut parameters: Vec<_> = owned
+        let mut parameters: Vec<_> = choice
+            .parameters
             .iter()
             .map(|(name, value): &(String, OwnedValue)| value.as_parameter(name))
             .collect();
@@ -194,14 +219,13 @@ impl Recording {
 
     /// The numbers of the sockets that a rule is held to, as JSON; `None` for all.
     fn chosen_sockets(&self, selection: &Selection) -> Result<Option<String>, QueryError> {
-        if selection.sockets.is_open() {
+        if selection.is_open() {
             return Ok(None);
         }
         let columns = vec!["socket_id".to_owned()];
-        let chosen =
-            Selection { columns, sockets: selection.sockets.clone(), ..Selection::default() };
+        let chosen = Selection { columns, ..selection.of_sockets() };
         let mut ids = Vec::new();
-        self.answer(Question::Sockets, &chosen, |row| {
+        self.answer(chosen.question_of_sockets(), &chosen, |row| {
             ids.extend(row.iter().filter_map(|value| match value {
                 Value::Integer(id) => Some(id.to_string()),
                 _ => None,
@@ -225,7 +249,7 @@ impl Recording {
     }
 
     /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.
-    fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
+    pub(super) fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
         self.reader.run(
             "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots
@@ -332,6 +356,43 @@ impl Recording {
         Ok(scopes)
     }
 
+    /// By what the captures that looked in this span of UTC chose a part of the sockets: what they left
+    /// out no answer can know.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn filters(&self, from_ns: i64, to_ns: i64) -> Result<Vec<RecordedFilter>, StoreError> {
+        let mut filters = Vec::new();
+        self.reader.run(
+            include_str!("../../queries/recorded_filters.sql"),
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            |row| {
+                if let [
+                    Value::Text(filter),
+                    Value::Integer(is_taken),
+                    Value::Integer(captures),
+                    Value::Integer(captures_of_span),
+                    scopes,
+                ] = row
+                {
+                    let scopes = match scopes {
+                        Value::Text(scopes) => Some((*scopes).to_owned()),
+                        _ => None,
+                    };
+                    filters.push(RecordedFilter {
+                        filter: (*filter).to_owned(),
+                        is_taken: *is_taken != 0,
+                        captures: *captures,
+                        captures_of_span: *captures_of_span,
+                        scopes,
+                    });
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(filters)
+    }
+
     /// Sockets that were recorded, all captures together.
     ///
     /// # Errors
@@ -355,78 +416,16 @@ impl Recording {
     }
 }
 
-/// A question's query for these columns, with the conditions where sockets are chosen.
-fn statement(
-    question: Question,
-    selection: &Selection,
-    columns: &str,
-    conditions: &[String],
-) -> String {
-    let filter = |is_chosen: bool| {
-        if !is_chosen || conditions.is_empty() {
-            return String::new();
-        }
-        format!(" WHERE {}", conditions.join(" AND "))
-    };
-    let sql = question.sql(selection);
-    let Some(source) = question.gathers() else {
-        let is_chosen = question.is_about_sockets() || question.span_columns().is_some();
-        return format!("SELECT {columns} FROM (\n{sql}\n){}", filter(is_chosen));
-    };
-    format!(
-        "WITH chosen AS (SELECT * FROM (\n{}\n){})\nSELECT {columns} FROM (\n{sql}\n)",
-        source.sql(&Selection::default()),
-        filter(true),
-    )
-}
-
 /// The column of this name.
 fn find<'a>(all: &'a [(String, Column)], wanted: &str) -> Result<&'a (String, Column), QueryError> {
     all.iter().find(|(_, column)| column.name == wanted).ok_or_else(|| QueryError::UnknownColumn {
         name: wanted.to_owned(),
-        nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)),
+        nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)).map(str::to_owned),
     })
-}
-
-/// The name that a misspelt one most likely meant.
-pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    names
-        .map(|name| {
-            let is_start = wanted.len() > 1 && name.starts_with(wanted);
-            (if is_start { 0 } else { edit_distance(wanted, name) }, name)
-        })
-        .min()
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .map(|(_, name)| name.to_owned())
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_finds_its_neighbour() {
-        let nearest = |wanted| nearest(wanted, ["rtt_us", "rttvar_us", "bytes_sent"].into_iter());
-        assert_eq!(nearest("rtt").as_deref(), Some("rtt_us"));
-        assert_eq!(nearest("byte_sent").as_deref(), Some("bytes_sent"));
-        assert_eq!(nearest("colour"), None);
-    }
-
     #[test]
     fn no_two_columns_share_a_name() {
         let names: std::collections::HashSet<_> =

@@ -149,7 +149,7 @@ fn traffic() -> World {
     world
 }
 
-const TOTALS: &str = "connections,opened,ended,sent_delta_bytes,retrans_delta,max_rtt_us,counted";
+const TOTALS: &str = "connections,openings,endings,sent_delta_bytes,retrans_delta,max_rtt_us,counted";
 
 #[test]
 fn peers_are_told_with_what_went_through_in_the_recording() {
@@ -157,7 +157,7 @@ fn peers_are_told_with_what_went_through_in_the_recording() {
     let columns = format!("--columns remote_address,{TOTALS}");
     // 9,000 of the first (what it sent before counts not) and 5,100 of the second.
     assert_snapshot!(asked(&world, &format!("peers {columns}")), @"
-    remote_address,connections,opened,ended,sent_delta_bytes,retrans_delta,max_rtt_us,counted
+    remote_address,connections,openings,endings,sent_delta_bytes,retrans_delta,max_rtt_us,counted
     198.51.100.7,2,1,1,14100,9,250,2
     127.0.0.2,1,1,0,100,0,90000,1
     ");
@@ -172,7 +172,7 @@ fn a_span_counts_only_what_went_through_in_it() {
     // From the snapshot before the span to the last within it: 2 s of the first; the second had sent
     // all by then, and is not known to be gone before the second dump that lacks it.
     assert_snapshot!(asked(&traffic(), &format!("ports {span} {columns}")), @"
-    local_port,remote_port,connections,opened,ended,sent_delta_bytes,retrans_delta,max_rtt_us,counted
+    local_port,remote_port,connections,openings,endings,sent_delta_bytes,retrans_delta,max_rtt_us,counted
     ,80,2,0,0,2000,2,250,2
     ");
 }
@@ -184,10 +184,34 @@ fn connections_can_be_chosen_before_they_are_put_together() {
 }
 
 #[test]
+fn a_filter_chooses_connections_and_what_was_put_together() {
+    let world = traffic();
+    let columns = "--columns remote_address,connections,sent_delta_bytes";
+    let of = |filter: &str| {
+        let text = asked(&world, &format!("peers {columns} {filter}"));
+        text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of("dport = :443"), ["127.0.0.2,1,100"]);
+    assert_eq!(of("bytes_sent '>=' 5000 and dst 198.51.100.0/24"), ["198.51.100.7,2,14100"]);
+    // What only the sums have is asked of them.
+    assert_eq!(of("connections '>' 1"), ["198.51.100.7,2,14100"]);
+    assert_eq!(of("dport = :80 and sent_delta '<' 1kB"), [""; 0]);
+    let mixed = told(&world, "peers connections '>' 1 or dport = :443");
+    assert!(mixed.starts_with("exit 2") && mixed.contains("no column `connections`"), "{mixed}");
+    let gone =
+        "diff 2026-11-21T12:00:05.5Z 2026-11-21T12:00:07.5Z change = gone --columns socket_id";
+    assert_eq!(asked(&world, gone), "socket_id\n2\n");
+    let states = told(&in_states(), "states --bucket 1m --columns sockets,estab sport = :1001");
+    assert!(states.contains("\nsockets,estab\n1,1\n"), "{states}");
+    let busy = told(&listening(), "listeners --columns local_port at_limit_share '>' 0.1");
+    assert!(busy.contains("\nlocal_port\n8081\n"), "{busy}");
+}
+
+#[test]
 fn openings_and_endings_are_counted_where_they_are_known_by() {
-    let columns = "--columns from,snapshots,opened,opened_outbound,ended,ended_orderly,gaps";
+    let columns = "--columns from,snapshots,openings,openings_outbound,endings,endings_orderly,gaps";
     assert_snapshot!(asked(&traffic(), &format!("churn --bucket 5s {columns}")), @"
-    from,snapshots,opened,opened_outbound,ended,ended_orderly,gaps
+    from,snapshots,openings,openings_outbound,endings,endings_orderly,gaps
     2026-11-21T12:00:00.000000000Z,5,1,1,0,0,
     2026-11-21T12:00:05.000000000Z,5,1,1,1,0,
     ");
@@ -295,6 +319,13 @@ fn the_kernel_can_be_asked_instead_of_a_recording() {
     assert!(counts[0]["estab"].as_u64() >= Some(4) && counts[0]["listen"].as_u64() >= Some(1));
     let sockets = shown("at --live -4 -t --format csv --columns local_port,state");
     assert!(sockets.contains(&format!("\n{},LISTEN\n", address.port())), "{sockets}");
+    let port = address.port();
+    let one = shown(&format!(
+        "listeners --live --format csv --columns local_port,backlog sport = :{port}"
+    ));
+    assert_eq!(one, format!("local_port,backlog\n{port},2\n"));
+    let two = format!("at --live --format csv --columns state dport = :{port} and rtt '<' 1h");
+    assert_eq!(shown(&two), "state\nESTAB\nESTAB\n");
     assert_eq!(dir.names(), [""; 0], "nothing is left behind");
     drop(clients);
 }

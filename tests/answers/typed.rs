@@ -88,7 +88,7 @@ fn what_is_wrong_is_said() {
     };
     wrong("SELECT 1; SELECT 2", "more than one statement");
     wrong("SELECT :x", "it has parameters");
-    wrong("SELECT in_prefix('10.1.2.3', 'ten')", "`ten` is no prefix");
+    wrong("SELECT in_prefix('10.1.2.3', 'ten')", "`ten` is no address");
 }
 
 #[test]
