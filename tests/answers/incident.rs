@@ -149,7 +149,8 @@ fn traffic() -> World {
     world
 }
 
-const TOTALS: &str = "connections,openings,endings,sent_delta_bytes,retrans_delta,max_rtt_us,counted";
+const TOTALS: &str =
+    "connections,openings,endings,sent_delta_bytes,retrans_delta,max_rtt_us,counted";
 
 #[test]
 fn peers_are_told_with_what_went_through_in_the_recording() {
@@ -209,7 +210,8 @@ fn a_filter_chooses_connections_and_what_was_put_together() {
 
 #[test]
 fn openings_and_endings_are_counted_where_they_are_known_by() {
-    let columns = "--columns from,snapshots,openings,openings_outbound,endings,endings_orderly,gaps";
+    let columns =
+        "--columns from,snapshots,openings,openings_outbound,endings,endings_orderly,gaps";
     assert_snapshot!(asked(&traffic(), &format!("churn --bucket 5s {columns}")), @"
     from,snapshots,openings,openings_outbound,endings,endings_orderly,gaps
     2026-11-21T12:00:00.000000000Z,5,1,1,0,0,
