@@ -27,21 +27,19 @@ WITH
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
             complete, count, NULL AS delta_ns, NULL AS errno,
             nullif(rtrim(
+                CASE WHEN fs.filter <> '' THEN 'only ' || fs.filter || ', ' ELSE '' END ||
                 CASE WHEN count IS NULL THEN 'without destroy events, ' ELSE '' END ||
                 CASE WHEN owners = 0 THEN 'without owners, '
                     WHEN sees_every_process = 0 THEN 'owners: own processes only, ' ELSE '' END ||
                 coalesce('only ' || selection, ''),
                 ', '), '') AS message,
             interval_ns, host_name
-        FROM recorded
+        FROM recorded JOIN scopes AS fs USING (scope_id)
         UNION ALL
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,
-            snapshots, NULL, count, delta_ns, errno, message, NULL, (
-                SELECT c.host_name FROM snapshots AS n
-                JOIN captures AS c ON c.capture_id = n.capture_id
-                WHERE n.snapshot_id = g.last_snapshot_id)
-        FROM gaps AS g
+            snapshots, NULL, count, delta_ns, errno, message, NULL, host_name
+        FROM gaps
         UNION ALL
         SELECT coalesce(
                 (SELECT min(snapshot_id) FROM snapshots WHERE ended_at_ns >= m.started_at_ns),

@@ -4,10 +4,8 @@
 -- Parameters: none.
 -- Order: in the order of recording. Index: primary keys; one scan of snapshots.
 SELECT g.from_ns, g.to_ns, g.kind, p.name AS protocol, f.name AS family, g.snapshots, g.count,
-    g.delta_ns, g.errno, g.message, c.host_name
+    g.delta_ns, g.errno, g.message, g.host_name
 FROM gaps AS g
-JOIN snapshots AS n ON n.snapshot_id = g.last_snapshot_id
-JOIN captures AS c ON c.capture_id = n.capture_id
 LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
 LEFT JOIN protocols AS p ON p.protocol = sc.protocol
 LEFT JOIN families AS f ON f.family = sc.family

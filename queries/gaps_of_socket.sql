@@ -3,7 +3,7 @@
 -- Parameters: :socket_id, :from_ns, :to_ns (UTC).
 -- Order: in the order of recording. Index: primary keys; one scan of snapshots.
 SELECT g.from_ns, g.to_ns, g.kind, p.name AS protocol, f.name AS family, g.snapshots, g.count,
-    g.delta_ns, g.errno, g.message, ct.host_name
+    g.delta_ns, g.errno, g.message, g.host_name
 FROM gaps AS g
 JOIN sockets AS k ON k.socket_id = :socket_id
 JOIN namespaces AS w ON w.netns_id = k.netns_id

@@ -45,6 +45,7 @@ Examples:
   sockrec record                              everything, once a second, until Ctrl-C
   sockrec record -o night.db --interval 10s   less often, into another file
   sockrec record -t --not-state time-wait     TCP without TIME-WAIT
+  sockrec record dport = :443 or sport = :443  one service
   sockrec record -o run.db -- ./test.sh       as long as a command runs
   sockrec record --follow                     and show each connection as it ends
   sockrec record -q --follow=jsonl | jq .     the same for programs
@@ -83,6 +84,10 @@ pub(super) struct RecordArgs {
     /// No progress line and no summary
     #[arg(short, long, help_heading = "Options")]
     pub(super) quiet: bool,
+    /// Record only these sockets, in the language of `ss`: `dport = :443 and not dst 10.0.0.0/8`
+    /// (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
     /// Record as long as this command runs
     #[arg(last = true, value_name = "COMMAND", num_args = 1..)]
     pub(super) command: Vec<std::ffi::OsString>,
@@ -102,6 +107,8 @@ pub(super) enum QuestionArgs {
 Examples:
   sockrec query connections -f night.db --from 03:00 --to 03:30
   sockrec query connections --sort total_retrans:desc,bytes_sent:desc -n 10
+  sockrec query connections dport = :443 and not dst 10.0.0.0/8
+  sockrec query connections 'comm = nginx and rtt > 100ms'
   sockrec query connections -t --state established --format json | jq .")]
     Connections(CommonArgs),
     /// All that is known of one connection, as a story
@@ -114,12 +121,16 @@ Examples:
     #[command(after_help = "\
 Examples:
   sockrec query at '10m ago'
-  sockrec query at 03:12 -f night.db -t --state established --info
-  sockrec query at '2026-11-21 03:12:30' --format csv")]
+  sockrec query at 03:12 -f night.db state established sport = :ssh
+  sockrec query at '2026-11-21 03:12:30' --format csv
+  sockrec query at --live sport = :443 and rtt '>' 100ms")]
     At {
         /// The moment: RFC 3339, `2026-11-21 14:03`, `14:03`, `10m ago`, `@UNIX`, `now`, or a marker
-        #[arg(value_name = "TIME")]
-        time: String,
+        #[arg(value_name = "TIME", required_unless_present = "live")]
+        time: Option<String>,
+        /// Ask the kernel, now, and no recording
+        #[arg(long, conflicts_with = "file")]
+        live: bool,
         /// Show the details of tcp_info below each socket
         #[arg(short = 'i', long)]
         info: bool,
@@ -142,6 +153,157 @@ Examples:
     Coverage(CommonArgs),
     /// The moments and spans that `sockrec mark` named
     Markers(CommonArgs),
+    /// The accept queue of each listening socket: now or at a time, at its longest, how often full
+    #[command(after_help = "\
+Examples:
+  sockrec query listeners -f night.db --at 03:12
+  sockrec query listeners --from 03:00 --to 03:30 --sort drops_delta:desc
+  sockrec query listeners --live")]
+    Listeners(ListenerArgs),
+    /// How many sockets were in which state, over time
+    #[command(after_help = "\
+Examples:
+  sockrec query states --from 03:00 --to 03:30 --bucket 10s
+  sockrec query states -t --format csv
+  sockrec query states --live")]
+    States(StateArgs),
+    /// Who was at the other end: connections, bytes, retransmits, failures by address
+    #[command(after_help = "\
+Examples:
+  sockrec query peers --from 03:00 --to 03:30 -n 10
+  sockrec query peers --sort retrans_share:desc --format csv")]
+    Peers(CommonArgs),
+    /// Which services: the same by the port that was connected to
+    Ports(CommonArgs),
+    /// Whose connections: the same by the process that held the socket first
+    #[command(after_help = "\
+Examples:
+  sockrec query processes --from 03:10 --to 03:14 --sort openings:desc -n 10")]
+    Processes(CommonArgs),
+    /// The same by cgroup, with its unit and container
+    Cgroups(CommonArgs),
+    /// The same by user: that of the socket, and that of the process
+    Users(CommonArgs),
+    /// Openings and endings over time, by who opened and how it ended
+    #[command(after_help = "\
+Examples:
+  sockrec query churn --from 03:00 --to 03:30 --bucket 1m")]
+    Churn(ChurnArgs),
+    /// The slowest connections: worst rtt, share of retransmits, zero windows, what limited them
+    #[command(after_help = "\
+Examples:
+  sockrec query slow --from 03:00 --to 03:30
+  sockrec query slow --sort retrans_share:desc -n 50")]
+    Slow(CommonArgs),
+    /// What does not come back: sockets half closed for long, processes whose sockets only grow, local
+    /// ports that run out
+    #[command(after_help = "\
+Examples:
+  sockrec query leaks --to 03:12
+  sockrec query leaks --longer 10m --format json")]
+    Leaks(LeakArgs),
+    /// What is new, gone or changed between two moments
+    #[command(after_help = "\
+Examples:
+  sockrec query diff 03:00 03:12 -t
+  sockrec query diff '10m ago' now --format csv")]
+    Diff(DiffArgs),
+    /// Any question in SQL, with the functions in_prefix(), utc() and state_name(); nothing is changed
+    #[command(after_help = "\
+Examples:
+  sockrec query sql \"SELECT remote_address, count(*) AS n FROM sockets GROUP BY 1 ORDER BY 2 DESC\"
+  sockrec query sql \"SELECT utc(taken_at_ns), state, rtt_us FROM socket_samples
+      WHERE in_prefix(remote_address, '10.0.0.0/8') ORDER BY rtt_us DESC LIMIT 10\"
+
+`sockrec query schema` lists the tables and views.")]
+    Sql(SqlArgs),
+    /// The tables and views for `sql`: their columns and what they mean
+    Schema(SchemaArgs),
+}
+
+/// Leaks, and from when on.
+#[derive(Args, Clone, Debug)]
+pub(super) struct LeakArgs {
+    /// Half closed for at least so long (FIN-WAIT-1, FIN-WAIT-2, CLOSE-WAIT)
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    pub(super) longer: i64,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Two moments.
+#[derive(Args, Clone, Debug)]
+pub(super) struct DiffArgs {
+    /// The first moment, as for `at`
+    #[arg(value_name = "T1")]
+    pub(super) before: String,
+    /// The second one
+    #[arg(value_name = "T2")]
+    pub(super) after: String,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// SQL, and where to ask it.
+#[derive(Args, Clone, Debug)]
+pub(super) struct SqlArgs {
+    /// The query, one statement
+    #[arg(value_name = "SQL")]
+    pub(super) sql: String,
+    /// Recording to ask
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Which recording's schema, and how.
+#[derive(Args, Clone, Debug)]
+pub(super) struct SchemaArgs {
+    /// Recording to ask
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// The statements that make them instead
+    #[arg(long, conflicts_with_all = ["format", "columns"])]
+    pub(super) create: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Listeners, and when.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ListenerArgs {
+    /// Show the backlog as it was at this time, of those who listened then
+    #[arg(long, value_name = "TIME", conflicts_with = "live")]
+    pub(super) at: Option<String>,
+    /// Ask the kernel, now, and no recording
+    #[arg(long, conflicts_with_all = ["file", "from", "to"])]
+    pub(super) live: bool,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// States over time, and in which steps.
+#[derive(Args, Clone, Debug)]
+pub(super) struct StateArgs {
+    /// Length of a bucket of time; by default one that gives at most 60
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) bucket: Option<i64>,
+    /// Ask the kernel, now, and no recording
+    #[arg(long, conflicts_with_all = ["file", "from", "to", "bucket"])]
+    pub(super) live: bool,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Openings and endings over time, and in which steps.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ChurnArgs {
+    /// Length of a bucket of time; by default one that gives at most 60
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) bucket: Option<i64>,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
 }
 
 /// Which connection, and how its story is written.
@@ -167,6 +329,10 @@ pub(super) struct CommonArgs {
     pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
+    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
 }
 
 /// Which rows.
@@ -184,6 +350,9 @@ pub(super) struct SelectArgs {
     /// At most so many rows, after sorting
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(super) limit: Option<u64>,
+    /// Only what was recorded on the host of this name, where a recording is of several
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
     /// Only the socket of this number (`socket_id` of any answer)
@@ -246,6 +415,10 @@ pub(super) struct ExportArgs {
     pub(super) time_format: TimeFormat,
     #[command(flatten)]
     pub(super) select: SelectArgs,
+    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
+    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
 }
 
 /// Make a recording of its own out of a part of one
@@ -256,6 +429,7 @@ pub(super) struct ExportArgs {
 #[command(after_help = "\
 Examples:
   sockrec extract -f night.db --from 03:00 --to 03:30 -o ticket.db
+  sockrec extract -o tls.db dport = :443 or sport = :443
   sockrec extract --socket 17 -o one.db
   sockrec extract --sort total_retrans:desc -n 20 -o worst.db")]
 pub(super) struct ExtractArgs {
@@ -267,6 +441,10 @@ pub(super) struct ExtractArgs {
     pub(super) output: PathBuf,
     #[command(flatten)]
     pub(super) select: SelectArgs,
+    /// Only these sockets, by any column of `query connections`, in the language of `ss`
+    /// (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
 }
 
 /// Copy a recording, also one that is being recorded
@@ -399,6 +577,7 @@ Examples:
   sockrec assert no-resets no-gaps
   sockrec assert -f run.db no-close-wait-longer-than=60s retransmit-ratio-below=1%
   sockrec assert --from deploy --to deploy:end backlog-never-full connections-below=500
+  sockrec assert no-resets no-gaps -- dport = :443 and not dst 10.0.0.0/8
   sockrec assert --list
 
 Exit codes: 0 every rule holds, 1 one is broken (or the recording cannot be read), 2 wrong use, 3
@@ -417,4 +596,8 @@ pub(super) struct AssertArgs {
     pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Hold only these sockets to the rules: by any column of `query connections`, in the language of
+    /// `ss` (docs/FILTER.md)
+    #[arg(last = true, value_name = "FILTER", num_args = 1..)]
+    pub(super) filter: Vec<String>,
 }

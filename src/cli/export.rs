@@ -16,7 +16,8 @@ use super::Exit;
 use super::args::ExportArgs;
 use super::message::usage;
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
+    anchor, asks_for_help, default_columns, explain_empty, note_filters, print_columns, selection,
+    stdout,
 };
 use crate::kernel::is_ignored;
 use crate::query::{QueryError, Question, Recording, Selection};
@@ -41,9 +42,10 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     }
     let format = chosen_format(&args)?;
     let chosen = default_columns(format, &args.columns, &[]);
-    let selection = selection(question, &args.select, &chosen, anchor(&recording)?)?;
+    let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
+    note_filters(&recording, selection.from_ns, selection.to_ns)?;
     let progress = progress_bar(recording.expected_rows(question)?);
     let is_interrupted = Arc::new(AtomicBool::new(false));
 

@@ -18,7 +18,9 @@ use crate::store::{NewRecording, Stopper};
 
 pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&args.file)?;
-    let chosen = selection(Question::Connections, &args.select, &[], anchor(&recording)?)?;
+    let chosen =
+        selection(Question::Connections, &args.select, &args.filter, &[], anchor(&recording)?)?;
+    recording.columns(Question::Connections, &chosen)?; // what the filter names is there
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
     let words = words(&chosen);
@@ -76,6 +78,7 @@ fn words(selection: &Selection) -> Option<String> {
         number("socket", sockets.socket_id.map(|n| n.to_string())),
         number("cookie", sockets.cookie.map(|n| n.to_string())),
         number("inode", sockets.inode.map(|n| n.to_string())),
+        selection.filter.as_ref().map(ToString::to_string),
         selection.limit.map(|n| match order.is_empty() {
             true => format!("the first {n}"),
             false => format!("the first {n} by {}", order.join(", ")),

@@ -21,6 +21,7 @@ const CAPTURES: &[&str] = &[
     "snapshots",
     "missed_ticks",
     "scopes",
+    "filter",
 ];
 
 const MARKERS: &[&str] = &["marker", "started_at", "ended_at"];
@@ -70,7 +71,7 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
     for (_, title, question, columns) in PARTS {
         let columns = columns.iter().map(|&name| name.to_owned()).collect();
         let mut selection = Selection { columns, ..Selection::default() };
-        if *question == Question::Gaps && !recording.is_of_several_hosts()? {
+        if *question == Question::Gaps && recording.hosts()?.len() < 2 {
             let all = recording.columns(*question, &selection)?;
             let names = all.iter().map(|column| column.name.to_owned());
             selection.columns = names.filter(|name| name != "host_name").collect();

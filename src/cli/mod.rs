@@ -8,17 +8,21 @@ mod assert;
 mod copy;
 mod export;
 mod extract;
+mod filter;
 mod follow;
 mod import;
 mod info;
+mod live;
 mod mark;
 mod merge;
 mod message;
 mod moment;
 mod output;
 mod query;
+mod questions;
 mod record;
 mod sockets;
+mod sql;
 
 use std::process::ExitCode;
 

@@ -2,14 +2,16 @@
 
 use super::Exit;
 use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
+use super::live::Live;
 use super::message::{note, usage, warn};
-use super::moment::parse_moment;
+use super::moment::{Anchor, parse_moment};
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
-    stdout,
+    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
+    selection, stdout,
 };
-use crate::model::Column;
-use crate::query::{EVENT_COLUMNS, Look, QueryError, Question, Recording, Selection, column};
+use super::{questions, sql};
+use crate::model::{Column, States};
+use crate::query::{By, EVENT_COLUMNS, Look, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{Zone, duration, time, visible};
 use crate::render::{
     ConnectionTable, Exporter, Format, ShownMoment, SocketTable, exporter, story_json, story_text,
@@ -72,7 +74,20 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
         QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
-        QuestionArgs::At { time, info, common } => at(&time, info, &common),
+        QuestionArgs::At { time, live, info, common } => at(time.as_deref(), live, info, &common),
+        QuestionArgs::Listeners(args) => questions::listeners(&args),
+        QuestionArgs::States(args) => questions::states(&args),
+        QuestionArgs::Churn(args) => questions::churn(&args),
+        QuestionArgs::Peers(common) => questions::totals(By::Peer, &common),
+        QuestionArgs::Ports(common) => questions::totals(By::Port, &common),
+        QuestionArgs::Processes(common) => questions::totals(By::Process, &common),
+        QuestionArgs::Cgroups(common) => questions::totals(By::Cgroup, &common),
+        QuestionArgs::Users(common) => questions::totals(By::User, &common),
+        QuestionArgs::Slow(common) => questions::slow(&common),
+        QuestionArgs::Leaks(args) => questions::leaks(&args),
+        QuestionArgs::Diff(args) => questions::diff(&args),
+        QuestionArgs::Sql(args) => sql::ask(&args),
+        QuestionArgs::Schema(args) => sql::schema(&args),
     }
 }
 
@@ -83,22 +98,22 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         return Ok(Exit::Fine);
     }
     let format = common.output.format.unwrap_or(Format::Table);
-    let with_host = question == Question::Coverage && recording.is_of_several_hosts()?;
+    let with_host = question == Question::Coverage && recording.hosts()?.len() > 1;
     let table = [if with_host { &["host_name"] } else { &[][..] }, table].concat();
     let columns = default_columns(format, &common.output.columns, &table);
-    let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
+    let selection =
+        selection(question, &common.select, &common.filter, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
     let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
-        let span = recording.span()?;
-        let day = |ns| time(ns, options.zone).to_string().get(..10).map(str::to_owned);
-        let with_date = span.is_some_and(|span| day(span.from_ns) != day(span.to_ns));
+        let with_date = spans_days(&recording, options.zone)?;
         let moment = if with_date { ShownMoment::OpenedOnDay } else { ShownMoment::Opened };
         Box::new(ConnectionTable::new(stdout(), &options, moment))
     } else {
         exporter(format, &options, stdout())
     };
+    note_filters(&recording, selection.from_ns, selection.to_ns)?;
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
@@ -106,7 +121,13 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     Ok(Exit::Fine)
 }
 
-fn stream(
+/// Whether the recording is of more than one day: then a time of day does not tell which.
+pub(super) fn spans_days(recording: &Recording, zone: Zone) -> anyhow::Result<bool> {
+    let day = |ns| time(ns, zone).to_string().get(..10).map(str::to_owned);
+    Ok(recording.span()?.is_some_and(|span| day(span.from_ns) != day(span.to_ns)))
+}
+
+pub(super) fn stream(
     recording: &Recording,
     question: Question,
     selection: &Selection,
@@ -139,6 +160,7 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
         let hint = "`sockrec query connections` lists them, each with its number first";
         return Err(usage(text, Some(hint)));
     };
+    note_filters(&recording, None, None)?;
     let options = options(&args.output);
     let mut out = stdout();
     match format {
@@ -158,8 +180,35 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let recording = Recording::open(&common.file)?;
+/// Behind the time stands the filter: `at 10m ago` would be the filter `ago`.
+fn refuse_parted_time(text: &str, filter: &[String], anchor: Anchor<'_>) -> anyhow::Result<()> {
+    let Some(next) = filter.first() else { return Ok(()) };
+    let whole = format!("{text} {next}");
+    if parse_moment(&whole, anchor).is_err() {
+        return Ok(());
+    }
+    let message = format!("a time with blanks in it is one word on the command line: `{whole}`");
+    Err(usage(message, Some(&format!("put it into quotes: `sockrec query at '{whole}'`"))))
+}
+
+fn at(time: Option<&str>, is_live: bool, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
+    if is_live {
+        // Without a time the first word is the filter's.
+        let words = time.into_iter().map(str::to_owned).chain(common.filter.clone());
+        let common = CommonArgs { filter: words.collect(), ..common.clone() };
+        let live = Live::ask(&common, States::ALL)?;
+        live.warn();
+        return at_moment(&live.recording, None, info, &live.common);
+    }
+    at_moment(&Recording::open(&common.file)?, time, info, common)
+}
+
+fn at_moment(
+    recording: &Recording,
+    text: Option<&str>,
+    info: bool,
+    common: &CommonArgs,
+) -> anyhow::Result<Exit> {
     if asks_for_help(&common.output.columns) {
         let question = Question::AtTime { utc_ns: 0 };
         print_columns(&recording.columns(question, &Selection::default())?)?;
@@ -171,17 +220,23 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             Some("`sockrec query samples --from … --to …` gives what changed in a span"),
         ));
     }
-    let anchor = anchor(&recording)?;
-    let asked_ns = parse_moment(text, anchor)?;
+    let anchor = anchor(recording)?;
+    let asked_ns = match text {
+        Some(text) => {
+            refuse_parted_time(text, &common.filter, anchor)?;
+            parse_moment(text, anchor)?
+        }
+        None => anchor.now_ns, // asked of the kernel just before
+    };
     let format = common.output.format.unwrap_or(Format::Table);
     let options = options(&common.output);
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);
     let question = Question::AtTime { utc_ns: asked_ns };
-    let selection = selection(question, &common.select, &columns, anchor)?;
+    let selection = selection(question, &common.select, &common.filter, &columns, anchor)?;
     let columns = recording.columns(question, &selection)?;
-    let looks = recording.looks_at(asked_ns)?;
+    let looks = recording.looks_at(asked_ns, selection.host.as_deref())?;
     let mut exit = Exit::Fine;
     if looks.is_empty() {
         exit = Exit::Gaps;
@@ -195,18 +250,22 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
         }
     }
     for look in &looks {
-        if tell_of_look(&recording, look, looks.len() > 1, asked_ns, zone)? == Exit::Gaps {
+        if tell_of_look(recording, look, looks.len() > 1, asked_ns, zone)? == Exit::Gaps {
             exit = Exit::Gaps;
         }
+    }
+    if text.is_some() {
+        let ended_ns = looks.iter().map(|look| look.ended_at_ns);
+        note_filters(recording, ended_ns.clone().min(), ended_ns.max())?;
     }
     let mut out: Box<dyn Exporter> = if as_ss {
         Box::new(SocketTable::new(stdout(), info))
     } else {
         exporter(format, &options, stdout())
     };
-    let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
+    let count = stream(recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 && !looks.is_empty() {
-        explain_empty(&recording, &selection, zone)?;
+        explain_empty(recording, &selection, zone)?;
     }
     Ok(exit)
 }

@@ -16,14 +16,16 @@ use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::args::RecordArgs;
+use super::filter::{choose, read_filter};
 use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
+use super::moment::Anchor;
 use super::output::{counted, no_states};
 use crate::kernel::{
     DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
     own_namespace, sees_every_process,
 };
-use crate::model::{Capture, EndReason, Family, Protocol, Source, States};
+use crate::model::{Capture, EndReason, Protocol, Source, States};
 use crate::record::{
     Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
 };
@@ -39,6 +41,7 @@ struct Options<'a> {
     families: Vec<&'a str>,
     protocols: Vec<&'a str>,
     states: u32,
+    filter: Option<String>,
     max_new_sockets: u64,
     events: bool,
     event_buffer_bytes: Option<usize>,
@@ -48,11 +51,18 @@ struct Options<'a> {
 }
 
 pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
-    let plan = plan(&args)?;
+    let mut plan = plan(&args)?;
     follow::check(args.follow)?;
-    let socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
+    let mut socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
     let host = host_facts().context("could not tell which boot of the machine this is")?;
     let has_net_admin = has_net_admin();
+    let now_ns = SystemClock.now().utc_ns;
+    let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
+    let filtered = read_filter(&args.filter, anchor)?;
+    let bytecode = filtered
+        .map(|filtered| choose(filtered, &mut plan, &mut socket))
+        .transpose()?
+        .unwrap_or_default();
     let events = (!args.no_events).then(|| EventSocket::open(&plan.dumps)).transpose();
     let (events, no_events) = match events {
         Ok(events) => (events, None),
@@ -65,6 +75,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         families: names(plan.dumps.iter().map(|(family, _)| family.name())),
         protocols: names(plan.dumps.iter().map(|(_, protocol)| protocol.name())),
         states: plan.states.0,
+        filter: plan.chosen.as_ref().map(|chosen| chosen.filter.to_string()),
         max_new_sockets: plan.max_new_sockets,
         events: events.is_some(),
         event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
@@ -133,7 +144,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         &capture,
         writer,
         Inputs {
-            kernel: &mut LiveKernel::new(socket, events),
+            kernel: &mut LiveKernel::new(socket, events, bytecode),
             pace: &mut pace,
             ended,
             listener: &mut |event| match event {
@@ -196,24 +207,13 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
     if states == States::NONE {
         return Err(no_states());
     }
-    let or_default = |chosen: Vec<Protocol>| {
-        if chosen.is_empty() { vec![Protocol::Tcp, Protocol::Udp] } else { chosen }
-    };
-    let families = match args.sockets.families() {
-        chosen if chosen.is_empty() => Family::ALL.to_vec(),
-        chosen => chosen,
-    };
-    let protocols = or_default(args.sockets.protocols());
-    let dumps = protocols
-        .iter()
-        .flat_map(|&protocol| families.iter().map(move |&family| (family, protocol)))
-        .collect();
     if args.duration.is_some() && args.count.is_some() {
         return Err(usage("`--duration` and `--count` both say when to stop", Some("give one")));
     }
     Ok(Plan {
-        dumps,
+        dumps: args.sockets.dumps(&[Protocol::Tcp, Protocol::Udp]),
         states,
+        chosen: None,
         interval_ns: args.interval,
         duration_ns: args.duration,
         count: args.count,

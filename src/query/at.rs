@@ -34,15 +34,15 @@ pub(super) struct Line {
 }
 
 impl Recording {
-    /// The last snapshot of each machine that had ended by then, by the names of the hosts. Where UTC
+    /// The last snapshot of each machine, or of the host of this name, that had ended by then. Where UTC
     /// went back and passed this time twice, the later pass counts. Of recorders that ran at once on
     /// one machine all that were running then count, and of imports of who knows which machine.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn looks_at(&self, utc_ns: i64) -> Result<Vec<Look>, StoreError> {
+    pub fn looks_at(&self, utc_ns: i64, host: Option<&str>) -> Result<Vec<Look>, StoreError> {
         let mut looks = Vec::new();
-        for line in self.lines()? {
+        for line in self.lines(host)? {
             looks.extend(self.latest_of(&line, utc_ns)?);
         }
         looks.sort_by(|a, b| {
@@ -63,13 +63,13 @@ impl Recording {
     /// # Errors
     /// When the recording cannot be read.
     pub fn snapshot_at(&self, utc_ns: i64) -> Result<Option<i64>, StoreError> {
-        let looks = self.looks_at(utc_ns)?;
+        let looks = self.looks_at(utc_ns, None)?;
         let latest = looks.iter().max_by_key(|look| (look.is_passed, look.ended_at_ns));
         Ok(latest.map(|look| look.snapshot_id))
     }
 
-    /// The captures of each machine.
-    pub(super) fn lines(&self) -> Result<Vec<Line>, StoreError> {
+    /// The captures of each machine, or of the host of this name.
+    pub(super) fn lines(&self, host: Option<&str>) -> Result<Vec<Line>, StoreError> {
         let mut lines: Vec<Line> = Vec::new();
         let mut of_captures: HashMap<i64, usize> = HashMap::new();
         let mut last_of_all = None;
@@ -86,8 +86,9 @@ impl Recording {
                     UNION ALL SELECT snapshot_id, 1 FROM utc_steps_back)
                    GROUP BY snapshot_id) AS b
                 ON b.snapshot_id BETWEEN s.first_snapshot_id AND s.last_snapshot_id
+             WHERE :host IS NULL OR c.host_name = :host
              ORDER BY s.capture_id, b.snapshot_id",
-            &[],
+            &[(":host", host.map_or(Value::Null, Value::Text))],
             |row| {
                 let [
                     Value::Integer(capture),
@@ -143,14 +144,17 @@ impl Recording {
     fn latest_in(&self, block: (i64, i64), utc_ns: i64) -> Result<Option<Look>, StoreError> {
         let mut found = None;
         self.run(
-            "SELECT n.snapshot_id, n.ended_at_ns, c.host_name, c.interval_ns,
+            // One look into the index by time; by number it would be a scan of the run. That is what the
+            // plus signs are for.
+            "SELECT f.snapshot_id, f.ended_at_ns, c.host_name, c.interval_ns,
                  coalesce(c.machine_id_hash, c.host_name),
-                 EXISTS (SELECT 1 FROM snapshots AS x WHERE x.capture_id = n.capture_id
-                     AND x.snapshot_id BETWEEN n.snapshot_id + 1 AND :last
-                     AND x.ended_at_ns >= :utc_ns) OR n.ended_at_ns = :utc_ns
-             FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
-             WHERE n.ended_at_ns <= :utc_ns AND n.snapshot_id BETWEEN :first AND :last
-             ORDER BY n.ended_at_ns DESC, n.snapshot_id DESC LIMIT 1",
+                 EXISTS (SELECT 1 FROM snapshots AS x WHERE x.snapshot_id = f.snapshot_id + 1
+                     AND x.snapshot_id <= :last AND x.capture_id = f.capture_id
+                     AND x.ended_at_ns >= :utc_ns) OR f.ended_at_ns = :utc_ns
+             FROM (SELECT snapshot_id, ended_at_ns, capture_id FROM snapshots
+                 WHERE ended_at_ns <= :utc_ns AND +snapshot_id BETWEEN :first AND :last
+                 ORDER BY ended_at_ns DESC LIMIT 1) AS f
+             JOIN captures AS c ON c.capture_id = f.capture_id",
             &[
                 (":utc_ns", Value::Integer(utc_ns)),
                 (":first", Value::Integer(block.0)),

@@ -1,6 +1,7 @@
 //! Which part of a recording an extract holds.
 
-use super::recording::{QueryError, Question, Recording};
+use super::question::Question;
+use super::recording::{QueryError, Recording};
 use super::selection::Selection;
 use crate::model::{Nanos, Value};
 use crate::store::{Excerpt, NewRecording, StoreError, Stretch, Taken};
@@ -37,7 +38,7 @@ impl Recording {
     /// is answered from.
     fn stretches_for(&self, selection: &Selection) -> Result<Vec<Stretch>, QueryError> {
         let mut found = Vec::new();
-        for line in self.lines()? {
+        for line in self.lines(selection.host.as_deref())? {
             let (from_ns, to_ns) = line.span_ns;
             let from_ns = selection.from_ns.unwrap_or(from_ns);
             let to_ns = selection.to_ns.unwrap_or(to_ns);
@@ -84,7 +85,7 @@ impl Recording {
 
     /// `None`: every socket.
     fn chosen(&self, selection: &Selection) -> Result<Option<Vec<i64>>, QueryError> {
-        if selection.sockets.is_open() && selection.limit.is_none() {
+        if selection.is_open() && selection.limit.is_none() {
             return Ok(None);
         }
         let wanted = Selection { columns: vec!["socket_id".to_owned()], ..selection.clone() };

@@ -9,6 +9,7 @@ mod error;
 mod extract;
 mod file;
 mod former;
+mod functions;
 mod markers;
 mod merge;
 mod migrate;

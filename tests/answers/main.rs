@@ -10,8 +10,11 @@ mod socket;
 mod world;
 
 mod coverage;
+mod filters;
+mod incident;
 mod markers;
 mod owners;
 mod rules;
 mod sorting;
 mod story;
+mod typed;

@@ -18,19 +18,24 @@ const HOUR_NS: i64 = 3_601 * SECOND;
 pub type Row = HashMap<&'static str, String>;
 
 pub fn rows(path: &Path, question: Question, span: (i64, i64)) -> Vec<Row> {
-    let recording = Recording::open(path).unwrap();
     let selection =
         Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
-    let names: Vec<_> =
-        recording.columns(question, &selection).unwrap().iter().map(|c| c.name).collect();
+    rows_of(path, question, &selection).unwrap()
+}
+
+pub fn rows_of(
+    path: &Path,
+    question: Question,
+    selection: &Selection,
+) -> Result<Vec<Row>, QueryError> {
+    let recording = Recording::open(path)?;
+    let columns = recording.columns(question, selection)?;
     let mut rows = Vec::new();
-    recording
-        .answer(question, &selection, |row| {
-            rows.push(names.iter().copied().zip(row.iter().map(text)).collect());
-            Ok::<_, QueryError>(())
-        })
-        .unwrap();
-    rows
+    recording.answer(question, selection, |row| {
+        rows.push(columns.iter().map(|column| column.name).zip(row.iter().map(text)).collect());
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 /// A span of a recording as a new one, `None` if nothing was recorded then.

@@ -5,6 +5,7 @@ mod harness;
 
 mod events;
 mod extracts;
+mod filters;
 mod lifetimes;
 mod machine;
 mod merges;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use sockrec::query::{Question, Recording};
+use sockrec::query::{By, QueryError, Question, Recording, Selection};
 use sockrec::store::{Merged, NewRecording, Reader, StoreError};
 
-use crate::extracts::{FACTS, Row, extract_to, integer, moments_between, rows, with_keyframes};
+use crate::extracts::{
+    FACTS, Row, extract_to, integer, moments_between, rows, rows_of, with_keyframes,
+};
 use crate::harness::{assert_recording_is_whole, violations};
 use crate::lifetimes::{config, recorded, recorded_in};
 use crate::world::{SECOND, World};
@@ -142,6 +144,7 @@ fn compare_hosts(worlds: [&World; 2]) {
             let alone = of_host(path, world.host, question);
             assert_eq!(alone, of_host(&both, world.host, question), "{question:?}");
         }
+        compare_totals(&both, world);
         for utc_ns in looks(path).into_iter().step_by(3) {
             let question = Question::AtTime { utc_ns };
             let alone = of_host(path, world.host, question);
@@ -149,8 +152,34 @@ fn compare_hosts(worlds: [&World; 2]) {
         }
     }
     let (a, b) = (Recording::open(&both).unwrap(), looks(&both).into_iter().max().unwrap());
-    let hosts: Vec<_> = a.looks_at(b).unwrap().into_iter().map(|look| look.host_name).collect();
+    let hosts: Vec<_> =
+        a.looks_at(b, None).unwrap().into_iter().map(|look| look.host_name).collect();
     assert_eq!(hosts, worlds.map(|world| Some(world.host.to_owned())));
+}
+
+/// What is asked of one machine is asked by the name of its host.
+fn compare_totals(both: &Path, world: &World) {
+    let questions = [
+        Question::Totals(By::Port),
+        Question::Slow,
+        Question::States { bucket_ns: SECOND },
+        Question::Churn { bucket_ns: SECOND },
+        Question::Listeners { snapshot_id: None },
+        Question::Leaks { longer_ns: SECOND },
+    ];
+    for question in questions {
+        let answer = |path: &Path, host: Option<&str>| {
+            let selection = Selection { host: host.map(str::to_owned), ..Selection::default() };
+            let mut rows = rows_of(path, question, &selection)?;
+            for row in &mut rows {
+                row.retain(|name, _| !["socket_id", "peer_socket_id"].contains(name));
+            }
+            Ok::<_, QueryError>(without(rows, &[]))
+        };
+        let alone = answer(&world.path(), None).unwrap();
+        assert_eq!(alone, answer(both, Some(world.host)).unwrap(), "{question:?}");
+        assert!(matches!(answer(both, None), Err(QueryError::SeveralHosts { .. })));
+    }
 }
 
 fn other_host() -> World {

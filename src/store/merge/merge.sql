@@ -60,7 +60,7 @@ INSERT INTO main.captures
 SELECT p.new_id, c.uuid, p.previous_id, b.new_id, c.source, c.host_name, c.machine_id_hash,
     c.kernel_release, c.architecture, c.sockrec_version, c.options, c.interval_ns, c.started_at_ns,
     c.started_monotonic_ns, c.started_boottime_ns, c.ended_at_ns, c.ended_monotonic_ns,
-    c.ended_boottime_ns, c.end_reason, c.missed_ticks
+    c.ended_boottime_ns, c.end_reason, c.missed_ticks, c.first_local_port, c.last_local_port
 FROM src.captures AS c
 JOIN places AS p ON p.old_id = c.capture_id
 JOIN boot_names AS b ON b.old_id = c.boot_id
