@@ -89,6 +89,7 @@ pub(super) fn selection(
         families,
         protocols: select.sockets.protocols(),
         states: if states == States::ALL { Vec::new() } else { state_names(states) },
+        is_listening: select.sockets.is_listening(),
         socket_id: select.socket,
         cookie: select.cookie,
         inode: select.inode,

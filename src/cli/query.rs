@@ -12,7 +12,8 @@ use crate::model::Column;
 use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{duration, time};
 use crate::render::{
-    ConnectionTable, Exporter, Format, ShownMoment, SocketTable, exporter, story_json, story_text,
+    ConnectionTable, Details, Exporter, Format, ShownMoment, SocketTable, exporter, story_json,
+    story_text,
 };
 
 const SAMPLES_TABLE: &[&str] = &[
@@ -72,7 +73,9 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
         QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
-        QuestionArgs::At { time, info, common } => at(&time, info, &common),
+        QuestionArgs::At { time, info, processes, common } => {
+            at(&time, Details { processes, info }, &common)
+        }
     }
 }
 
@@ -170,7 +173,7 @@ fn refuse_parted_time(text: &str, filter: &[String], anchor: Anchor<'_>) -> anyh
     Err(usage(message, Some(&format!("put it into quotes: `sockrec query at '{whole}'`"))))
 }
 
-fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
+fn at(text: &str, details: Details, common: &CommonArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&common.file)?;
     if asks_for_help(&common.output.columns) {
         let question = Question::At { snapshot_id: 0 };
@@ -234,7 +237,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
         exit = Exit::Gaps;
     }
     let mut out: Box<dyn Exporter> = if as_ss {
-        Box::new(SocketTable::new(stdout(), info))
+        Box::new(SocketTable::new(stdout(), details))
     } else {
         exporter(format, &options, stdout())
     };

@@ -21,7 +21,7 @@ use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
-use crate::filter::{Filter, FilterError};
+use crate::filter::{Filter, FilterError, Narrowed};
 use crate::kernel::{
     DiagSocket, EventReader, EventSocket, LiveNames, SystemClock, has_net_admin, host_facts,
     is_ignored, own_namespace, sees_every_process,
@@ -57,7 +57,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let mut socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
     let host = host_facts().context("could not tell which boot of the machine this is")?;
     let has_net_admin = has_net_admin();
-    let bytecode = choose(&args.filter, &mut plan, &mut socket)?;
+    let narrowed = choose(&args.filter, &mut plan, &mut socket)?;
     let events = (!args.no_events).then(|| EventSocket::open(&plan.dumps)).transpose();
     let (events, no_events) = match events {
         Ok(events) => (events, None),
@@ -139,7 +139,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         &capture,
         writer,
         Inputs {
-            kernel: &mut LiveKernel::new(socket, events, bytecode),
+            kernel: &mut LiveKernel::new(socket, events, narrowed),
             pace: &mut pace,
             ended,
             listener: &mut |event| match event {
@@ -230,11 +230,11 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
 }
 
 /// Takes a filter over into the plan; gives what the kernel is asked of it.
-fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow::Result<Vec<u8>> {
+fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow::Result<Narrowed> {
     let now_ns = SystemClock.now().utc_ns;
     let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
     let Some(Filtered { filter, text }) = read_filter(words, anchor)? else {
-        return Ok(Vec::new());
+        return Ok(Narrowed::default());
     };
     let no_mark = |span| {
         FilterError::new(span, "the kernel tells marks with CAP_NET_ADMIN only")
@@ -246,7 +246,7 @@ fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow:
     }
     let filter = filter.with_names(&LiveNames).map_err(|error| error.within(&text))?;
     let mut parted = filter.for_kernel();
-    let is_taken = socket.takes(&parted.bytecode);
+    let is_taken = socket.takes(&parted.narrowed.bytecode);
     if !is_taken.context("the kernel refuses the filter")? {
         if let Some(span) = filter.cgroup_at() {
             let message = "this kernel cannot be asked for the cgroups of sockets";
@@ -267,7 +267,7 @@ fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow:
     check_options(&filter, plan.states, plan.dumps.iter().map(|(family, _)| *family))?;
     plan.states = plan.states.intersection(parted.states);
     plan.chosen = Some(Chosen { filter, residue: parted.residue });
-    Ok(parted.bytecode)
+    Ok(parted.narrowed)
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {

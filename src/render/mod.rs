@@ -28,7 +28,7 @@ use crate::model::{Column, Value};
 pub use connections::{ConnectionTable, ShownMoment};
 pub use human::Zone;
 pub use options::{Format, Options, TimeFormat, UnknownName};
-pub use sockets::SocketTable;
+pub use sockets::{Details, SocketTable};
 pub use story::{story_json, story_text};
 
 /// Writes one answer in one format: [`begin`](Self::begin) once, [`row`](Self::row) for each row,

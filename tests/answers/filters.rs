@@ -77,6 +77,21 @@ fn rows_are_chosen_in_every_answer_about_sockets() {
 }
 
 #[test]
+fn options_mean_what_they_mean_to_ss() {
+    let world = mixed();
+    let at = |options: &str| ids(&world, &format!("query at 2026-11-21T12:00:00.5Z {options} | "));
+    assert_eq!(at("-l"), "4");
+    assert_eq!(at("-tl"), "4");
+    assert_eq!(at("-ul"), "");
+    assert_eq!(at("-tal").split(' ').count(), 4);
+    assert_eq!(at("-6l"), "");
+    assert_eq!(ids(&world, "query at 2026-11-21T12:00:00.5Z -l | sport = :8080"), "4");
+    let shown = asked(&world, "query at 2026-11-21T12:00:00.5Z -tlp").fine().stdout();
+    assert_eq!(shown.lines().count(), 2);
+    assert!(shown.lines().all(|line| line.contains("Process") || line.contains("LISTEN")));
+}
+
+#[test]
 fn columns_are_compared_by_their_names() {
     let world = mixed();
     let connections = |filter: &str| ids(&world, &format!("query connections | {filter}"));
