@@ -68,8 +68,13 @@ pub(super) fn say(text: &str) {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(QueryError::UnknownColumn { .. }))
-        || filter_error(error).is_some()
+    matches!(
+        error.downcast_ref(),
+        Some(
+            QueryError::UnknownColumn { .. }
+                | QueryError::Store(StoreError::NoQuery | StoreError::TypedWrong { .. })
+        )
+    ) || filter_error(error).is_some()
 }
 
 fn filter_error(error: &anyhow::Error) -> Option<&FilterError> {

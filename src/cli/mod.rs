@@ -12,13 +12,16 @@ mod filter;
 mod follow;
 mod import;
 mod info;
+mod live;
 mod mark;
 mod message;
 mod moment;
 mod output;
 mod query;
+mod questions;
 mod record;
 mod sockets;
+mod sql;
 
 use std::process::ExitCode;
 

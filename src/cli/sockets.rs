@@ -86,6 +86,21 @@ impl SocketArgs {
         self.listening && !self.all
     }
 
+    /// The dumps that show what was chosen, of these protocols if none was.
+    pub(super) fn dumps(&self, usual: &[Protocol]) -> Vec<(Family, Protocol)> {
+        let or_usual = |chosen: Vec<Protocol>| {
+            if chosen.is_empty() { usual.to_vec() } else { chosen }
+        };
+        let families = match self.families() {
+            chosen if chosen.is_empty() => Family::ALL.to_vec(),
+            chosen => chosen,
+        };
+        or_usual(self.protocols())
+            .into_iter()
+            .flat_map(|protocol| families.iter().map(move |&family| (family, protocol)))
+            .collect()
+    }
+
     /// The states that were chosen, all if none was.
     pub(super) fn states(&self) -> States {
         let union = |sets: &[States]| sets.iter().fold(States::NONE, |a, b| a.union(*b));

@@ -8,6 +8,8 @@ use crate::model::{Column, States, TcpState};
 
 /// Name of the SQL function that tells whether an address begins with a prefix; NULL of NULL.
 pub const PREFIX_FUNCTION: &str = "in_prefix";
+/// What the names of its parameters begin with.
+const PARAMETER: &str = ":filter_";
 /// What the condition calls the answer that it chooses from.
 pub const ANSWER: &str = "answer";
 
@@ -37,6 +39,16 @@ pub struct SqlCondition {
     pub text: String,
     /// Names, with their colon, and values.
     pub parameters: Vec<(String, SqlValue)>,
+}
+
+impl SqlCondition {
+    /// The same with other names of parameters, to stand beside another condition.
+    #[must_use]
+    pub fn renamed(self, stem: &str) -> Self {
+        let new = |text: &str| text.replace(PARAMETER, &format!(":{stem}_"));
+        let text = new(&self.text); // which holds no text of the user
+        Self { text, parameters: self.parameters.into_iter().map(|(n, v)| (new(&n), v)).collect() }
+    }
 }
 
 impl Filter {
@@ -259,7 +271,7 @@ impl Writer<'_> {
     }
 
     fn bind(&mut self, value: SqlValue) -> String {
-        let name = format!(":filter_{}", self.parameters.len());
+        let name = format!("{PARAMETER}{}", self.parameters.len());
         self.parameters.push((name.clone(), value));
         name
     }

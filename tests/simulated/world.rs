@@ -236,7 +236,12 @@ impl World {
                 kernel_release: None,
                 architecture: None,
             },
-            namespace: NamespaceFacts { cookie: Some(1), inode: Some(4_026_531_833), name: None },
+            namespace: NamespaceFacts {
+                cookie: Some(1),
+                inode: Some(4_026_531_833),
+                name: None,
+                local_ports: Some((1_000, 1_019)),
+            },
             options: "{}".to_owned(),
             source: Source::Live,
             interval_ns: Some(self.interval_ns),
