@@ -7,7 +7,7 @@ use super::message::{note, usage, warn};
 use super::moment::{Anchor, parse_moment};
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
-    selection, stdout,
+    selection, stdout, warn_of_unknown,
 };
 use super::{questions, sql};
 use crate::model::{Column, States};
@@ -115,6 +115,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         exporter(format, &options, stdout())
     };
     note_filters(&recording, selection.from_ns, selection.to_ns)?;
+    warn_of_unknown(&recording, &selection, selection.from_ns, selection.to_ns)?;
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
@@ -282,6 +283,7 @@ fn at_moment(
     if text.is_some() {
         note_filters(recording, ended_ns, ended_ns)?;
     }
+    warn_of_unknown(recording, &selection, ended_ns, ended_ns)?;
     for text in recording.notes_at(asked_ns, snapshot_id)? {
         warn(&text);
         exit = Exit::Gaps;

@@ -123,9 +123,8 @@ fn exact(conditions: &[Filter]) -> Option<Tuple> {
         match condition {
             Condition::Host { side, prefix, port } => {
                 let (address, own_port) = &mut ends[usize::from(*side == Side::Remote)];
-                match prefix {
-                    Some(prefix) => *address = Some(prefix.whole_address()?),
-                    None => {}
+                if let Some(prefix) = prefix {
+                    *address = Some(prefix.whole_address()?);
                 }
                 *own_port = port.or(*own_port);
             }

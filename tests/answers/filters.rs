@@ -49,6 +49,12 @@ fn ids(world: &World, line: &str) -> String {
 
 /// Three connections: to port 80 and 443 here, and to 443 afar; and a listener.
 fn mixed() -> World {
+    let world = mix();
+    world.record();
+    world
+}
+
+fn mix() -> World {
     let a = FakeSocket::established(1, 1_001, 80).sent(10);
     let b = FakeSocket::established(2, 1_002, 443).sent(2_000_000);
     let again = b.retransmitted(2);
@@ -57,7 +63,6 @@ fn mixed() -> World {
     let mut world = World::with_events();
     world.shows(&[&a, &b, &c, &d]).shows(&[&a, &b, &c, &d]).shows(&[&again, &c, &d]);
     world.shows(&[&again, &d]);
-    world.record();
     world
 }
 
@@ -210,6 +215,29 @@ fn what_an_answer_cannot_be_asked_is_told() {
 
     hint: put it into quotes: `sockrec query at '10m ago'`
     ");
+}
+
+#[test]
+fn a_filter_by_what_was_not_looked_for_is_told() {
+    let world = World { options: r#"{"owners":false,"has_net_admin":false}"#, ..mix() };
+    world.record();
+    let nobody = "warning: neither processes nor cgroups were looked for";
+    for line in [
+        "query connections | comm = nginx",
+        "query at 2026-11-21T12:00:01.5Z | not pid = 7",
+        "query peers | cgroup = /a",
+        "export sockets | user = root and dport = :443",
+    ] {
+        let told = asked(&world, line).told();
+        assert!(told.contains(nobody), "{line}: {told}");
+    }
+    let marks = asked(&world, "query connections | fwmark = 1").told();
+    assert!(marks.contains("warning: without CAP_NET_ADMIN the kernel told no marks"), "{marks}");
+    let fine = asked(&world, "query connections | dport = :443").told();
+    assert!(!fine.contains("warning"), "{fine}");
+    // No rule holds of sockets that nobody knows.
+    let ran = asked(&world, "assert no-gaps no-resets | -- comm = nginx");
+    assert_eq!(ran.code(), Some(3), "{}", ran.told());
 }
 
 fn of_port_443() -> World {

@@ -1,12 +1,12 @@
 //! `record FILTER` on real sockets, and what it makes of them.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Dir, ask, assert_recording_is_whole, read_only};
 use crate::namespace::{Surroundings, in_own_namespace};
@@ -112,6 +112,44 @@ fn a_command_stands_behind_the_filter() {
         let states = ask(&dir.path("r.db"), "SELECT max(states) FROM scopes").unwrap();
         assert_eq!(states, 1 << 1);
     });
+}
+
+#[test]
+fn the_living_kernel_is_asked_for_one_connection_and_for_all_listeners_of_a_port() {
+    alone("`--live` with FILTER", || {
+        let dir = Dir::new();
+        let first = reusable("127.0.0.1:0".parse().unwrap());
+        let port = first.local_addr().unwrap().as_socket().unwrap().port();
+        let second = reusable(format!("127.0.0.1:{port}").parse().unwrap());
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let rows = |filter: &str| {
+            let line = format!("query at --live --format csv --columns state {filter}");
+            dir.sockrec(&line)
+                .fine()
+                .stdout()
+                .lines()
+                .skip(1)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&format!("-l sport = :{port}")), ["LISTEN", "LISTEN"]);
+        assert_eq!(rows(&format!("state listening sport = :{port}")), ["LISTEN", "LISTEN"]);
+        assert_eq!(rows(&format!("src {local} dst {remote}")), ["ESTAB"]);
+        assert_eq!(rows(&format!("src {local} dst {remote} 'rtt < 1min'")), ["ESTAB"]);
+        assert!(rows(&format!("src {local} dst 127.0.0.1:9")).is_empty());
+        let unknown = dir.sockrec("query at --live comm = nginx").told();
+        assert!(unknown.contains("neither processes nor cgroups were looked for"), "{unknown}");
+        drop((first, second));
+    });
+}
+
+fn reusable(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    rustix::net::sockopt::set_socket_reuseport(&socket, true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(8).unwrap();
+    socket
 }
 
 fn listener() -> TcpListener {
