@@ -17,7 +17,7 @@ use super::args::ExportArgs;
 use super::message::usage;
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, note_filters, print_columns, selection,
-    stdout,
+    stdout, warn_of_unknown,
 };
 use crate::kernel::is_ignored;
 use crate::query::{QueryError, Question, Recording, Selection};
@@ -46,6 +46,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
     note_filters(&recording, selection.from_ns, selection.to_ns)?;
+    warn_of_unknown(&recording, &selection, selection.from_ns, selection.to_ns)?;
     let progress = progress_bar(recording.expected_rows(question)?);
     let is_interrupted = Arc::new(AtomicBool::new(false));
 

@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use super::Exit;
 use super::args::ExtractArgs;
 use super::message::note;
-use super::output::{anchor, explain_empty, selection};
+use super::output::{anchor, explain_empty, selection, warn_of_unknown};
 use crate::kernel::{SystemClock, is_ignored};
 use crate::query::{Question, Recording, Selection};
 use crate::render::human::Zone;
@@ -21,6 +21,7 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let chosen =
         selection(Question::Connections, &args.select, &args.filter, &[], anchor(&recording)?)?;
     recording.columns(Question::Connections, &chosen)?; // what the filter names is there
+    warn_of_unknown(&recording, &chosen, chosen.from_ns, chosen.to_ns)?;
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
     let words = words(&chosen);

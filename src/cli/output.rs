@@ -6,7 +6,7 @@ use chrono::{SecondsFormat, TimeZone};
 
 use super::args::{OutputArgs, SelectArgs};
 use super::filter::{check_options, read_filter};
-use super::message::{note, usage};
+use super::message::{note, usage, warn};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{Family, States, TcpState};
@@ -89,6 +89,7 @@ pub(super) fn selection(
         families,
         protocols: select.sockets.protocols(),
         states: if states == States::ALL { Vec::new() } else { state_names(states) },
+        is_listening: select.sockets.is_listening(),
         socket_id: select.socket,
         cookie: select.cookie,
         inode: select.inode,
@@ -176,6 +177,45 @@ pub(super) fn rfc3339(ns: i64) -> String {
     chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// Columns that only processes and cgroups tell.
+const OF_OWNERS: &[&str] = &[
+    "pid",
+    "comm",
+    "exe",
+    "command_line",
+    "user",
+    "owners",
+    "owner_count",
+    "cgroup",
+    "unit",
+    "container",
+];
+/// Columns that mostly destroy events tell.
+const OF_EVENTS: &[&str] = &["ending", "ending_evidence", "destroyed_at"];
+
+/// Says if the filter asks for what was not looked for in this span, and gives whether it does: nothing
+/// matches then, though it may have been there.
+pub(super) fn warn_of_unknown(
+    recording: &Recording,
+    selection: &Selection,
+    from_ns: Option<i64>,
+    to_ns: Option<i64>,
+) -> anyhow::Result<bool> {
+    let Some(filter) = &selection.filter else { return Ok(false) };
+    let not = recording.not_looked_for(from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX))?;
+    let facts: [(bool, &[&str], &str); 3] = [
+        (not.owners, OF_OWNERS, "neither processes nor cgroups were looked for"),
+        (not.marks, &["mark"], "without CAP_NET_ADMIN the kernel told no marks"),
+        (not.events, OF_EVENTS, "destroy events, which tell most endings, were not listened to"),
+    ];
+    let asked = facts.into_iter().filter(|(is_unknown, of, _)| *is_unknown && filter.asks_for(of));
+    let reasons: Vec<_> = asked.map(|(_, _, why)| why).collect();
+    for why in &reasons {
+        warn(&format!("{why}: what the filter asks for is not known"));
+    }
+    Ok(!reasons.is_empty())
+}
+
 /// Says what was left out when it was recorded, in this span; gives whether anything was.
 pub(super) fn note_filters(
     recording: &Recording,
@@ -217,8 +257,8 @@ pub(super) fn explain_empty(
         note(&format!("nothing was recorded then: the recording goes from {from} to {to}"));
     } else if recording.socket_count()? == 0 {
         note(&format!(
-            "no socket was seen in {} snapshots from {from} to {to}; recorded were {}",
-            span.snapshots,
+            "no socket was seen in {} from {from} to {to}; recorded were {}",
+            counted(span.snapshots.cast_unsigned(), "snapshot"),
             recording.scopes()?.join(", "),
         ));
     } else if !selection.sockets.is_open() || selection.filter.is_some() {

@@ -7,7 +7,7 @@ use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
-    selection, stdout, zone,
+    selection, stdout, warn_of_unknown, zone,
 };
 use super::query::{spans_days, stream};
 use crate::model::{States, TcpState};
@@ -211,7 +211,7 @@ fn answer_rows(
     let columns = recording.columns(question, &chosen)?;
     let options = options(&common.output);
     let notes = recording.notes_in(chosen.from_ns, chosen.to_ns, chosen.host.as_deref())?;
-    note_filters(recording, chosen.from_ns, chosen.to_ns)?;
+    warn_of_unknown(recording, &chosen, chosen.from_ns, chosen.to_ns)?;
     let is_sheet = format == Format::Table && common.output.columns.is_empty();
     let mut out: Box<dyn Exporter> = if is_sheet {
         let with_date = spans_days(recording, options.zone)?;

@@ -19,7 +19,7 @@ pub use at::Look;
 pub use columns::{COLUMNS, column};
 pub use markers::NamedMarker;
 pub use question::{By, Question};
-pub use recording::{QueryError, RecordedFilter, Recording, Span};
+pub use recording::{NotLookedFor, QueryError, RecordedFilter, Recording, Span};
 pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};

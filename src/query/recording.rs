@@ -76,6 +76,17 @@ pub struct RecordedFilter {
     pub scopes: Option<String>,
 }
 
+/// What none of some captures looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NotLookedFor {
+    /// Processes, and cgroups with their units.
+    pub owners: bool,
+    /// Marks, which take CAP_NET_ADMIN.
+    pub marks: bool,
+    /// Destroy events.
+    pub events: bool,
+}
+
 /// A recording opened for questions.
 pub struct Recording {
     pub(super) reader: Reader,
@@ -447,6 +458,30 @@ impl Recording {
             },
         )?;
         Ok(filters)
+    }
+
+    /// What was not looked for in this span of UTC.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn not_looked_for(&self, from_ns: i64, to_ns: i64) -> Result<NotLookedFor, StoreError> {
+        let mut found = NotLookedFor::default();
+        self.reader.run(
+            include_str!("../../queries/not_looked_for.sql"),
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            |row| {
+                if let [owners, marks, events] = row {
+                    let is_so = |value: &Value<'_>| matches!(value, Value::Integer(1));
+                    found = NotLookedFor {
+                        owners: is_so(owners),
+                        marks: is_so(marks),
+                        events: is_so(events),
+                    };
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(found)
     }
 
     /// Sockets that were recorded, all captures together.
