@@ -73,7 +73,11 @@ pub(super) fn selection(
             Some("swap `--from` and `--to`"),
         ));
     }
-    let filtered = read_filter(filter, anchor)?;
+    let answer = match anchor.recording {
+        Some(recording) if !filter.is_empty() => recording.columns_to_choose_by(question)?,
+        _ => Vec::new(),
+    };
+    let filtered = read_filter(filter, &answer, anchor)?;
     let (filter, filter_text) =
         filtered.map_or((None, String::new()), |f| (Some(f.filter), f.text));
     let states = select.sockets.states();
