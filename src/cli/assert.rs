@@ -4,10 +4,11 @@ use std::io::Write;
 
 use super::Exit;
 use super::args::AssertArgs;
+use super::lacks::note_filters;
 use super::message::{note, say, usage, warn};
 use super::moment::parse_duration;
 use super::output::{
-    anchor, asks_for_help, default_columns, note_filters, options, print_columns, selection, stdout,
+    anchor, asks_for_help, default_columns, options, print_columns, selection, stdout,
 };
 use crate::model::Value;
 use crate::query::{Assertion, LimitKind, Question, RULES, Recording, Rule, Selection};

@@ -55,7 +55,7 @@ impl Live {
             source: Source::Live,
             host: host_facts().context("could not tell which boot of the machine this is")?,
             namespace: own_namespace(&socket),
-            options: "{}".to_owned(),
+            options: r#"{"owners":false}"#.to_owned(),
             interval_ns: Some(plan.interval_ns),
             started: SystemClock.now(),
         };

@@ -10,9 +10,7 @@ use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{Family, States, TcpState};
-use crate::query::{
-    QueryError, Question, RecordedFilter, Recording, Selection, SocketFilter, SortKey,
-};
+use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -173,26 +171,6 @@ fn state_names(states: States) -> Vec<String> {
 
 pub(super) fn rfc3339(ns: i64) -> String {
     chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
-}
-
-/// Says what was left out when it was recorded, in this span; gives whether anything was.
-pub(super) fn note_filters(
-    recording: &Recording,
-    from_ns: Option<i64>,
-    to_ns: Option<i64>,
-) -> anyhow::Result<bool> {
-    let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
-    let filters = recording.filters(from_ns, to_ns)?;
-    for RecordedFilter { filter, is_taken, captures, captures_of_span, scopes } in &filters {
-        let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
-        let within = match captures == captures_of_span {
-            true => String::new(),
-            false => format!("in {captures} of {captures_of_span} captures "),
-        };
-        let done = if *is_taken { "taken over" } else { "recorded" };
-        note(&format!("{within}only `{filter}` was {done}{of}: of other sockets nothing is known"));
-    }
-    Ok(!filters.is_empty())
 }
 
 /// Says why an answer may have no rows.
