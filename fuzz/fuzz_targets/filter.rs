@@ -14,7 +14,7 @@ fuzz_target!(|text: &str| {
         Ok(filter) => {
             let written = filter.to_string();
             assert_eq!(parse(&written).map(|again| again.to_string()), Ok(written));
-            assert_eq!(filter.for_kernel().bytecode.len() % 4, 0);
+            assert_eq!(filter.for_kernel().narrowed.bytecode.len() % 4, 0);
         }
     }
 });

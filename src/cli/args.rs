@@ -133,6 +133,9 @@ Examples:
         /// Show the details of tcp_info below each socket
         #[arg(short = 'i', long)]
         info: bool,
+        /// Show the processes that held each socket
+        #[arg(short = 'p', long)]
+        processes: bool,
         #[command(flatten)]
         common: Box<CommonArgs>,
     },

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::message::usage;
 use super::moment::{Anchor, parse_moment};
-use crate::filter::{Condition, Filter, FilterError, Services, Vocabulary};
+use crate::filter::{Condition, Filter, FilterError, Narrowed, Services, Vocabulary};
 use crate::kernel::{DiagSocket, LiveNames, has_net_admin};
 use crate::model::{Family, States};
 use crate::query::COLUMNS;
@@ -77,7 +77,7 @@ pub(super) fn choose(
     filtered: Filtered,
     plan: &mut Plan,
     socket: &mut DiagSocket,
-) -> anyhow::Result<Vec<u8>> {
+) -> anyhow::Result<Narrowed> {
     let Filtered { filter, text } = filtered;
     let no_mark = |span| {
         FilterError::new(span, "the kernel tells marks with CAP_NET_ADMIN only")
@@ -89,7 +89,7 @@ pub(super) fn choose(
     }
     let filter = filter.with_names(&LiveNames).map_err(|error| error.within(&text))?;
     let mut parted = filter.for_kernel();
-    let is_taken = socket.takes(&parted.bytecode);
+    let is_taken = socket.takes(&parted.narrowed.bytecode);
     if !is_taken.context("the kernel refuses the filter")? {
         if let Some(span) = filter.cgroup_at() {
             let message = "this kernel cannot be asked for the cgroups of sockets";
@@ -110,5 +110,5 @@ pub(super) fn choose(
     check_options(&filter, plan.states, plan.dumps.iter().map(|(family, _)| *family))?;
     plan.states = plan.states.intersection(parted.states);
     plan.chosen = Some(Chosen { filter, residue: parted.residue });
-    Ok(parted.bytecode)
+    Ok(parted.narrowed)
 }

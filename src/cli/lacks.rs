@@ -2,12 +2,23 @@
 
 use super::Exit;
 use super::message::{note, warn};
-use crate::filter::Condition;
 use crate::query::{By, Question, RecordedFilter, Recording, Selection};
 
-/// Columns that tell of those who held a socket.
-const OF_HOLDERS: [&str; 9] =
-    ["pid", "comm", "exe", "command_line", "user", "owners", "owner_count", "unit", "container"];
+/// Columns that only processes and cgroups tell.
+const OF_OWNERS: &[&str] = &[
+    "pid",
+    "comm",
+    "exe",
+    "command_line",
+    "user",
+    "owners",
+    "owner_count",
+    "cgroup",
+    "unit",
+    "container",
+];
+/// Columns that mostly destroy events tell.
+const OF_EVENTS: &[&str] = &["ending", "ending_evidence", "destroyed_at"];
 
 /// Says what was left out when it was recorded, and what the captures could not tell of what this asks
 /// for.
@@ -20,16 +31,13 @@ pub(super) fn note_lacks(
     note_limits(recording, question, selection)
 }
 
-/// Says what the captures could not tell, of what this asks for.
+/// Says what the captures could not tell, of what this asks for: nothing matches then, though it may have
+/// been there.
 pub(super) fn note_limits(
     recording: &Recording,
     question: Question,
     selection: &Selection,
 ) -> anyhow::Result<Exit> {
-    let asks = asked(question, selection);
-    if !asks.owners && !asks.marks {
-        return Ok(Exit::Fine);
-    }
     let (from_ns, to_ns) =
         (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
     let limits = recording.capture_limits(from_ns, to_ns)?;
@@ -39,57 +47,48 @@ pub(super) fn note_limits(
         }
         format!("in {captures} of {} captures ", limits.captures)
     };
+    let asks_for = |columns| selection.filter.as_ref().is_some_and(|f| f.asks_for(columns));
+    let asks_for_owners = is_of_owners(question) || asks_for(OF_OWNERS);
+    let facts = [
+        (
+            asks_for_owners,
+            limits.without_owners,
+            "neither processes nor cgroups were looked for: whose a socket was is not known",
+        ),
+        (
+            asks_for(&["mark"]),
+            limits.without_marks,
+            "without CAP_NET_ADMIN the kernel told no marks: what the filter asks for is not known",
+        ),
+        (
+            asks_for(OF_EVENTS),
+            limits.without_events,
+            "destroy events, which tell most endings, were not listened to: how a connection ended \
+             is seldom known",
+        ),
+    ];
     let mut exit = Exit::Fine;
-    if asks.owners && limits.without_owners > 0 {
-        let within = within(limits.without_owners);
-        warn(&format!("{within}owners were not looked for: who held which socket is not known"));
+    for (_, captures, why) in facts.into_iter().filter(|(is_asked, n, _)| *is_asked && *n > 0) {
+        warn(&format!("{}{why}", within(captures)));
         exit = Exit::Gaps;
     }
-    if asks.owners && limits.of_one_user > 0 {
+    if asks_for_owners && limits.of_one_user > 0 {
         let within = within(limits.of_one_user);
         note(&format!(
             "{within}only the processes of one user could be seen: other owners are not known"
         ));
     }
-    if asks.marks && limits.without_marks > 0 {
-        let within = within(limits.without_marks);
-        warn(&format!("{within}the kernel told no marks: recording them takes CAP_NET_ADMIN"));
-        exit = Exit::Gaps;
-    }
     Ok(exit)
 }
 
-struct Asked {
-    owners: bool,
-    marks: bool,
-}
-
-fn asked(question: Question, selection: &Selection) -> Asked {
-    let is_of_owners = matches!(
+fn is_of_owners(question: Question) -> bool {
+    matches!(
         question,
         Question::Totals(By::Process | By::Cgroup)
             | Question::Leaks { .. }
             | Question::Owners
             | Question::Processes
-    );
-    let mut asked = Asked { owners: is_of_owners, marks: false };
-    let sorted = selection.sort.iter().map(|key| key.column.as_str());
-    let filter = selection.filter.as_ref();
-    let conditions = filter.map(|filter| filter.conditions()).unwrap_or_default();
-    let mut names: Vec<_> = sorted.collect();
-    for (condition, _) in conditions {
-        match condition {
-            Condition::Field { field, .. } => names.push(field.name()),
-            Condition::Cgroup { .. } => names.push("cgroup"),
-            Condition::Mark { .. } => names.push("mark"),
-            _ => {}
-        }
-    }
-    for name in names {
-        asked.owners |= name == "cgroup" || OF_HOLDERS.contains(&name);
-        asked.marks |= name == "mark";
-    }
-    asked
+    )
 }
 
 /// Says what was left out when it was recorded, in this span; gives whether anything was.

@@ -7,6 +7,7 @@ use super::args::CommonArgs;
 use super::filter::{choose, read_filter};
 use super::message::warn;
 use super::moment::Anchor;
+use crate::filter::Narrowed;
 use crate::kernel::{DiagSocket, SystemClock, host_facts, own_namespace};
 use crate::model::{Capture, Protocol, Source, States};
 use crate::query::Recording;
@@ -32,7 +33,7 @@ impl Live {
         let mut plan = Plan {
             chosen: None,
             dumps: sockets.dumps(usual),
-            states,
+            states: states.intersection(sockets.states()),
             interval_ns: 1_000_000_000,
             duration_ns: None,
             count: Some(1),
@@ -43,11 +44,11 @@ impl Live {
         let now_ns = SystemClock.now().utc_ns;
         let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
         let mut common = common.clone();
-        let mut bytecode = Vec::new();
+        let mut narrowed = Narrowed::default();
         if let Some(filtered) = read_filter(&common.filter, anchor)? {
             let (of_kernel, rest) = filtered.parted();
             if let Some(of_kernel) = of_kernel {
-                bytecode = choose(of_kernel, &mut plan, &mut socket)?;
+                narrowed = choose(of_kernel, &mut plan, &mut socket)?;
             }
             common.filter = rest.map(|rest| rest.filter.to_string()).into_iter().collect();
         }
@@ -68,7 +69,7 @@ impl Live {
             &capture,
             Writer::open(&file)?,
             Inputs {
-                kernel: &mut LiveKernel::new(socket, None, bytecode),
+                kernel: &mut LiveKernel::new(socket, None, narrowed),
                 pace: &mut pace,
                 ended: None,
                 listener: &mut |event| match event {
@@ -81,6 +82,7 @@ impl Live {
         )?;
         Ok(Self { recording: Recording::open(&file)?, common, not_asked, _directory: directory })
     }
+
     /// Says what could not be asked for.
     pub(super) fn warn(&self) {
         if !self.not_asked.is_empty() {

@@ -87,6 +87,7 @@ pub(super) fn selection(
         families,
         protocols: select.sockets.protocols(),
         states: if states == States::ALL { Vec::new() } else { state_names(states) },
+        is_listening: select.sockets.is_listening(),
         socket_id: select.socket,
         cookie: select.cookie,
         inode: select.inode,
@@ -194,8 +195,8 @@ pub(super) fn explain_empty(
         note(&format!("nothing was recorded then: the recording goes from {from} to {to}"));
     } else if recording.socket_count()? == 0 {
         note(&format!(
-            "no socket was seen in {} snapshots from {from} to {to}; recorded were {}",
-            span.snapshots,
+            "no socket was seen in {} from {from} to {to}; recorded were {}",
+            counted(span.snapshots.cast_unsigned(), "snapshot"),
             recording.scopes()?.join(", "),
         ));
     } else if !selection.sockets.is_open() || selection.filter.is_some() {

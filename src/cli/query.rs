@@ -16,8 +16,8 @@ use crate::model::{Column, States};
 use crate::query::{By, EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{Zone, duration, time};
 use crate::render::{
-    ConnectionTable, Exporter, Format, Sheet, ShownMoment, SocketTable, exporter, story_json,
-    story_text,
+    ConnectionTable, Details, Exporter, Format, Sheet, ShownMoment, SocketTable, exporter,
+    story_json, story_text,
 };
 
 const SAMPLES_TABLE: &[&str] = &[
@@ -77,7 +77,9 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
         QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
-        QuestionArgs::At { time, live, info, common } => at(time.as_deref(), live, info, &common),
+        QuestionArgs::At { time, live, info, processes, common } => {
+            at(time.as_deref(), live, Details { processes, info }, &common)
+        }
         QuestionArgs::Listeners(args) => questions::listeners(&args),
         QuestionArgs::States(args) => questions::states(&args),
         QuestionArgs::Churn(args) => questions::churn(&args),
@@ -195,22 +197,30 @@ fn refuse_parted_time(text: &str, filter: &[String], anchor: Anchor<'_>) -> anyh
     Err(usage(message, Some(&format!("put it into quotes: `sockrec query at '{whole}'`"))))
 }
 
-fn at(time: Option<&str>, is_live: bool, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
+fn at(
+    time: Option<&str>,
+    is_live: bool,
+    details: Details,
+    common: &CommonArgs,
+) -> anyhow::Result<Exit> {
     if is_live {
         // Without a time the first word is the filter's.
         let words = time.into_iter().map(str::to_owned).chain(common.filter.clone());
         let common = CommonArgs { filter: words.collect(), ..common.clone() };
         let live = Live::ask(&common, States::ALL)?;
         live.warn();
-        return at_moment(&live.recording, None, info, &live.common);
+        if details.processes {
+            note("the kernel does not tell which processes hold a socket: `record` looks for them");
+        }
+        return at_moment(&live.recording, None, details, &live.common);
     }
-    at_moment(&Recording::open(&common.file)?, time, info, common)
+    at_moment(&Recording::open(&common.file)?, time, details, common)
 }
 
 fn at_moment(
     recording: &Recording,
     text: Option<&str>,
-    info: bool,
+    details: Details,
     common: &CommonArgs,
 ) -> anyhow::Result<Exit> {
     if asks_for_help(&common.output.columns) {
@@ -285,7 +295,7 @@ fn at_moment(
         exit = Exit::Gaps;
     }
     let mut out: Box<dyn Exporter> = if as_ss {
-        Box::new(SocketTable::new(stdout(), info))
+        Box::new(SocketTable::new(stdout(), details))
     } else {
         exporter(format, &options, stdout())
     };

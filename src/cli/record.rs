@@ -59,7 +59,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let now_ns = SystemClock.now().utc_ns;
     let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
     let filtered = read_filter(&args.filter, anchor)?;
-    let bytecode = filtered
+    let narrowed = filtered
         .map(|filtered| choose(filtered, &mut plan, &mut socket))
         .transpose()?
         .unwrap_or_default();
@@ -144,7 +144,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         &capture,
         writer,
         Inputs {
-            kernel: &mut LiveKernel::new(socket, events, bytecode),
+            kernel: &mut LiveKernel::new(socket, events, narrowed),
             pace: &mut pace,
             ended,
             listener: &mut |event| match event {

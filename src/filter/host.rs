@@ -42,6 +42,12 @@ impl Prefix {
         self.length
     }
 
+    /// The address, if all of it counts.
+    pub(super) fn whole_address(self) -> Option<IpAddr> {
+        let longest = if self.address.is_ipv4() { 32 } else { 128 };
+        (self.length == longest).then_some(self.address)
+    }
+
     /// Whether the address begins so. IPv4 through a socket of IPv6 (`::ffff:a.b.c.d`) counts as
     /// IPv4 too, as it does in the kernel.
     pub fn contains(self, address: IpAddr) -> bool {

@@ -30,6 +30,8 @@ pub struct CaptureLimits {
     pub of_one_user: i64,
     /// Those that the kernel told no marks.
     pub without_marks: i64,
+    /// Those that listened to no destroy events.
+    pub without_events: i64,
 }
 
 impl Recording {
@@ -84,9 +86,16 @@ impl Recording {
                     Value::Integer(without_owners),
                     Value::Integer(of_one_user),
                     Value::Integer(without_marks),
+                    Value::Integer(without_events),
                 ] = *row
                 {
-                    found = CaptureLimits { captures, without_owners, of_one_user, without_marks };
+                    found = CaptureLimits {
+                        captures,
+                        without_owners,
+                        of_one_user,
+                        without_marks,
+                        without_events,
+                    };
                 }
             },
         )?;

@@ -30,7 +30,7 @@ pub use connections::{ConnectionTable, ShownMoment};
 pub use human::Zone;
 pub use options::{Format, Options, TimeFormat, UnknownName};
 pub use sheet::{Sheet, SheetTable};
-pub use sockets::SocketTable;
+pub use sockets::{Details, SocketTable};
 pub use story::{story_json, story_text};
 
 /// Writes one answer in one format: [`begin`](Self::begin) once, [`row`](Self::row) for each row,

@@ -484,7 +484,7 @@ fn a_recording_without_owners_says_so_where_they_are_asked_for() {
     let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = Dir::new();
     dir.sockrec("record -q --no-owners --no-events --interval 20ms --count 3 -t").fine();
-    let lacking = "owners were not looked for: who held which socket is not known";
+    let lacking = "neither processes nor cgroups were looked for";
     for question in ["processes", "cgroups", "leaks", "connections comm = nginx", "at now pid = 1"]
     {
         let text = dir.sockrec(&format!("query {question}")).told();

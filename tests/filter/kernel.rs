@@ -1,20 +1,21 @@
 //! On real sockets the kernel's filter, the predicate and `ss` mean the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use socket2::{Domain, Socket, Type};
-use sockrec::filter::{Filter, Names, Told};
+use sockrec::filter::{Filter, Names, Narrowed, Told};
 use sockrec::kernel::{DiagSocket, DumpEnd, LiveNames};
-use sockrec::model::{Family, Protocol, States};
+use sockrec::model::{Family, Protocol, States, TcpState};
 use sockrec::wire::inet_diag::Message;
 
 use crate::arbitrary::{filter_of, of_socket};
 use crate::common::not_run;
+use crate::common::wait::until_some;
 use crate::namespace::{Surroundings, in_own_namespace};
 use crate::parse;
 
@@ -94,10 +95,10 @@ fn set_option(socket: &Socket, name: i32, value: &[u8]) {
 /// A socket by its dump and cookie.
 type Key = (usize, u64);
 
-fn dump(socket: &mut DiagSocket, states: States, bytecode: &[u8]) -> BTreeMap<Key, Told> {
+fn dump(socket: &mut DiagSocket, states: States, narrowed: &Narrowed) -> BTreeMap<Key, Told> {
     let mut found = BTreeMap::new();
     for (n, &(family, protocol)) in DUMPS.iter().enumerate() {
-        let end = socket.dump_filtered(family, protocol, states, bytecode, &mut |payload, _| {
+        let end = socket.dump_narrowed(family, protocol, states, narrowed, &mut |payload, _| {
             let message = Message::parse(payload).unwrap();
             let told = Told::from(&message.observe(protocol));
             found.insert((n, message.cookie()), told);
@@ -112,7 +113,7 @@ fn dump(socket: &mut DiagSocket, states: States, bytecode: &[u8]) -> BTreeMap<Ke
 /// What the kernel and the residue leave.
 fn by_kernel(socket: &mut DiagSocket, filter: &Filter) -> BTreeSet<Key> {
     let parted = filter.for_kernel();
-    let shown = dump(socket, parted.states, &parted.bytecode);
+    let shown = dump(socket, parted.states, &parted.narrowed);
     let passes = |told: &Told| {
         parted.residue.as_ref().is_none_or(|residue| residue.holds_for(told) == Some(true))
     };
@@ -132,7 +133,11 @@ fn with_scene(what: &str, run: impl FnOnce(&mut DiagSocket, &BTreeMap<Key, Told>
         }
         let _scene = Scene::open();
         let mut socket = DiagSocket::open().unwrap();
-        let all = dump(&mut socket, States::ALL, &[]);
+        let all = until_some("the sockets to come to rest", || {
+            let all = dump(&mut socket, States::ALL, &Narrowed::default());
+            let is_moving = |told: &Told| told.state == Some(TcpState::FIN_WAIT1);
+            (!all.values().any(is_moving)).then_some(all)
+        });
         assert!(all.len() > 30, "{} sockets", all.len());
         run(&mut socket, &all);
     });
@@ -147,10 +152,10 @@ fn the_kernel_and_the_predicate_mean_the_same() {
         while asked < 2_000 {
             let text = texts.new_tree(&mut runner).unwrap().current();
             let Ok(filter) = parse(&text) else { continue };
-            let now = dump(socket, States::ALL, &[]);
+            let now = dump(socket, States::ALL, &Narrowed::default());
             let found = by_kernel(socket, &filter);
             // A TIME-WAIT may have run out meanwhile.
-            let still = dump(socket, States::ALL, &[]);
+            let still = dump(socket, States::ALL, &Narrowed::default());
             if still != now {
                 continue;
             }
@@ -170,7 +175,7 @@ fn a_filter_too_long_for_the_kernel_is_left_to_the_predicate() {
         let filter = parse(&format!("( {} ) and dst 127/8", any.join(" or "))).unwrap();
         let parted = filter.for_kernel();
         assert!(parted.residue.is_some());
-        assert!(!parted.bytecode.is_empty() && parted.bytecode.len() < 100);
+        assert!((1..100).contains(&parted.narrowed.bytecode.len()));
         let found = by_kernel(socket, &filter);
         assert!(!found.is_empty() && found.len() < all.len());
         assert_eq!(found, by_predicate(all, &filter));
@@ -178,9 +183,75 @@ fn a_filter_too_long_for_the_kernel_is_left_to_the_predicate() {
         let any = &any[..1_000];
         let filter = parse(&any.join(" or ")).unwrap();
         assert!(filter.for_kernel().residue.is_none());
-        assert!(socket.takes(&filter.for_kernel().bytecode).unwrap());
+        assert!(socket.takes(&filter.for_kernel().narrowed.bytecode).unwrap());
         assert_eq!(by_kernel(socket, &filter), by_predicate(all, &filter));
     });
+}
+
+/// Operations that no socket passes: what is shown all the same was looked up.
+fn looked_up(socket: &mut DiagSocket, filter: &Filter) -> BTreeMap<Key, Told> {
+    let nothing = parse("sport < :1 dport > :1").unwrap().for_kernel().narrowed.bytecode;
+    let parted = filter.for_kernel();
+    let narrowed = Narrowed { bytecode: nothing, ..parted.narrowed };
+    assert!(narrowed.exact.is_some() && parted.residue.is_none(), "{filter}");
+    dump(socket, parted.states, &narrowed)
+}
+
+#[test]
+fn one_connection_is_looked_up_and_no_other_takes_its_place() {
+    with_scene("a look-up of one connection", |socket, all| {
+        let mut states = BTreeSet::new();
+        let is_tcp = |(n, _): &Key| DUMPS[*n].1 == Protocol::Tcp;
+        let ends = |told: &Told| {
+            let end = |address: Option<IpAddr>, port: Option<u16>| {
+                SocketAddr::new(address.unwrap().to_canonical(), port.unwrap())
+            };
+            let local = end(told.local_address, told.local_port);
+            (local, end(told.remote_address, told.remote_port), told.interface.unwrap())
+        };
+        for (key, told) in
+            all.iter().filter(|(key, told)| is_tcp(key) && told.remote_port != Some(0))
+        {
+            let (local, remote, interface) = ends(told);
+            let text = format!("src {local} dst {remote} dev = {interface}");
+            let found = looked_up(socket, &parse(&text).unwrap());
+            assert_eq!(found.keys().collect::<Vec<_>>(), [key], "{text}");
+            let name = told.state.and_then(TcpState::name).unwrap();
+            states.insert(name);
+            let others = parse(&format!("{text} exclude {name}")).unwrap();
+            assert_eq!(looked_up(socket, &others), BTreeMap::new(), "{text} in {name}: {others}");
+            // A device that is not told may be any: what is bound is found by a dump.
+            let filter = parse(&format!("src {local} dst {remote}")).unwrap();
+            assert_eq!(looked_up(socket, &filter).len(), usize::from(interface == 0), "{filter}");
+            assert!(by_kernel(socket, &filter).contains(key), "{filter}");
+        }
+        assert!(states.len() >= 4, "{states:?}");
+        // The listener on the port answers for what is not connected.
+        let gone = parse("src 127.0.0.1:22 dst 127.0.0.1:9").unwrap();
+        assert!(looked_up(socket, &gone).is_empty());
+        assert!(by_kernel(socket, &gone).is_empty());
+    });
+}
+
+#[test]
+fn what_asks_for_less_or_more_than_one_connection_is_not_looked_up() {
+    let exact = |text: &str| parse(text).unwrap().for_kernel().narrowed.exact.is_some();
+    assert!(exact("src 10.0.0.1:22 and dst 10.0.0.2:9"));
+    assert!(exact("state established src 10.0.0.1 sport 22 dst 10.0.0.2 dport 9"));
+    assert!(exact("src [::1]:22 dst [::1]:9 dev = 3"));
+    for text in [
+        "src 10.0.0.1:22 dst 10.0.0.2",
+        "src 10.0.0.1:22 dst 10.0.0.0/24:9",
+        "src 10.0.0.1:22 dst 10.0.0.2:0",
+        "src 10.0.0.1:22 and not dst 10.0.0.2:9",
+        "src 10.0.0.1:22 dst 10.0.0.2:9 fwmark = 1",
+        "src 10.0.0.1:22 dst 10.0.0.2:9 or dport = :80",
+        "src 10.0.0.1:22 dst 10.0.0.2:9 not dport = :80",
+        "src 10.0.0.1:22 dst [::1]:9",
+        "sport = :22 dport = :9",
+    ] {
+        assert!(!exact(text), "{text}");
+    }
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub struct World {
     pub states: States,
     /// None of it is asked of the kernel.
     pub filter: Option<&'static str>,
+    /// Of the capture, as JSON.
+    pub options: &'static str,
     pub protocol: Protocol,
     pub families: Vec<Family>,
     pub interval_ns: i64,
@@ -93,6 +95,7 @@ impl Default for World {
             listens_to_events: false,
             states: States::ALL,
             filter: None,
+            options: "{}",
             protocol: Protocol::Tcp,
             families: vec![Family::Inet],
             interval_ns: SECOND,
@@ -242,7 +245,7 @@ impl World {
                 name: None,
                 local_ports: Some((1_000, 1_019)),
             },
-            options: "{}".to_owned(),
+            options: self.options.to_owned(),
             source: Source::Live,
             interval_ns: Some(self.interval_ns),
             started: pace.now(),
