@@ -483,7 +483,8 @@ fn what_cannot_be_compared_is_refused() {
 fn a_recording_without_owners_says_so_where_they_are_asked_for() {
     let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = Dir::new();
-    dir.sockrec("record -q --no-owners --no-events --interval 20ms --count 3 -t").fine();
+    let recorded = dir.sockrec("record -q --no-owners --no-events --interval 100ms --count 2 -t");
+    assert!(matches!(recorded.code(), Some(0 | 3)), "ticks may be missed: {}", recorded.told());
     let lacking = "neither processes nor cgroups were looked for";
     for question in ["processes", "cgroups", "leaks", "connections comm = nginx", "at now pid = 1"]
     {
