@@ -107,7 +107,7 @@ WITH
         FROM outgoing
     )
 SELECT kind, state, sockets, sockets_before, pid, comm, owners, socket_id, in_state_min_ns,
-    local_address, remote_address, remote_port, time_wait, local_ports,
+    local_address, remote_address, remote_port, time_wait AS time_wait_sockets, local_ports,
     1.0 * sockets / local_ports AS used_share
 FROM found
 ORDER BY kind, sockets DESC, in_state_min_ns DESC

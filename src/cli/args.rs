@@ -211,6 +211,14 @@ Examples:
   sockrec query diff 03:00 03:12 -t
   sockrec query diff '10m ago' now --format csv")]
     Diff(DiffArgs),
+    /// What two marked spans, or two recordings, differ in: services that are new or gone, and how much
+    /// and how well each was used
+    #[command(after_help = "\
+Examples:
+  sockrec query compare --before run-1 --after run-2
+  sockrec query compare --before '14:00..14:10' --after '15:00..15:10' dport = :5432
+  sockrec query compare -f monday.db --with tuesday.db --format csv")]
+    Compare(CompareArgs),
     /// Any question in SQL, with the functions in_prefix(), utc() and state_name(); nothing is changed
     #[command(after_help = "\
 Examples:
@@ -243,6 +251,22 @@ pub(super) struct DiffArgs {
     /// The second one
     #[arg(value_name = "T2")]
     pub(super) after: String,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Two spans, perhaps of two recordings.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CompareArgs {
+    /// The first span: the name of a marked one, or `TIME..TIME`; else all of the recording
+    #[arg(long, value_name = "SPAN")]
+    pub(super) before: Option<String>,
+    /// The second span, of the other recording where `--with` names one
+    #[arg(long, value_name = "SPAN")]
+    pub(super) after: Option<String>,
+    /// Another recording, whose sockets are those after
+    #[arg(long, value_name = "FILE")]
+    pub(super) with: Option<PathBuf>,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }

@@ -4,11 +4,11 @@ use std::io::Write;
 
 use super::Exit;
 use super::args::AssertArgs;
+use super::lacks::{note_filters, note_limits};
 use super::message::{note, say, usage, warn};
 use super::moment::parse_duration;
 use super::output::{
-    anchor, asks_for_help, default_columns, note_filters, options, print_columns, selection,
-    stdout, warn_of_unknown,
+    anchor, asks_for_help, default_columns, options, print_columns, selection, stdout,
 };
 use crate::model::Value;
 use crate::query::{Assertion, LimitKind, Question, RULES, Recording, Rule, Selection};
@@ -71,7 +71,7 @@ pub(super) fn run(args: &AssertArgs) -> anyhow::Result<Exit> {
     let rows_shown = chosen.limit.take().unwrap_or(u64::MAX);
     say_if_none_matches(&recording, &chosen)?;
     let is_filtered = note_filters(&recording, chosen.from_ns, chosen.to_ns)?;
-    let is_unknown = warn_of_unknown(&recording, &chosen, chosen.from_ns, chosen.to_ns)?;
+    let is_unknown = note_limits(&recording, Question::Connections, &chosen)? != Exit::Fine;
 
     let mut out: Option<Box<dyn Exporter>> = None;
     let mut judged = Vec::new();

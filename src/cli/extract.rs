@@ -9,8 +9,9 @@ use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::args::ExtractArgs;
+use super::lacks::note_limits;
 use super::message::note;
-use super::output::{anchor, explain_empty, selection, warn_of_unknown};
+use super::output::{anchor, explain_empty, selection};
 use crate::kernel::{SystemClock, is_ignored};
 use crate::query::{Question, Recording, Selection};
 use crate::render::human::Zone;
@@ -21,7 +22,7 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let chosen =
         selection(Question::Connections, &args.select, &args.filter, &[], anchor(&recording)?)?;
     recording.columns(Question::Connections, &chosen)?; // what the filter names is there
-    warn_of_unknown(&recording, &chosen, chosen.from_ns, chosen.to_ns)?;
+    note_limits(&recording, Question::Connections, &chosen)?;
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
     let words = words(&chosen);

@@ -8,7 +8,7 @@ use super::message::usage;
 use super::moment::{Anchor, parse_moment};
 use crate::filter::{Condition, Filter, FilterError, Narrowed, Services, Vocabulary};
 use crate::kernel::{DiagSocket, LiveNames, has_net_admin};
-use crate::model::{Family, States};
+use crate::model::{Column, Family, States};
 use crate::query::COLUMNS;
 use crate::record::{Chosen, Plan};
 
@@ -35,12 +35,30 @@ pub(super) fn check_options(
     Ok(())
 }
 
-/// Reads the words at the end of a command line; `None` if there are none.
+/// Words of the command line as one text. What follows a comparison is one value, whatever blanks the
+/// shell left in it.
+fn joined(words: &[String]) -> String {
+    const SIGNS: [&str; 10] = ["=", "==", "!=", "<", "<=", ">", ">=", "eq", "ne", "neq"];
+    let mut text = String::new();
+    let mut before = "";
+    for word in words {
+        let has_blanks = word.contains(char::is_whitespace) && !word.contains(['\'', '"', '\\']);
+        let separator = if text.is_empty() { "" } else { " " };
+        let quote = if has_blanks && SIGNS.contains(&before) { "'" } else { "" };
+        text.extend([separator, quote, word, quote]);
+        before = word;
+    }
+    text
+}
+
+/// Reads the words at the end of a command line, which choose rows of an answer with these columns;
+/// `None` if there are none.
 pub(super) fn read_filter(
     words: &[String],
+    answer: &[Column],
     anchor: Anchor,
 ) -> Result<Option<Filtered>, FilterError> {
-    let text = words.join(" ");
+    let text = joined(words);
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -48,7 +66,7 @@ pub(super) fn read_filter(
     let services = fs::read("/etc/services").unwrap_or_default();
     let services = Services::read(&String::from_utf8_lossy(&services));
     let moment = |text: &str| parse_moment(text, anchor).map_err(|e| e.to_string());
-    let vocabulary = Vocabulary { columns: COLUMNS, services: &services, moment: &moment };
+    let vocabulary = Vocabulary { columns: COLUMNS, answer, services: &services, moment: &moment };
     let filter = Filter::parse(&text, &vocabulary)?;
     Ok(Some(Filtered { filter, text }))
 }

@@ -45,7 +45,7 @@ impl Live {
         let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
         let mut common = common.clone();
         let mut narrowed = Narrowed::default();
-        if let Some(filtered) = read_filter(&common.filter, anchor)? {
+        if let Some(filtered) = read_filter(&common.filter, &[], anchor)? {
             let (of_kernel, rest) = filtered.parted();
             if let Some(of_kernel) = of_kernel {
                 narrowed = choose(of_kernel, &mut plan, &mut socket)?;

@@ -6,13 +6,11 @@ use chrono::{SecondsFormat, TimeZone};
 
 use super::args::{OutputArgs, SelectArgs};
 use super::filter::{check_options, read_filter};
-use super::message::{note, usage, warn};
+use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{Family, States, TcpState};
-use crate::query::{
-    QueryError, Question, RecordedFilter, Recording, Selection, SocketFilter, SortKey,
-};
+use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -73,7 +71,11 @@ pub(super) fn selection(
             Some("swap `--from` and `--to`"),
         ));
     }
-    let filtered = read_filter(filter, anchor)?;
+    let answer = match anchor.recording {
+        Some(recording) if !filter.is_empty() => recording.columns_to_choose_by(question)?,
+        _ => Vec::new(),
+    };
+    let filtered = read_filter(filter, &answer, anchor)?;
     let (filter, filter_text) =
         filtered.map_or((None, String::new()), |f| (Some(f.filter), f.text));
     let states = select.sockets.states();
@@ -175,65 +177,6 @@ fn state_names(states: States) -> Vec<String> {
 
 pub(super) fn rfc3339(ns: i64) -> String {
     chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
-}
-
-/// Columns that only processes and cgroups tell.
-const OF_OWNERS: &[&str] = &[
-    "pid",
-    "comm",
-    "exe",
-    "command_line",
-    "user",
-    "owners",
-    "owner_count",
-    "cgroup",
-    "unit",
-    "container",
-];
-/// Columns that mostly destroy events tell.
-const OF_EVENTS: &[&str] = &["ending", "ending_evidence", "destroyed_at"];
-
-/// Says if the filter asks for what was not looked for in this span, and gives whether it does: nothing
-/// matches then, though it may have been there.
-pub(super) fn warn_of_unknown(
-    recording: &Recording,
-    selection: &Selection,
-    from_ns: Option<i64>,
-    to_ns: Option<i64>,
-) -> anyhow::Result<bool> {
-    let Some(filter) = &selection.filter else { return Ok(false) };
-    let not = recording.not_looked_for(from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX))?;
-    let facts: [(bool, &[&str], &str); 3] = [
-        (not.owners, OF_OWNERS, "neither processes nor cgroups were looked for"),
-        (not.marks, &["mark"], "without CAP_NET_ADMIN the kernel told no marks"),
-        (not.events, OF_EVENTS, "destroy events, which tell most endings, were not listened to"),
-    ];
-    let asked = facts.into_iter().filter(|(is_unknown, of, _)| *is_unknown && filter.asks_for(of));
-    let reasons: Vec<_> = asked.map(|(_, _, why)| why).collect();
-    for why in &reasons {
-        warn(&format!("{why}: what the filter asks for is not known"));
-    }
-    Ok(!reasons.is_empty())
-}
-
-/// Says what was left out when it was recorded, in this span; gives whether anything was.
-pub(super) fn note_filters(
-    recording: &Recording,
-    from_ns: Option<i64>,
-    to_ns: Option<i64>,
-) -> anyhow::Result<bool> {
-    let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
-    let filters = recording.filters(from_ns, to_ns)?;
-    for RecordedFilter { filter, is_taken, captures, captures_of_span, scopes } in &filters {
-        let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
-        let within = match captures == captures_of_span {
-            true => String::new(),
-            false => format!("in {captures} of {captures_of_span} captures "),
-        };
-        let done = if *is_taken { "taken over" } else { "recorded" };
-        note(&format!("{within}only `{filter}` was {done}{of}: of other sockets nothing is known"));
-    }
-    Ok(!filters.is_empty())
 }
 
 /// Says why an answer may have no rows.

@@ -2,20 +2,22 @@
 
 use super::Exit;
 use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
+use super::compare::compare;
+use super::lacks::{note_filters, note_lacks, note_limits};
 use super::live::Live;
 use super::message::{note, usage, warn};
 use super::moment::{Anchor, parse_moment};
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
-    selection, stdout, warn_of_unknown,
+    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
+    stdout,
 };
 use super::{questions, sql};
 use crate::model::{Column, States};
 use crate::query::{By, EVENT_COLUMNS, Look, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{Zone, duration, time, visible};
 use crate::render::{
-    ConnectionTable, Details, Exporter, Format, ShownMoment, SocketTable, exporter, story_json,
-    story_text,
+    ConnectionTable, Details, Exporter, Format, Sheet, ShownMoment, SocketTable, exporter,
+    story_json, story_text,
 };
 
 const SAMPLES_TABLE: &[&str] = &[
@@ -81,14 +83,17 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Listeners(args) => questions::listeners(&args),
         QuestionArgs::States(args) => questions::states(&args),
         QuestionArgs::Churn(args) => questions::churn(&args),
-        QuestionArgs::Peers(common) => questions::totals(By::Peer, &common),
-        QuestionArgs::Ports(common) => questions::totals(By::Port, &common),
-        QuestionArgs::Processes(common) => questions::totals(By::Process, &common),
-        QuestionArgs::Cgroups(common) => questions::totals(By::Cgroup, &common),
-        QuestionArgs::Users(common) => questions::totals(By::User, &common),
+        QuestionArgs::Peers(common) => questions::totals(By::Peer, Sheet::PEERS, &common),
+        QuestionArgs::Ports(common) => questions::totals(By::Port, Sheet::PORTS, &common),
+        QuestionArgs::Processes(common) => {
+            questions::totals(By::Process, Sheet::PROCESSES, &common)
+        }
+        QuestionArgs::Cgroups(common) => questions::totals(By::Cgroup, Sheet::CGROUPS, &common),
+        QuestionArgs::Users(common) => questions::totals(By::User, Sheet::USERS, &common),
         QuestionArgs::Slow(common) => questions::slow(&common),
         QuestionArgs::Leaks(args) => questions::leaks(&args),
         QuestionArgs::Diff(args) => questions::diff(&args),
+        QuestionArgs::Compare(args) => compare(&args),
         QuestionArgs::Sql(args) => sql::ask(&args),
         QuestionArgs::Schema(args) => sql::schema(&args),
     }
@@ -116,13 +121,12 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     } else {
         exporter(format, &options, stdout())
     };
-    note_filters(&recording, selection.from_ns, selection.to_ns)?;
-    warn_of_unknown(&recording, &selection, selection.from_ns, selection.to_ns)?;
+    let exit = note_lacks(&recording, question, &selection)?;
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
     }
-    Ok(Exit::Fine)
+    Ok(exit)
 }
 
 /// Whether the recording is of more than one day: then a time of day does not tell which.
@@ -266,12 +270,16 @@ fn at_moment(
             exit = Exit::Gaps;
         }
     }
-    let first_ns = looks.iter().map(|look| look.ended_at_ns).min();
-    let last_ns = looks.iter().map(|look| look.ended_at_ns).max();
-    if text.is_some() {
-        note_filters(recording, first_ns, last_ns)?;
-    }
-    warn_of_unknown(recording, &selection, first_ns, last_ns)?;
+    let of_then = Selection {
+        from_ns: looks.iter().map(|look| look.ended_at_ns).min(),
+        to_ns: looks.iter().map(|look| look.ended_at_ns).max(),
+        ..selection.clone()
+    };
+    let lacks = match text {
+        Some(_) => note_lacks(recording, question, &of_then)?,
+        None => note_limits(recording, question, &of_then)?,
+    };
+    exit = exit.or(lacks);
     let mut out: Box<dyn Exporter> = if as_ss {
         Box::new(SocketTable::new(stdout(), details))
     } else {

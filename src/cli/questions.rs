@@ -2,12 +2,13 @@
 
 use super::Exit;
 use super::args::{ChurnArgs, CommonArgs, DiffArgs, LeakArgs, ListenerArgs, StateArgs};
+use super::lacks::{note_lacks, note_limits, warn_gaps};
 use super::live::Live;
 use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
-    selection, stdout, warn_of_unknown, zone,
+    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
+    stdout, zone,
 };
 use super::query::{spans_days, stream};
 use crate::model::{States, TcpState};
@@ -46,13 +47,13 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
     }
     let question = Question::Listeners { snapshot_id };
     let answered = rows(&recording, |_| Ok(question), common, Sheet::LISTENERS)?;
-    Ok(worse(answered, exit))
+    Ok(answered.or(exit))
 }
 
 pub(super) fn states(args: &StateArgs) -> anyhow::Result<Exit> {
     let common = &args.common;
     if common.select.sockets.states() != States::ALL {
-        let hint = "`--columns from,time_wait` shows one of them";
+        let hint = "`--columns from,time_wait_sockets` shows one of them";
         return Err(usage("`states` counts the sockets of every state", Some(hint)));
     }
     if args.live {
@@ -75,14 +76,7 @@ pub(super) fn churn(args: &ChurnArgs) -> anyhow::Result<Exit> {
     rows(&recording, question, &args.common, Sheet::CHURN)
 }
 
-pub(super) fn totals(by: By, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let sheet = match by {
-        By::Peer => Sheet::PEERS,
-        By::Port => Sheet::PORTS,
-        By::Process => Sheet::PROCESSES,
-        By::Cgroup => Sheet::CGROUPS,
-        By::User => Sheet::USERS,
-    };
+pub(super) fn totals(by: By, sheet: Sheet, common: &CommonArgs) -> anyhow::Result<Exit> {
     rows(&Recording::open(&common.file)?, |_| Ok(Question::Totals(by)), common, sheet)
 }
 
@@ -125,7 +119,7 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
     between.select.to = Some(args.after.clone());
     let question = Question::Diff { before_ns, after_ns };
     let answered = rows(&recording, |_| Ok(question), &between, Sheet::DIFF)?;
-    Ok(worse(answered, worse(first_exit, second_exit)))
+    Ok(answered.or(first_exit).or(second_exit))
 }
 
 /// What is to be minded about the snapshots that show a moment.
@@ -159,35 +153,18 @@ fn tell_of_moment(
     Ok(if told.is_empty() { Exit::Fine } else { Exit::Gaps })
 }
 
-fn worse(a: Exit, b: Exit) -> Exit {
-    if a == Exit::Fine { b } else { a }
-}
-
 /// What the kernel says now.
 fn answer(live: &Live, question: Question, sheet: Sheet) -> anyhow::Result<Exit> {
     live.warn();
-    answer_rows(&live.recording, |_| Ok(question), &live.common, sheet)
+    let recording = &live.recording;
+    let chosen = chosen(recording, &live.common, sheet)?;
+    let lacks = note_limits(recording, question, &chosen)?;
+    write(recording, question, &chosen, &live.common, sheet)?;
+    Ok(lacks)
 }
 
 /// Answers a question that may depend on the span that it is asked for.
 fn rows(
-    recording: &Recording,
-    question: impl Fn(&Selection) -> anyhow::Result<Question>,
-    common: &CommonArgs,
-    sheet: Sheet,
-) -> anyhow::Result<Exit> {
-    answer_rows(
-        recording,
-        |chosen| {
-            note_filters(recording, chosen.from_ns, chosen.to_ns)?;
-            question(chosen)
-        },
-        common,
-        sheet,
-    )
-}
-
-fn answer_rows(
     recording: &Recording,
     question: impl Fn(&Selection) -> anyhow::Result<Question>,
     common: &CommonArgs,
@@ -198,37 +175,51 @@ fn answer_rows(
         print_columns(&recording.columns(question, &Selection::default())?)?;
         return Ok(Exit::Fine);
     }
+    let chosen = chosen(recording, common, sheet)?;
+    let question = question(&chosen)?;
+    recording.columns(question, &chosen)?; // what is wrong is said first
+    let lacks = note_lacks(recording, question, &chosen)?;
+    write(recording, question, &chosen, common, sheet)?;
+    Ok(warn_gaps(recording, &chosen)?.or(lacks))
+}
+
+fn write(
+    recording: &Recording,
+    question: Question,
+    chosen: &Selection,
+    common: &CommonArgs,
+    sheet: Sheet,
+) -> anyhow::Result<()> {
+    let columns = recording.columns(question, chosen)?;
+    let mut out = sheet_exporter(recording, common, sheet)?;
+    let count = stream(recording, question, chosen, &columns, out.as_mut())?;
+    if count == 0 {
+        explain_empty(recording, chosen, options(&common.output).zone)?;
+    }
+    Ok(())
+}
+
+/// Writes a table in this layout, or whatever was asked for instead.
+pub(super) fn sheet_exporter(
+    recording: &Recording,
+    common: &CommonArgs,
+    sheet: Sheet,
+) -> anyhow::Result<Box<dyn Exporter>> {
+    let (format, options) =
+        (common.output.format.unwrap_or(Format::Table), options(&common.output));
+    if format != Format::Table || !common.output.columns.is_empty() {
+        return Ok(exporter(format, &options, stdout()));
+    }
+    let with_date = spans_days(recording, options.zone)?;
+    Ok(Box::new(SheetTable::new(stdout(), &options, sheet, with_date)))
+}
+
+/// What the arguments choose, with the columns of this layout where a table is written.
+fn chosen(recording: &Recording, common: &CommonArgs, sheet: Sheet) -> anyhow::Result<Selection> {
     let format = common.output.format.unwrap_or(Format::Table);
     let columns = default_columns(format, &common.output.columns, &sheet.columns());
-    let chosen = selection(
-        Question::Connections,
-        &common.select,
-        &common.filter,
-        &columns,
-        anchor(recording)?,
-    )?;
-    let question = question(&chosen)?;
-    let columns = recording.columns(question, &chosen)?;
-    let options = options(&common.output);
-    let notes = recording.notes_in(chosen.from_ns, chosen.to_ns, chosen.host.as_deref())?;
-    warn_of_unknown(recording, &chosen, chosen.from_ns, chosen.to_ns)?;
-    let is_sheet = format == Format::Table && common.output.columns.is_empty();
-    let mut out: Box<dyn Exporter> = if is_sheet {
-        let with_date = spans_days(recording, options.zone)?;
-        Box::new(SheetTable::new(stdout(), &options, sheet, with_date))
-    } else {
-        exporter(format, &options, stdout())
-    };
-    let count = stream(recording, question, &chosen, &columns, out.as_mut())?;
-    if count == 0 {
-        explain_empty(recording, &chosen, options.zone)?;
-    }
-    if notes.is_empty() {
-        return Ok(Exit::Fine);
-    }
-    let kinds = notes.join(", ");
-    warn(&format!("gaps in this span: {kinds}; `sockrec query coverage` tells when"));
-    Ok(Exit::Gaps)
+    let anchor = anchor(recording)?;
+    selection(Question::Connections, &common.select, &common.filter, &columns, anchor)
 }
 
 /// The length of a bucket: as given, or the shortest round one that gives few enough.

@@ -58,7 +58,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let has_net_admin = has_net_admin();
     let now_ns = SystemClock.now().utc_ns;
     let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
-    let filtered = read_filter(&args.filter, anchor)?;
+    let filtered = read_filter(&args.filter, &[], anchor)?;
     let narrowed = filtered
         .map(|filtered| choose(filtered, &mut plan, &mut socket))
         .transpose()?

@@ -25,6 +25,18 @@ impl Choice {
 }
 
 impl Recording {
+    /// The columns that rows of an answer are chosen by, its own first.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn columns_to_choose_by(&self, question: Question) -> Result<Vec<Column>, QueryError> {
+        let chosen = Selection::default();
+        let rule = matches!(question, Question::Broken(_)).then_some(Question::Connections);
+        let own = self.columns(rule.unwrap_or(question), &chosen)?;
+        let source = question.gathers().map(|source| self.columns(source, &chosen)).transpose()?;
+        Ok(own.into_iter().chain(source.into_iter().flatten()).collect())
+    }
+
     /// The conditions of a selection. Sockets are chosen before they are put together; what a filter asks
     /// of the sums is asked after that.
     pub(super) fn choice(

@@ -6,7 +6,9 @@
 mod at;
 mod choice;
 mod columns;
+mod compare;
 mod extract;
+mod lacks;
 mod markers;
 mod question;
 mod recording;
@@ -17,9 +19,10 @@ mod story;
 
 pub use at::Look;
 pub use columns::{COLUMNS, column};
+pub use lacks::{CaptureLimits, RecordedFilter};
 pub use markers::NamedMarker;
 pub use question::{By, Question};
-pub use recording::{NotLookedFor, QueryError, RecordedFilter, Recording, Span};
+pub use recording::{QueryError, Recording, Span};
 pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};

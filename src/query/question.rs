@@ -76,6 +76,8 @@ pub enum Question {
         /// The later one, UTC nanoseconds.
         after_ns: Nanos,
     },
+    /// What two spans or recordings differ in, see [`Recording::compare`](super::Recording::compare).
+    Compare,
 }
 
 /// By what connections are put together.
@@ -91,6 +93,8 @@ pub enum By {
     Cgroup,
     /// The user that made the socket.
     User,
+    /// What was connected to, and by which program.
+    Service,
 }
 
 impl Question {
@@ -119,6 +123,7 @@ impl Question {
             Self::Totals(_) => include_str!("../../queries/totals.sql"),
             Self::Slow => include_str!("../../queries/slow.sql"),
             Self::Diff { .. } => include_str!("../../queries/diff.sql"),
+            Self::Compare => include_str!("../../queries/compare.sql"),
             Self::Leaks { .. } => include_str!("../../queries/leaks.sql"),
         }
     }
@@ -255,6 +260,16 @@ fn with_traffic(sql: &str) -> String {
     format!("WITH traffic AS (\n{traffic}\n)\n{sql}")
 }
 
+/// The port that was connected to, on which side it is. Of UDP it is told only that this end chose the
+/// other one.
+macro_rules! ports {
+    () => {
+        "CASE WHEN direction = 'inbound' THEN local_port END AS local_port,
+         CASE WHEN direction = 'outbound' OR (direction IS NULL AND protocol = 'udp')
+             THEN remote_port END AS remote_port"
+    };
+}
+
 impl By {
     /// What is the same in all that is put together, as columns.
     const fn columns(self) -> &'static str {
@@ -264,13 +279,12 @@ impl By {
                 "CASE WHEN remote_address LIKE '::ffff:%.%' THEN substr(remote_address, 8)
                      ELSE remote_address END AS remote_address"
             }
-            // Of UDP it is told only that this end chose the other one.
-            Self::Port => {
-                "protocol, direction,
-                 CASE WHEN direction = 'inbound' THEN local_port END AS local_port,
-                 CASE WHEN direction = 'outbound' OR (direction IS NULL AND protocol = 'udp')
-                     THEN remote_port END AS remote_port"
-            }
+            Self::Port => concat!("protocol, direction, ", ports!()),
+            Self::Service => concat!(
+                "protocol, direction, ",
+                ports!(),
+                ", CASE WHEN direction IS NOT 'inbound' THEN remote_address END AS remote_address, comm"
+            ),
             // Its sockets may be of other cgroups than the process itself.
             Self::Process => {
                 "pid, comm, exe, command_line, user,
@@ -293,6 +307,7 @@ impl By {
         match self {
             Self::Peer => "1",
             Self::Port => "1, 2, 3, 4",
+            Self::Service => "1, 2, 3, 4, 5, 6",
             Self::Process => "1, 2, 3, 4, 5",
             Self::Cgroup => "1, 2, 3",
             Self::User => "1",

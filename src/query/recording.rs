@@ -61,32 +61,6 @@ pub struct Span {
     pub to_ns: i64,
 }
 
-/// By what captures chose a part of the sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordedFilter {
-    /// The filter; of an extract in words.
-    pub filter: String,
-    /// Whether it chose what an extract took over, not what was recorded.
-    pub is_taken: bool,
-    /// Captures of the span that chose by it.
-    pub captures: i64,
-    /// All captures of the span.
-    pub captures_of_span: i64,
-    /// The scopes that it was for (`tcp/inet,tcp/inet6`); `None` for all that they asked for.
-    pub scopes: Option<String>,
-}
-
-/// What none of some captures looked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NotLookedFor {
-    /// Processes, and cgroups with their units.
-    pub owners: bool,
-    /// Marks, which take CAP_NET_ADMIN.
-    pub marks: bool,
-    /// Destroy events.
-    pub events: bool,
-}
-
 /// A recording opened for questions.
 pub struct Recording {
     pub(super) reader: Reader,
@@ -187,6 +161,17 @@ impl Recording {
         &self,
         question: Question,
         selection: &Selection,
+        each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
+    ) -> Result<u64, QueryError> {
+        self.answer_with(question, selection, &[], each)
+    }
+
+    /// The same with parameters that the question itself does not know.
+    pub(super) fn answer_with(
+        &self,
+        question: Question,
+        selection: &Selection,
+        given: &[Parameter<'_>],
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
         self.check_host(question, selection)?;
@@ -222,6 +207,7 @@ impl Recording {
         parameters.extend(question.parameters());
         let looks = self.looks_of(question, host)?;
         parameters.extend(looks.iter().map(|(name, ids)| (*name, Value::Text(ids))));
+        parameters.extend_from_slice(given);
         let texts;
         if let Question::Broken(assertion) = question {
             texts = RuleTexts::of(assertion, self.chosen_sockets(selection)?);
@@ -324,34 +310,6 @@ impl Recording {
         Ok(found)
     }
 
-    /// The kinds of gaps within a span, on one host or all, each with how often: what no answer about it can know.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn notes_in(
-        &self,
-        from_ns: Option<i64>,
-        to_ns: Option<i64>,
-        host: Option<&str>,
-    ) -> Result<Vec<String>, StoreError> {
-        let mut notes = Vec::new();
-        self.reader.run(
-            include_str!("../../queries/gaps_in_span.sql"),
-            &[
-                (":from_ns", Value::Integer(from_ns.unwrap_or(i64::MIN))),
-                (":to_ns", Value::Integer(to_ns.unwrap_or(i64::MAX))),
-                (":host", host.map_or(Value::Null, Value::Text)),
-            ],
-            |row| {
-                if let [Value::Text(kind), Value::Integer(times)] = row {
-                    notes.push(format!("{kind} ({times})"));
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        Ok(notes)
-    }
-
     /// From when to when was recorded, `None` without a snapshot.
     ///
     /// # Errors
@@ -421,67 +379,6 @@ impl Recording {
             },
         )?;
         Ok(scopes)
-    }
-
-    /// By what the captures that looked in this span of UTC chose a part of the sockets: what they left
-    /// out no answer can know.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn filters(&self, from_ns: i64, to_ns: i64) -> Result<Vec<RecordedFilter>, StoreError> {
-        let mut filters = Vec::new();
-        self.reader.run(
-            include_str!("../../queries/recorded_filters.sql"),
-            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
-            |row| {
-                if let [
-                    Value::Text(filter),
-                    Value::Integer(is_taken),
-                    Value::Integer(captures),
-                    Value::Integer(captures_of_span),
-                    scopes,
-                ] = row
-                {
-                    let scopes = match scopes {
-                        Value::Text(scopes) => Some((*scopes).to_owned()),
-                        _ => None,
-                    };
-                    filters.push(RecordedFilter {
-                        filter: (*filter).to_owned(),
-                        is_taken: *is_taken != 0,
-                        captures: *captures,
-                        captures_of_span: *captures_of_span,
-                        scopes,
-                    });
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        Ok(filters)
-    }
-
-    /// What was not looked for in this span of UTC.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn not_looked_for(&self, from_ns: i64, to_ns: i64) -> Result<NotLookedFor, StoreError> {
-        let mut found = NotLookedFor::default();
-        self.reader.run(
-            include_str!("../../queries/not_looked_for.sql"),
-            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
-            |row| {
-                if let [owners, marks, events] = row {
-                    let is_so = |value: &Value<'_>| matches!(value, Value::Integer(1));
-                    found = NotLookedFor {
-                        owners: is_so(owners),
-                        marks: is_so(marks),
-                        events: is_so(events),
-                    };
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        Ok(found)
     }
 
     /// Sockets that were recorded, all captures together.

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use super::human::Moment;
+use super::human::{Moment, visible};
 use super::options::Options;
 use super::row::Row;
 use super::sink::Sink;
@@ -29,13 +29,17 @@ enum Cell {
     Endpoint(&'static str, &'static str),
     /// The time of day.
     Clock(&'static str),
-    /// A share, in per cent.
-    Share(&'static str),
+    /// Who opened it, in short.
+    Direction(&'static str),
     /// Who held the socket first, and how many more did.
     Process,
+    /// A process.
+    OneProcess,
+    /// A service: where is listened, or which port, or where to was connected.
+    Service,
 }
 
-use Cell::{Change, Clock, Either, Endpoint, Plain, Process, Share};
+use Cell::{Change, Clock, Direction, Either, Endpoint, OneProcess, Plain, Process, Service};
 
 const LOCAL: Cell = Endpoint("local_address", "local_port");
 const REMOTE: Cell = Endpoint("remote_address", "remote_port");
@@ -54,7 +58,7 @@ macro_rules! totals {
             ("sent", Plain("sent_delta_bytes")),
             ("recv", Plain("received_delta_bytes")),
             ("retr", Plain("retrans_delta")),
-            ("retr%", Share("retrans_share")),
+            ("retr%", Plain("retrans_share")),
             ("max rtt", Plain("max_rtt_us")),
         ])
     };
@@ -68,8 +72,8 @@ impl Sheet {
         ("limit", Plain("backlog_limit")),
         ("max", Plain("max_backlog")),
         ("max at", Clock("max_backlog_at")),
-        (">half", Share("above_half_share")),
-        ("full", Share("at_limit_share")),
+        (">half", Plain("above_half_share")),
+        ("full", Plain("at_limit_share")),
         ("drops", Plain("drops_delta")),
         ("process", Process),
     ]);
@@ -78,18 +82,18 @@ impl Sheet {
         ("from", Clock("from")),
         ("snaps", Plain("snapshots")),
         ("sockets", Plain("sockets")),
-        ("estab", Plain("estab")),
-        ("listen", Plain("listen")),
-        ("syn-sent", Plain("syn_sent")),
-        ("syn-recv", Plain("syn_recv")),
-        ("fin-w1", Plain("fin_wait_1")),
-        ("fin-w2", Plain("fin_wait_2")),
-        ("time-w", Plain("time_wait")),
-        ("close-w", Plain("close_wait")),
-        ("last-ack", Plain("last_ack")),
-        ("closing", Plain("closing")),
-        ("unconn", Plain("unconn")),
-        ("other", Plain("other_states")),
+        ("estab", Plain("estab_sockets")),
+        ("listen", Plain("listen_sockets")),
+        ("syn-sent", Plain("syn_sent_sockets")),
+        ("syn-recv", Plain("syn_recv_sockets")),
+        ("fin-w1", Plain("fin_wait_1_sockets")),
+        ("fin-w2", Plain("fin_wait_2_sockets")),
+        ("time-w", Plain("time_wait_sockets")),
+        ("close-w", Plain("close_wait_sockets")),
+        ("last-ack", Plain("last_ack_sockets")),
+        ("closing", Plain("closing_sockets")),
+        ("unconn", Plain("unconn_sockets")),
+        ("other", Plain("other_sockets")),
         ("gaps", Plain("gaps")),
     ]);
     /// Of `churn`.
@@ -111,11 +115,11 @@ impl Sheet {
     /// Of `ports`.
     pub const PORTS: Self = totals![
         ("net", Plain("protocol")),
-        ("dir", Plain("direction")),
+        ("dir", Direction("direction")),
         ("port", Either("local_port", "remote_port"))
     ];
     /// Of `processes`.
-    pub const PROCESSES: Self = totals![("process", Process)];
+    pub const PROCESSES: Self = totals![("process", OneProcess)];
     /// Of `cgroups`.
     pub const CGROUPS: Self = totals![("cgroup", Plain("cgroup"))];
     /// Of `users`.
@@ -125,7 +129,7 @@ impl Sheet {
         ("id", Plain("socket_id")),
         ("max rtt", Plain("max_rtt_us")),
         ("retr", Plain("retrans_delta")),
-        ("retr%", Share("retrans_share")),
+        ("retr%", Plain("retrans_share")),
         ("zero-win", Plain("zero_window_samples")),
         ("limited", Plain("limited_by")),
         ("local", LOCAL),
@@ -140,8 +144,8 @@ impl Sheet {
         ("kind", Plain("kind")),
         ("sockets", Plain("sockets")),
         ("before", Plain("sockets_before")),
-        ("used", Share("used_share")),
-        ("time-w", Plain("time_wait")),
+        ("used", Plain("used_share")),
+        ("time-w", Plain("time_wait_sockets")),
         ("state", Plain("state")),
         ("for", Plain("in_state_min_ns")),
         ("process", Plain("owners")),
@@ -163,14 +167,39 @@ impl Sheet {
         ("backlog", Change("backlog_before", "backlog")),
     ]);
 
+    /// Of `compare`.
+    pub const COMPARE: Self = Self(&[
+        ("change", Plain("change")),
+        ("role", Direction("role")),
+        ("net", Plain("protocol")),
+        ("service", Service),
+        ("process", Plain("comm")),
+        ("conns", Change("connections_before", "connections")),
+        ("failed", Change("failures_before", "failures")),
+        ("retr%", Change("retrans_share_before", "retrans_share")),
+        ("max rtt", Change("max_rtt_before_us", "max_rtt_us")),
+        ("backlog", Change("max_backlog_before", "max_backlog")),
+        ("drops", Change("drops_before", "drops_delta")),
+        ("sent", Change("sent_before_bytes", "sent_delta_bytes")),
+        ("recv", Change("received_before_bytes", "received_delta_bytes")),
+    ]);
+
     /// The columns that it is made of.
     pub fn columns(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
         for (_, cell) in self.0 {
             match *cell {
-                Plain(a) | Clock(a) | Share(a) => names.push(a),
+                Plain(a) | Clock(a) | Direction(a) => names.push(a),
                 Either(a, b) | Change(a, b) | Endpoint(a, b) => names.extend([a, b]),
                 Process => names.extend(["pid", "comm", "owner_count"]),
+                OneProcess => names.extend(["pid", "comm"]),
+                Service => names.extend([
+                    "role",
+                    "local_address",
+                    "local_port",
+                    "remote_address",
+                    "remote_port",
+                ]),
             }
         }
         names
@@ -208,9 +237,9 @@ impl<'w> SheetTable<'w> {
             _ => title,
         };
         let is_right = match cell {
-            Plain(name) | Either(name, _) => self.is_number(name),
-            Clock(_) | Share(_) => true,
-            Change(..) | Endpoint(..) | Process => false,
+            Plain(name) | Either(name, _) | Change(name, _) => self.is_number(name),
+            Clock(_) => true,
+            Endpoint(..) | Direction(_) | Process | OneProcess | Service => false,
         };
         // Texts under kind `Integer` stand on the right.
         let kind = if is_right { Kind::Integer } else { Kind::Text };
@@ -229,7 +258,7 @@ impl<'w> SheetTable<'w> {
             Plain(name) => return self.plain(name, row),
             Either(a, b) => return self.plain(a, row).or_else(|| self.plain(b, row)),
             Change(before, after) => match (self.plain(before, row), self.plain(after, row)) {
-                (Some(before), Some(after)) if before != after => format!("{before}>{after}"),
+                (Some(before), Some(after)) if before != after => format!("{before}->{after}"),
                 (before, after) => return after.or(before),
             },
             Endpoint(address, port) => {
@@ -243,11 +272,17 @@ impl<'w> SheetTable<'w> {
                 let place = if self.with_date { 5..19 } else { 11..19 };
                 moment.get(place).unwrap_or(&moment).to_owned()
             }
-            Share(name) => match row.value(name) {
-                Value::Real(share) => per_cent(share),
-                _ => return None,
+            Direction(name) => match row.text(name)? {
+                "outbound" => "out".to_owned(),
+                "inbound" => "in".to_owned(),
+                other => visible(other).to_string(),
             },
-            Process => row.process()?,
+            Process | OneProcess => row.process()?,
+            Service => match (row.text("role"), row.integer("local_port")) {
+                (Some("listener"), _) => row.endpoint("local_address", "local_port"),
+                (_, Some(port)) => format!(":{port}"),
+                _ => row.endpoint("remote_address", "remote_port"),
+            },
         };
         Some(text.into())
     }
@@ -257,6 +292,11 @@ impl<'w> SheetTable<'w> {
         let value = row.value(name);
         if value == Value::Null {
             return None;
+        }
+        if let (Value::Real(share), false) = (value, self.options.exact)
+            && name.contains("share")
+        {
+            return Some(per_cent(share).into());
         }
         let mut text = String::new();
         write_value(&mut text, &value, numbers(column, &self.options), self.options.exact).ok()?;

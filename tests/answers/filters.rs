@@ -130,6 +130,31 @@ fn columns_are_compared_by_their_names() {
 }
 
 #[test]
+fn a_name_means_the_column_of_the_answer_before_that_of_others() {
+    let world = mixed();
+    // How long a connection was in it; `states` counts them.
+    assert_eq!(ids(&world, "query connections | 'time_wait > 1min'"), "");
+}
+
+#[test]
+fn what_follows_a_comparison_is_one_value_as_the_shell_left_it() {
+    let world = mixed();
+    let opened = |time: &str| ids(&world, &format!("query connections | opened < '{time}'"));
+    assert_eq!(opened("2026-11-23 12:00:05"), "1 2 3 4");
+    assert_eq!(opened("2026-11-19 12:00:05"), "");
+    assert_eq!(ids(&world, "query connections | 'sport = :1001' or 'sport = :1002'"), "1 2");
+}
+
+#[test]
+fn a_filter_of_too_many_values_is_refused_in_few_words() {
+    let ports: Vec<_> = (0..32_001).map(|n| format!("sport=:{n}")).collect();
+    let ran = asked(&mixed(), &format!("query connections | {}", ports.join(" | ")));
+    assert_eq!(ran.code(), Some(2));
+    let told = ran.told();
+    assert!(told.contains("more than 32000 values") && told.len() < 1_000, "{}", told.len());
+}
+
+#[test]
 fn other_answers_are_chosen_from_by_their_own_columns() {
     let world = mixed();
     let rows = |line: &str| asked(&world, line).fine().stdout().lines().count() - 1;

@@ -96,12 +96,12 @@ fn in_states() -> World {
 
 #[test]
 fn states_are_counted_as_the_snapshots_showed_them() {
-    let columns =
-        "--columns from,snapshots,sockets,estab,listen,fin_wait_2,time_wait,close_wait,gaps";
+    let columns = "--columns from,snapshots,sockets,estab_sockets,listen_sockets,fin_wait_2_sockets,\
+         time_wait_sockets,close_wait_sockets,gaps";
     assert_snapshot!(told(&in_states(), &format!("states --bucket 2s {columns}")), @"
     exit 3
     stdout:
-    from,snapshots,sockets,estab,listen,fin_wait_2,time_wait,close_wait,gaps
+    from,snapshots,sockets,estab_sockets,listen_sockets,fin_wait_2_sockets,time_wait_sockets,close_wait_sockets,gaps
     2026-11-21T12:00:00.000000000Z,2,3,2,1,0,0,0,
     2026-11-21T12:00:02.000000000Z,2,2,1,0,1,1,0,
     2026-11-21T12:00:04.000000000Z,2,2,1,0,0,1,0,
@@ -118,9 +118,9 @@ fn states_are_counted_as_the_snapshots_showed_them() {
 #[test]
 fn a_span_in_the_middle_begins_with_what_was_there() {
     let span = "--from 2026-11-21T12:00:02Z --to 2026-11-21T12:00:04.5Z --bucket 1s";
-    let columns = "--columns sockets,estab,fin_wait_2,time_wait";
+    let columns = "--columns sockets,estab_sockets,fin_wait_2_sockets,time_wait_sockets";
     assert_snapshot!(asked(&in_states(), &format!("states {span} {columns}")), @"
-    sockets,estab,fin_wait_2,time_wait
+    sockets,estab_sockets,fin_wait_2_sockets,time_wait_sockets
     2,1,1,0
     2,1,0,1
     2,1,0,1
@@ -202,8 +202,9 @@ fn a_filter_chooses_connections_and_what_was_put_together() {
     let gone =
         "diff 2026-11-21T12:00:05.5Z 2026-11-21T12:00:07.5Z change = gone --columns socket_id";
     assert_eq!(asked(&world, gone), "socket_id\n2\n");
-    let states = told(&in_states(), "states --bucket 1m --columns sockets,estab sport = :1001");
-    assert!(states.contains("\nsockets,estab\n1,1\n"), "{states}");
+    let states =
+        told(&in_states(), "states --bucket 1m --columns sockets,estab_sockets sport = :1001");
+    assert!(states.contains("\nsockets,estab_sockets\n1,1\n"), "{states}");
     let busy = told(&listening(), "listeners --columns local_port at_limit_share '>' 0.1");
     assert!(busy.contains("\nlocal_port\n8081\n"), "{busy}");
 }
@@ -271,16 +272,16 @@ fn leaking() -> World {
 #[test]
 fn what_stays_half_closed_and_ports_that_run_out_are_found() {
     let columns = "kind,state,sockets,socket_id,in_state_min_ns,remote_address,remote_port,\
-                   time_wait,local_ports,used_share";
+                   time_wait_sockets,local_ports,used_share";
     assert_snapshot!(asked(&leaking(), &format!("leaks --columns {columns}")), @"
-    kind,state,sockets,socket_id,in_state_min_ns,remote_address,remote_port,time_wait,local_ports,used_share
+    kind,state,sockets,socket_id,in_state_min_ns,remote_address,remote_port,time_wait_sockets,local_ports,used_share
     half_closed,CLOSE-WAIT,2,1,88999000000,,,,,
     local_ports,,5,,,198.51.100.7,443,1,20,0.25
     ");
     let longer = asked(&leaking(), "leaks --longer 80s --columns kind,sockets");
     assert_eq!(longer, "kind,sockets\nhalf_closed,1\nlocal_ports,5\n");
-    let earlier = "leaks --to 2026-11-21T12:00:30Z --columns kind,sockets,time_wait";
-    assert_eq!(asked(&leaking(), earlier), "kind,sockets,time_wait\nlocal_ports,5,0\n");
+    let earlier = "leaks --to 2026-11-21T12:00:30Z --columns kind,sockets,time_wait_sockets";
+    assert_eq!(asked(&leaking(), earlier), "kind,sockets,time_wait_sockets\nlocal_ports,5,0\n");
 }
 
 #[test]
@@ -316,9 +317,12 @@ fn the_kernel_can_be_asked_instead_of_a_recording() {
         shown("listeners --live -4 --format csv --columns local_port,backlog,max_backlog");
     let expected = format!("{},2,2", address.port());
     assert!(backlogs.lines().any(|line| line == expected), "{backlogs}");
-    let counts = shown("states --live -t --format json --columns estab,listen");
+    let counts = shown("states --live -t --format json --columns estab_sockets,listen_sockets");
     let counts: serde_json::Value = serde_json::from_str(&counts).unwrap();
-    assert!(counts[0]["estab"].as_u64() >= Some(4) && counts[0]["listen"].as_u64() >= Some(1));
+    assert!(
+        counts[0]["estab_sockets"].as_u64() >= Some(4)
+            && counts[0]["listen_sockets"].as_u64() >= Some(1)
+    );
     let sockets = shown("at --live -4 -t --format csv --columns local_port,state");
     assert!(sockets.contains(&format!("\n{},LISTEN\n", address.port())), "{sockets}");
     let port = address.port();
@@ -341,4 +345,156 @@ fn buckets_too_many_and_states_that_make_no_sense_are_refused() {
     assert!(error.starts_with("exit 2") && error.contains("every state"), "{error}");
     let error = told(&world, "listeners --state established");
     assert!(error.starts_with("exit 2") && error.contains("LISTEN"), "{error}");
+}
+
+/// What a person sees.
+fn table(world: &World, question: &str) -> String {
+    let line = format!("query {question} --utc -f '{}'", world.path().display());
+    Dir::new().sockrec(&line).told()
+}
+
+#[test]
+fn every_question_has_a_table_that_is_narrow() {
+    let at = ["2026-11-21T12:00:00.5Z", "2026-11-21T12:00:09Z"];
+    let diff = format!("diff {} {}", at[0], at[1]);
+    let compare = format!("compare --before {}..{} --after {}..{}", at[0], at[1], at[0], at[1]);
+    let questions = [
+        "listeners",
+        "states",
+        "churn",
+        "peers",
+        "ports",
+        "processes",
+        "cgroups",
+        "users",
+        "slow",
+        "leaks",
+        &diff,
+        &compare,
+    ];
+    for question in questions {
+        for world in [traffic(), listening(), leaking()] {
+            let text = table(&world, question);
+            assert!(text.starts_with("exit 0") || text.starts_with("exit 3"), "{question}: {text}");
+            let shown = text.lines().take_while(|line| !line.starts_with("stderr"));
+            let widest = shown.filter(|line| !line.contains(" in every row")).map(str::len).max();
+            assert!(widest <= Some(118), "{question}: {text}");
+        }
+    }
+}
+
+#[test]
+fn tables_say_once_what_is_the_same_in_every_row() {
+    assert_snapshot!(table(&traffic(), "peers"), @"
+    exit 0
+    stdout:
+    PEER          CONNS  OPENED  ENDED    SENT  RETR  RETR%  MAX RTT
+    198.51.100.7      2       1      1  14.1kB     9  69.2%    250us
+    127.0.0.2         1       1      0     100     0     0%   90.0ms
+    0 in every row: reset, timeout, failed, recv
+    stderr:
+    ");
+    assert_snapshot!(table(&listening(), "listeners"), @"
+    exit 3
+    stdout:
+    LOCAL           NOW  LIMIT  MAX  MAX AT (UTC)  >HALF   FULL
+    127.0.0.2:8081    0      4    4      12:00:02  42.8%  28.5%
+    127.0.0.2:9000    -    128    0      12:00:00     0%     0%
+    not known in every row: drops, process
+    stderr:
+    warning: gaps in this span: dump_failed (1); `sockrec query coverage` tells when
+    ");
+    assert_snapshot!(table(&leaking(), "leaks"), @"
+    exit 0
+    stdout:
+    KIND         SOCKETS  USED  TIME-W  STATE         FOR  REMOTE            ID
+    half_closed        2     -       -  CLOSE-WAIT  1m28s  -                  1
+    local_ports        5   25%       1  -               -  198.51.100.7:443   -
+    not known in every row: before, process
+    stderr:
+    ");
+}
+
+#[test]
+fn two_spans_differ_in_services_and_how_they_were_used() {
+    let spans = "--before 2026-11-21T12:00:00Z..2026-11-21T12:00:04.5Z \
+                 --after 2026-11-21T12:00:06.5Z..2026-11-21T12:00:09.5Z";
+    let columns = "--columns change,role,local_port,remote_address,remote_port,connections_before,\
+                   connections,sent_before_bytes,sent_delta_bytes,max_rtt_us";
+    assert_snapshot!(told(&traffic(), &format!("compare {spans} {columns}")), @"
+    exit 0
+    stdout:
+    change,role,local_port,remote_address,remote_port,connections_before,connections,sent_before_bytes,sent_delta_bytes,max_rtt_us
+    new,outbound,,127.0.0.2,443,,1,,100,90000
+    changed,outbound,,198.51.100.7,80,2,2,9100,3000,250
+    stderr:
+    note: before: 2026-11-21 12:00:00.000 Z to 2026-11-21 12:00:04.500 Z (4.500s)
+    note: after: 2026-11-21 12:00:06.500 Z to 2026-11-21 12:00:09.001 Z (2.501s)
+    ");
+    assert_snapshot!(table(&traffic(), &format!("compare {spans} dport = :443")), @"
+    exit 0
+    stdout:
+    CHANGE  ROLE  NET  SERVICE        CONNS  MAX RTT  SENT
+    new     out   tcp  127.0.0.2:443      1   90.0ms   100
+    0 in every row: failed, retr%, recv
+    not known in every row: process, backlog, drops
+    stderr:
+    note: before: 2026-11-21 12:00:00.000 Z to 2026-11-21 12:00:04.500 Z (4.500s)
+    note: after: 2026-11-21 12:00:06.500 Z to 2026-11-21 12:00:09.001 Z (2.501s)
+    ");
+    // Two recordings, and what is listened on.
+    let (before, after) = (traffic(), listening());
+    let with = format!("compare --with '{}'", after.path().display());
+    let columns =
+        "--columns change,role,local_port,remote_port,max_backlog --sort change,local_port";
+    assert_snapshot!(told(&before, &format!("{with} {columns}")), @"
+    exit 3
+    stdout:
+    change,role,local_port,remote_port,max_backlog
+    gone,outbound,,443,
+    gone,outbound,,80,
+    new,listener,8081,,4
+    new,listener,9000,,0
+    stderr:
+    note: before: 2026-11-21 12:00:00.000 Z to 2026-11-21 12:00:09.001 Z (9.001s)
+    note: after: 2026-11-21 12:00:00.000 Z to 2026-11-21 12:00:07.001 Z (7.001s)
+    warning: gaps in this span: dump_failed (1); `sockrec query coverage` tells when
+    ");
+    let same = told(&before, &format!("compare --with '{}'", before.path().display()));
+    assert!(same.starts_with("exit 0") && same.contains("no service differs"), "{same}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let world = traffic();
+    let error = |words: &str| {
+        let text = told(&world, &format!("compare {words}"));
+        assert!(text.starts_with("exit 2"), "{text}");
+        text
+    };
+    assert!(error("").contains("--with B.db"));
+    assert!(error("--before 12:00..12:01").contains("two things are needed"));
+    assert!(error("--before x --after y").contains("`x` is no time"));
+    assert!(error("--with x.db --from 12:00").contains("takes two spans"));
+}
+
+/// Recorded by someone who did not ask whose the sockets are.
+#[test]
+fn a_recording_without_owners_says_so_where_they_are_asked_for() {
+    let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = Dir::new();
+    let recorded = dir.sockrec("record -q --no-owners --no-events --interval 100ms --count 2 -t");
+    assert!(matches!(recorded.code(), Some(0 | 3)), "ticks may be missed: {}", recorded.told());
+    let lacking = "neither processes nor cgroups were looked for";
+    for question in ["processes", "cgroups", "leaks", "connections comm = nginx", "at now pid = 1"]
+    {
+        let text = dir.sockrec(&format!("query {question}")).told();
+        assert!(text.starts_with("exit 3") && text.contains(lacking), "{question}: {text}");
+    }
+    let exported = dir.sockrec("export owners").told();
+    assert!(exported.starts_with("exit 3") && exported.contains(lacking), "{exported}");
+    for question in ["peers", "users", "connections state listening"] {
+        let text = dir.sockrec(&format!("query {question}")).told();
+        assert!(!text.contains(lacking), "{question}: {text}");
+    }
 }

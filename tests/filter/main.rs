@@ -25,5 +25,8 @@ fn parse(text: &str) -> Result<Filter, FilterError> {
         _ => Err(format!("`{text}` is no time")),
     };
     let services = Services::read(SERVICES);
-    Filter::parse(text, &Vocabulary { columns: COLUMNS, services: &services, moment: &moment })
+    Filter::parse(
+        text,
+        &Vocabulary { columns: COLUMNS, answer: &[], services: &services, moment: &moment },
+    )
 }

@@ -312,8 +312,12 @@ impl World {
 
 fn chosen(filter: &str) -> Chosen {
     let moment = |text: &str| panic!("{text}");
-    let vocabulary =
-        Vocabulary { columns: COLUMNS, services: &Services::default(), moment: &moment };
+    let vocabulary = Vocabulary {
+        columns: COLUMNS,
+        answer: &[],
+        services: &Services::default(),
+        moment: &moment,
+    };
     let filter = Filter::parse(filter, &vocabulary).unwrap();
     Chosen { residue: Some(filter.clone()), filter }
 }
