@@ -511,9 +511,10 @@ WITH
         FROM exceptions AS x
     ),
     spans AS (
-        SELECT min(snapshot_id) AS first_id, max(snapshot_id) AS last_id, kind, scope_id, errno,
-            message, count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count,
-            NULL AS delta_ns
+        -- What came since the snapshot before may not have been stored.
+        SELECT min(snapshot_id) - (kind = 'sockets_not_stored') AS first_id,
+            max(snapshot_id) AS last_id, kind, scope_id, errno, message,
+            count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count, NULL AS delta_ns
         FROM islands
         GROUP BY kind, scope_id, errno, message, island
         UNION ALL
