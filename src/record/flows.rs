@@ -131,7 +131,7 @@ pub(super) struct Dead {
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
     pub(super) traffic: Option<Traffic>,
-    /// No dump showed it alive: its mini-socket has a cookie of its own.
+    /// No dump showed its socket alive, nor bound before: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
     /// What may be left of it.
     pub(super) remnant: Remnant,

@@ -309,7 +309,12 @@ impl Tracker {
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                let gone = left_of(&mut self.register, &seen, tick.started.monotonic_ns);
+                // Who has been seen before is told by the cookie alone.
+                let former = self.formers.get(slot.key());
+                let is_former = former.is_some_and(|former| is_same(former, &seen.message));
+                let told_ns = tick.started.monotonic_ns;
+                let gone =
+                    (!is_former).then(|| left_of(&mut self.register, &seen, told_ns)).flatten();
                 let is_ghost =
                     gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
                 if is_ghost {
@@ -637,7 +642,7 @@ impl Tracker {
             over_ns: None,
             last_received: None,
             traffic: None,
-            is_unseen: true,
+            is_unseen: generation == 0,
         };
         take_last_words(&mut death, words);
         let rows = Rows::default();
