@@ -103,6 +103,16 @@ CREATE TABLE captures (
     CHECK ((ended_at_ns IS NULL) = (end_reason IS NULL))
 ) STRICT;
 
+-- Captures that were taken from other recordings, and what was cut off.
+CREATE TABLE capture_sources (
+    capture_id      INTEGER PRIMARY KEY REFERENCES captures,
+    recording_uuid  TEXT    NOT NULL,
+    taken_at_ns     INTEGER NOT NULL,
+    is_cut_before   INTEGER NOT NULL,
+    is_cut_after    INTEGER NOT NULL,
+    selection       TEXT
+) STRICT;
+
 CREATE TABLE scopes (
     scope_id  INTEGER PRIMARY KEY,
     netns_id  INTEGER NOT NULL REFERENCES namespaces,

@@ -19,15 +19,23 @@ SELECT
     coalesce(c.missed_ticks, n.missed_ticks) AS missed_ticks,
     (SELECT group_concat(p.name || '/' || f.name ||
             CASE WHEN sc.states IS NULL THEN ' (states not known)'
-                WHEN sc.states = 4294967295 THEN '' ELSE printf(' (states 0x%x)', sc.states) END, ' ')
+                WHEN sc.states = 4294967295 THEN '' ELSE printf(' (states 0x%x)', sc.states) END , ' ')
      FROM capture_scopes AS cs
      JOIN scopes AS sc ON sc.scope_id = cs.scope_id
      JOIN protocols AS p ON p.protocol = sc.protocol
      JOIN families AS f ON f.family = sc.family
      WHERE cs.capture_id = c.capture_id) AS scopes,
-    c.options AS capture_options
+    (SELECT group_concat(DISTINCT sc.filter) FROM capture_scopes AS cs
+     JOIN scopes AS sc ON sc.scope_id = cs.scope_id
+     WHERE cs.capture_id = c.capture_id AND sc.filter <> '') AS filter,
+    c.options AS capture_options,
+    t.recording_uuid AS taken_from,
+    t.is_cut_before,
+    t.is_cut_after,
+    t.selection
 FROM captures AS c
 JOIN boots AS b ON b.boot_id = c.boot_id
+LEFT JOIN capture_sources AS t ON t.capture_id = c.capture_id
 LEFT JOIN (
     SELECT capture_id, count(*) AS snapshots, sum(missed_ticks) AS missed_ticks
     FROM snapshots GROUP BY capture_id

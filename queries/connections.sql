@@ -40,6 +40,8 @@ WITH
             first.ended_at_ns AS first_at_ns,
             first.ended_boottime_ns AS first_boottime_ns,
             first.capture_id,
+            fs.is_cut_before,
+            os.is_cut_after,
             before.started_at_ns AS before_at_ns,
             before.started_boottime_ns AS before_boottime_ns,
             last.started_at_ns AS last_started_at_ns,
@@ -79,6 +81,7 @@ WITH
             AND e.evidence IS NOT 'closed' AND m.time_wait_snapshot_id IS NOT m.first_snapshot_id)
         LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
         LEFT JOIN snapshots AS first ON first.snapshot_id = k.first_snapshot_id
+        LEFT JOIN capture_sources AS fs ON fs.capture_id = first.capture_id
         LEFT JOIN snapshots AS before ON before.snapshot_id = k.opened_after_snapshot_id
         LEFT JOIN snapshots AS last ON last.snapshot_id =
             CASE WHEN e.socket_id IS NULL THEN o.last_snapshot_id
@@ -86,6 +89,7 @@ WITH
                 WHEN m.time_wait_snapshot_id IS NULL
                     THEN coalesce(m.last_snapshot_id, o.last_snapshot_id)
                 ELSE m.first_snapshot_id END
+        LEFT JOIN capture_sources AS os ON os.capture_id = last.capture_id
         LEFT JOIN snapshots AS gone ON gone.snapshot_id =
             CASE WHEN h.is_half THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
                 ELSE e.closed_before_snapshot_id END
@@ -187,6 +191,9 @@ SELECT
     -- What was first seen in TIME-WAIT had begun before that.
     min(k.there_by_at_ns, coalesce(k.closed_before_ns, k.there_by_at_ns)) AS opened_before_ns,
     CASE
+        WHEN k.is_cut_before AND k.first_snapshot_id = (
+            SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = k.capture_id
+        ) THEN 'extract_start'
         WHEN og.evidence IN ('syn_sent', 'syn_recv') THEN og.evidence
         WHEN k.first_snapshot_id IS NULL THEN 'event'
         WHEN k.opened_after_snapshot_id IS NOT NULL THEN 'snapshot'
@@ -201,6 +208,7 @@ SELECT
         WHEN k.is_closing_by_peer THEN 'peer_destroy_event'
         WHEN k.is_closing_by_event AND k.destroyed_at_ns IS NOT NULL THEN 'destroy_event'
         WHEN k.is_ended AND k.dump_evidence IS NOT NULL THEN k.dump_evidence
+        WHEN k.is_cut_after THEN 'extract_end'
         WHEN k.is_capture_over THEN 'recording_end'
     END AS closed_evidence,
     k.destroyed_at_ns,

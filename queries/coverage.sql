@@ -15,8 +15,10 @@ WITH
                     AND x.kind <> 'sockets_not_stored') AS complete,
             sum(n.events) AS count, c.interval_ns,
             json_extract(c.options, '$.owners') AS owners,
-            json_extract(c.options, '$.sees_every_process') AS sees_every_process
+            json_extract(c.options, '$.sees_every_process') AS sees_every_process,
+            t.selection
         FROM captures AS c
+        LEFT JOIN capture_sources AS t ON t.capture_id = c.capture_id
         JOIN snapshots AS n ON n.capture_id = c.capture_id
         JOIN capture_scopes AS cs ON cs.capture_id = c.capture_id
         GROUP BY c.capture_id, cs.scope_id
@@ -25,12 +27,14 @@ WITH
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
             complete, count, NULL AS delta_ns, NULL AS errno,
             nullif(rtrim(
+                CASE WHEN fs.filter <> '' THEN 'only ' || fs.filter || ', ' ELSE '' END ||
                 CASE WHEN count IS NULL THEN 'without destroy events, ' ELSE '' END ||
-                CASE WHEN owners = 0 THEN 'without owners'
-                    WHEN sees_every_process = 0 THEN 'owners: own processes only' ELSE '' END,
+                CASE WHEN owners = 0 THEN 'without owners, '
+                    WHEN sees_every_process = 0 THEN 'owners: own processes only, ' ELSE '' END ||
+                coalesce('only ' || selection, ''),
                 ', '), '') AS message,
             interval_ns
-        FROM recorded
+        FROM recorded JOIN scopes AS fs USING (scope_id)
         UNION ALL
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,

@@ -1,8 +1,8 @@
 //! A flight recorder for Linux sockets.
 //!
 //! The layers, lowest first; each imports only from those below it (docs/ARCHITECTURE.md):
-//! [`model`], [`wire`], [`kernel`], [`store`] and [`foreign`], [`record`] and [`query`], [`render`],
-//! [`cli`].
+//! [`model`], [`wire`] and [`filter`], [`kernel`], [`store`] and [`foreign`], [`record`] and [`query`],
+//! [`render`], [`cli`].
 
 #![warn(unreachable_pub)]
 #![deny(
@@ -22,6 +22,7 @@
 compile_error!("sockrec asks the Linux kernel (sock_diag): it can be built and run on Linux only");
 
 pub mod cli;
+pub mod filter;
 pub mod foreign;
 pub mod kernel;
 pub mod model;

@@ -28,6 +28,8 @@ pub(super) enum Command {
     Export(ExportArgs),
     Import(ImportArgs),
     Info(InfoArgs),
+    Extract(ExtractArgs),
+    Copy(CopyArgs),
     Mark(MarkArgs),
     Assert(AssertArgs),
 }
@@ -42,6 +44,7 @@ Examples:
   sockrec record                              everything, once a second, until Ctrl-C
   sockrec record -o night.db --interval 10s   less often, into another file
   sockrec record -t --not-state time-wait     TCP without TIME-WAIT
+  sockrec record dport = :443 or sport = :443  one service
   sockrec record -o run.db -- ./test.sh       as long as a command runs
   sockrec record --follow                     and show each connection as it ends
   sockrec record -q --follow=jsonl | jq .     the same for programs
@@ -80,6 +83,10 @@ pub(super) struct RecordArgs {
     /// No progress line and no summary
     #[arg(short, long, help_heading = "Options")]
     pub(super) quiet: bool,
+    /// Record only these sockets, in the language of `ss`: `dport = :443 and not dst 10.0.0.0/8`
+    /// (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
     /// Record as long as this command runs
     #[arg(last = true, value_name = "COMMAND", num_args = 1..)]
     pub(super) command: Vec<std::ffi::OsString>,
@@ -99,6 +106,8 @@ pub(super) enum QuestionArgs {
 Examples:
   sockrec query connections -f night.db --from 03:00 --to 03:30
   sockrec query connections --sort total_retrans:desc,bytes_sent:desc -n 10
+  sockrec query connections dport = :443 and not dst 10.0.0.0/8
+  sockrec query connections 'comm = nginx and rtt > 100ms'
   sockrec query connections -t --state established --format json | jq .")]
     Connections(CommonArgs),
     /// All that is known of one connection, as a story
@@ -111,7 +120,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   sockrec query at '10m ago'
-  sockrec query at 03:12 -f night.db -t --state established --info
+  sockrec query at 03:12 -f night.db state established sport = :ssh
   sockrec query at '2026-11-21 03:12:30' --format csv")]
     At {
         /// The moment: RFC 3339, `2026-11-21 14:03`, `14:03`, `10m ago`, `@UNIX`, `now`, or a marker
@@ -164,6 +173,10 @@ pub(super) struct CommonArgs {
     pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
+    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
 }
 
 /// Which rows.
@@ -243,6 +256,49 @@ pub(super) struct ExportArgs {
     pub(super) time_format: TimeFormat,
     #[command(flatten)]
     pub(super) select: SelectArgs,
+    /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
+    /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
+}
+
+/// Make a recording of its own out of a part of one
+///
+/// Holds the sockets that `query connections` shows with the same options, and answers every question
+/// about the span as the whole recording does. What lies outside of the span is cut off and said to be.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec extract -f night.db --from 03:00 --to 03:30 -o ticket.db
+  sockrec extract -o tls.db dport = :443 or sport = :443
+  sockrec extract --socket 17 -o one.db
+  sockrec extract --sort total_retrans:desc -n 20 -o worst.db")]
+pub(super) struct ExtractArgs {
+    /// Recording to take from
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// Recording to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) select: SelectArgs,
+    /// Only these sockets, by any column of `query connections`, in the language of `ss`
+    /// (docs/FILTER.md)
+    #[arg(value_name = "FILTER")]
+    pub(super) filter: Vec<String>,
+}
+
+/// Copy a recording, also one that is being recorded
+///
+/// The copy is one whole file, as the recording was at one moment, without what was deleted from it.
+#[derive(Args, Debug)]
+pub(super) struct CopyArgs {
+    /// Recording to copy
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// File to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
 }
 
 /// Record what others asked their kernels: files of `ss -D`, captures of an nlmon interface
@@ -344,6 +400,7 @@ Examples:
   sockrec assert no-resets no-gaps
   sockrec assert -f run.db no-close-wait-longer-than=60s retransmit-ratio-below=1%
   sockrec assert --from deploy --to deploy:end backlog-never-full connections-below=500
+  sockrec assert no-resets no-gaps -- dport = :443 and not dst 10.0.0.0/8
   sockrec assert --list
 
 Exit codes: 0 every rule holds, 1 one is broken (or the recording cannot be read), 2 wrong use, 3
@@ -362,4 +419,8 @@ pub(super) struct AssertArgs {
     pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Hold only these sockets to the rules: by any column of `query connections`, in the language of
+    /// `ss` (docs/FILTER.md)
+    #[arg(last = true, value_name = "FILTER", num_args = 1..)]
+    pub(super) filter: Vec<String>,
 }

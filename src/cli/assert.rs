@@ -7,7 +7,7 @@ use super::args::AssertArgs;
 use super::message::{note, say, usage, warn};
 use super::moment::parse_duration;
 use super::output::{
-    anchor, asks_for_help, default_columns, options, print_columns, selection, stdout,
+    anchor, asks_for_help, default_columns, note_filters, options, print_columns, selection, stdout,
 };
 use crate::model::Value;
 use crate::query::{Assertion, LimitKind, Question, RULES, Recording, Rule, Selection};
@@ -56,14 +56,20 @@ pub(super) fn run(args: &AssertArgs) -> anyhow::Result<Exit> {
     }
     let format = args.output.format.unwrap_or(Format::Table);
     let shown = default_columns(format, &args.output.columns, TABLE);
-    let mut chosen =
-        selection(Question::Broken(*first), &args.select, &shown, anchor(&recording)?)?;
+    let mut chosen = selection(
+        Question::Broken(*first),
+        &args.select,
+        &args.filter,
+        &shown,
+        anchor(&recording)?,
+    )?;
     let columns = recording.columns(Question::Broken(*first), &chosen)?;
     chosen.columns = columns.iter().map(|column| column.name.to_owned()).collect();
     chosen.columns.push(VERDICT.to_owned());
     // What is not shown counts all the same.
     let rows_shown = chosen.limit.take().unwrap_or(u64::MAX);
     say_if_none_matches(&recording, &chosen)?;
+    let is_filtered = note_filters(&recording, chosen.from_ns, chosen.to_ns)?;
 
     let mut out: Option<Box<dyn Exporter>> = None;
     let mut judged = Vec::new();
@@ -96,21 +102,20 @@ pub(super) fn run(args: &AssertArgs) -> anyhow::Result<Exit> {
         out = Some(empty);
     }
     out.iter_mut().try_for_each(|out| out.finish())?;
-    Ok(conclude(&judged))
+    Ok(conclude(&judged, is_filtered))
 }
 
 /// Of no socket nearly every rule holds: perhaps others were meant.
 fn say_if_none_matches(recording: &Recording, chosen: &Selection) -> anyhow::Result<()> {
-    let sockets = chosen.sockets.clone();
-    let any = Selection { sockets, limit: Some(1), ..Selection::default() };
-    if !any.sockets.is_open() && recording.answer(Question::Sockets, &any, |_| Ok(()))? == 0 {
+    let any = Selection { limit: Some(1), ..chosen.of_sockets() };
+    if !any.is_open() && recording.answer(any.question_of_sockets(), &any, |_| Ok(()))? == 0 {
         note("no socket of the recording matches");
     }
     Ok(())
 }
 
 /// Says how it stands; gives the exit code.
-fn conclude(judged: &[(&str, Verdict)]) -> Exit {
+fn conclude(judged: &[(&str, Verdict)], is_filtered: bool) -> Exit {
     let names = |wanted| {
         let names = judged.iter().filter(|(_, verdict)| *verdict == wanted);
         names.map(|(name, _)| *name).collect::<Vec<_>>()
@@ -127,9 +132,10 @@ fn conclude(judged: &[(&str, Verdict)]) -> Exit {
         say(&format!("broken: {}", told(&broken)));
         Exit::Failed
     } else if not_known.is_empty() {
+        let of = if is_filtered { " for what was recorded" } else { "" };
         note(&match judged.len() {
-            1 => "the rule holds".to_owned(),
-            n => format!("all {n} rules hold"),
+            1 => format!("the rule holds{of}"),
+            n => format!("all {n} rules hold{of}"),
         });
         Exit::Fine
     } else {

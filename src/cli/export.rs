@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,14 @@ use super::Exit;
 use super::args::ExportArgs;
 use super::message::usage;
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
+    anchor, asks_for_help, default_columns, explain_empty, note_filters, print_columns, selection,
+    stdout,
 };
 use crate::kernel::is_ignored;
 use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
 use crate::render::{Format, Options, exporter};
+use crate::store::partial_file;
 
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let question = match args.what.as_str() {
@@ -40,9 +42,10 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     }
     let format = chosen_format(&args)?;
     let chosen = default_columns(format, &args.columns, &[]);
-    let selection = selection(question, &args.select, &chosen, anchor(&recording)?)?;
+    let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
+    note_filters(&recording, selection.from_ns, selection.to_ns)?;
     let progress = progress_bar(recording.expected_rows(question)?);
     let is_interrupted = Arc::new(AtomicBool::new(false));
 
@@ -234,22 +237,6 @@ impl Drop for Output {
         if let Some(partial) = &self.partial {
             // Already on the way out with an error; what stays is named as partial.
             let _ = fs::remove_file(partial);
-        }
-    }
-}
-
-/// A new file beside the one that it will become. A killed export leaves its own behind, and in a
-/// container the next one may well have the same process id.
-fn partial_file(path: &Path) -> io::Result<(PathBuf, File)> {
-    let mut attempt: u32 = 0;
-    loop {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(format!(".{}-{attempt}.partial", std::process::id()));
-        let partial = PathBuf::from(partial);
-        // It shows who talked to whom: for its owner only.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1_000 => attempt += 1,
-            result => return result.map(|file| (partial, file)),
         }
     }
 }

@@ -21,6 +21,7 @@ const CAPTURES: &[&str] = &[
     "snapshots",
     "missed_ticks",
     "scopes",
+    "filter",
 ];
 
 const MARKERS: &[&str] = &["marker", "started_at", "ended_at"];

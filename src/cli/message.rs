@@ -2,7 +2,10 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use unicode_width::UnicodeWidthStr;
+
 use super::Exit;
+use crate::filter::FilterError;
 use crate::query::QueryError;
 use crate::record::RecordError;
 use crate::render::human::visible;
@@ -27,6 +30,9 @@ pub(super) fn report(error: &anyhow::Error) -> Exit {
         return Exit::Fine; // whoever reads has seen enough
     }
     let mut text = format!("error: {error}");
+    if let Some(error) = filter_error(error) {
+        text.push_str(&pointed_at(error));
+    }
     let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
     // SQLite's messages come twice, the second time behind their number.
     causes.dedup_by(|next, cause| {
@@ -63,6 +69,24 @@ pub(super) fn say(text: &str) {
 
 fn is_usage(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(QueryError::UnknownColumn { .. }))
+        || filter_error(error).is_some()
+}
+
+fn filter_error(error: &anyhow::Error) -> Option<&FilterError> {
+    error.downcast_ref().or_else(|| match error.downcast_ref() {
+        Some(QueryError::Filter(error)) => Some(error),
+        _ => None,
+    })
+}
+
+/// The text of a filter, and below it what the error is about.
+fn pointed_at(error: &FilterError) -> String {
+    let shown = |text: &str| visible(&text.replace('\n', " ")).to_string();
+    let before = error.text.get(..error.span.start).map(shown).unwrap_or_default();
+    let place = error.text.get(error.span.clone()).map(shown).unwrap_or_default();
+    let behind = error.text.get(error.span.end..).map(shown).unwrap_or_default();
+    let (blanks, marks) = (" ".repeat(before.width()), "^".repeat(place.width().max(1)));
+    format!("\n  {before}{place}{behind}\n  {blanks}{marks}")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -73,6 +97,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn hint_for(error: &anyhow::Error) -> Option<String> {
     if let Some(e) = error.downcast_ref::<UsageError>() {
+        return e.hint.clone();
+    }
+    if let Some(e) = filter_error(error) {
         return e.hint.clone();
     }
     if let Some(QueryError::UnknownColumn { nearest, .. }) = error.downcast_ref() {

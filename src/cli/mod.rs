@@ -5,7 +5,10 @@
 
 mod args;
 mod assert;
+mod copy;
 mod export;
+mod extract;
+mod filter;
 mod follow;
 mod import;
 mod info;
@@ -67,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Extract(args) => extract::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Assert(args) => assert::run(&args),
     };

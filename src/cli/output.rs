@@ -5,11 +5,14 @@ use std::io::{self, IsTerminal, Write};
 use chrono::{SecondsFormat, TimeZone};
 
 use super::args::{OutputArgs, SelectArgs};
+use super::filter::{check_options, read_filter};
 use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
-use crate::model::{States, TcpState};
-use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
+use crate::model::{Family, States, TcpState};
+use crate::query::{
+    QueryError, Question, RecordedFilter, Recording, Selection, SocketFilter, SortKey,
+};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -53,6 +56,7 @@ pub(super) fn anchor(recording: &Recording) -> anyhow::Result<Anchor<'_>> {
 pub(super) fn selection(
     question: Question,
     select: &SelectArgs,
+    filter: &[String],
     columns: &[String],
     anchor: Anchor<'_>,
 ) -> anyhow::Result<Selection> {
@@ -69,12 +73,20 @@ pub(super) fn selection(
             Some("swap `--from` and `--to`"),
         ));
     }
+    let filtered = read_filter(filter, anchor)?;
+    let (filter, filter_text) =
+        filtered.map_or((None, String::new()), |f| (Some(f.filter), f.text));
     let states = select.sockets.states();
     if states == States::NONE {
         return Err(no_states());
     }
+    let families = select.sockets.families();
+    if let Some(filter) = &filter {
+        let asked = if families.is_empty() { Family::ALL.to_vec() } else { families.clone() };
+        check_options(filter, states, asked.into_iter())?;
+    }
     let sockets = SocketFilter {
-        families: select.sockets.families(),
+        families,
         protocols: select.sockets.protocols(),
         states: if states == States::ALL { Vec::new() } else { state_names(states) },
         socket_id: select.socket,
@@ -122,6 +134,8 @@ pub(super) fn selection(
         sockets,
         from_ns,
         to_ns,
+        filter,
+        filter_text,
         sort: select.sort.clone(),
         limit: select.limit,
         ended: None,
@@ -161,6 +175,26 @@ pub(super) fn rfc3339(ns: i64) -> String {
     chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// Says what was left out when it was recorded, in this span; gives whether anything was.
+pub(super) fn note_filters(
+    recording: &Recording,
+    from_ns: Option<i64>,
+    to_ns: Option<i64>,
+) -> anyhow::Result<bool> {
+    let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
+    let filters = recording.filters(from_ns, to_ns)?;
+    for RecordedFilter { filter, is_taken, captures, captures_of_span, scopes } in &filters {
+        let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
+        let within = match captures == captures_of_span {
+            true => String::new(),
+            false => format!("in {captures} of {captures_of_span} captures "),
+        };
+        let done = if *is_taken { "taken over" } else { "recorded" };
+        note(&format!("{within}only `{filter}` was {done}{of}: of other sockets nothing is known"));
+    }
+    Ok(!filters.is_empty())
+}
+
 /// Says why an answer may have no rows.
 pub(super) fn explain_empty(
     recording: &Recording,
@@ -186,9 +220,9 @@ pub(super) fn explain_empty(
             span.snapshots,
             recording.scopes()?.join(", "),
         ));
-    } else if !selection.sockets.is_open() {
+    } else if !selection.sockets.is_open() || selection.filter.is_some() {
         note(&format!(
-            "no socket matches; recorded were {} from {from} to {to}",
+            "nothing matches; recorded were {} from {from} to {to}",
             recording.scopes()?.join(", ")
         ));
     } else {

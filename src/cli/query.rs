@@ -3,10 +3,10 @@
 use super::Exit;
 use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
 use super::message::{note, usage, warn};
-use super::moment::parse_moment;
+use super::moment::{Anchor, parse_moment};
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
-    stdout,
+    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
+    selection, stdout,
 };
 use crate::model::Column;
 use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
@@ -84,7 +84,8 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     }
     let format = common.output.format.unwrap_or(Format::Table);
     let columns = default_columns(format, &common.output.columns, table);
-    let selection = selection(question, &common.select, &columns, anchor(&recording)?)?;
+    let selection =
+        selection(question, &common.select, &common.filter, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
@@ -97,6 +98,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     } else {
         exporter(format, &options, stdout())
     };
+    note_filters(&recording, selection.from_ns, selection.to_ns)?;
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
@@ -137,6 +139,7 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
         let hint = "`sockrec query connections` lists them, each with its number first";
         return Err(usage(text, Some(hint)));
     };
+    note_filters(&recording, None, None)?;
     let options = options(&args.output);
     let mut out = stdout();
     match format {
@@ -156,6 +159,17 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
+/// Behind the time stands the filter: `at 10m ago` would be the filter `ago`.
+fn refuse_parted_time(text: &str, filter: &[String], anchor: Anchor<'_>) -> anyhow::Result<()> {
+    let Some(next) = filter.first() else { return Ok(()) };
+    let whole = format!("{text} {next}");
+    if parse_moment(&whole, anchor).is_err() {
+        return Ok(());
+    }
+    let message = format!("a time with blanks in it is one word on the command line: `{whole}`");
+    Err(usage(message, Some(&format!("put it into quotes: `sockrec query at '{whole}'`"))))
+}
+
 fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&common.file)?;
     if asks_for_help(&common.output.columns) {
@@ -170,13 +184,20 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
         ));
     }
     let anchor = anchor(&recording)?;
+    refuse_parted_time(text, &common.filter, anchor)?;
     let asked_ns = parse_moment(text, anchor)?;
     let format = common.output.format.unwrap_or(Format::Table);
     let options = options(&common.output);
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);
-    let selection = selection(Question::At { snapshot_id: 0 }, &common.select, &columns, anchor)?;
+    let selection = selection(
+        Question::At { snapshot_id: 0 },
+        &common.select,
+        &common.filter,
+        &columns,
+        anchor,
+    )?;
     let found = recording.snapshot_at(asked_ns)?;
     let snapshot_id = found.unwrap_or(0); // of which nothing is known
     let question = Question::At { snapshot_id };
@@ -193,7 +214,8 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             None => note("the recording holds no snapshot yet"),
         }
     }
-    if let Some(ended_ns) = recording.ended_at(snapshot_id)? {
+    let ended_ns = recording.ended_at(snapshot_id)?;
+    if let Some(ended_ns) = ended_ns {
         note(&format!("snapshot {snapshot_id}, ended at {}", time(ended_ns, zone)));
         let age_ns = asked_ns - ended_ns;
         let interval_ns = recording.interval_at(snapshot_id)?;
@@ -206,6 +228,7 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             exit = Exit::Gaps;
         }
     }
+    note_filters(&recording, ended_ns, ended_ns)?;
     for text in recording.notes_at(asked_ns, snapshot_id)? {
         warn(&text);
         exit = Exit::Gaps;

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::model::{Family, Protocol, States, TcpState};
+use crate::filter::{STATE_NAMES, states_named};
+use crate::model::{Family, Protocol, States};
 
 /// Families, protocols and states.
 #[derive(Args, Clone, Debug, Default)]
@@ -95,32 +96,10 @@ fn parse_family(text: &str) -> Result<Family, String> {
     found.ok_or_else(|| "expected inet or inet6".to_owned())
 }
 
-/// Names and groups of states as `ss` knows them, and the names of our own output.
+/// Names and groups of states as a filter knows them.
 fn parse_states(text: &str) -> Result<States, String> {
-    let lower = text.to_ascii_lowercase();
-    let bucket = States::only(TcpState::TIME_WAIT).union(States::only(TcpState::SYN_RECV));
-    let connected =
-        States::ALL.without(States::only(TcpState::LISTEN)).without(States::only(TcpState::CLOSE));
-    Ok(match lower.as_str() {
-        "all" => States::ALL,
-        "bucket" => bucket,
-        "big" => States::ALL.without(bucket),
-        "connected" => connected,
-        "synchronized" => connected.without(States::only(TcpState::SYN_SENT)),
-        "established" => States::only(TcpState::ESTABLISHED),
-        "listening" => States::only(TcpState::LISTEN),
-        "closed" | "close" | "unconnected" => States::only(TcpState::CLOSE),
-        name => {
-            let found = TcpState::NAMED.iter().find(|(_, n)| n.to_ascii_lowercase() == name);
-            let (state, _) = found.ok_or_else(|| {
-                let names: Vec<_> =
-                    TcpState::NAMED.iter().map(|(_, n)| n.to_ascii_lowercase()).collect();
-                format!(
-                    "expected {}, or all, connected, synchronized, bucket, big",
-                    names.join(", ")
-                )
-            })?;
-            States::only(*state)
-        }
+    states_named(text).ok_or_else(|| {
+        let names: Vec<_> = STATE_NAMES.iter().map(|(name, _)| *name).collect();
+        format!("expected {}, or all, connected, synchronized, bucket, big", names.join(", "))
     })
 }

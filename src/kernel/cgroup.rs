@@ -73,6 +73,11 @@ impl CgroupWalk {
         Self::over(cgroup2_mount(&String::from_utf8_lossy(&mountinfo)))
     }
 
+    /// The directory of a cgroup, whether it is there or not; `None` without cgroup v2.
+    pub(super) fn place(&self, path: &str) -> Option<PathBuf> {
+        Some(self.mount.as_deref()?.join(path.trim_start_matches('/')))
+    }
+
     fn over(mount: Option<PathBuf>) -> Self {
         Self { mount, ahead: VecDeque::new() }
     }

@@ -82,8 +82,22 @@ impl DiagSocket {
         states: States,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
+        self.dump_filtered(family, protocol, states, &[], each)
+    }
+
+    /// The same of those sockets that the kernel's filter passes ([`KernelFilter::bytecode`]).
+    ///
+    /// [`KernelFilter::bytecode`]: crate::filter::KernelFilter::bytecode
+    pub fn dump_filtered(
+        &mut self,
+        family: Family,
+        protocol: Protocol,
+        states: States,
+        bytecode: &[u8],
+        each: &mut dyn FnMut(&mut [u8], i64),
+    ) -> DumpEnd {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request::dump(family, protocol, states, self.sequence);
+        let request = request::filtered_dump(family, protocol, states, bytecode, self.sequence);
         if let Err(e) = self.socket.send(&request, 0) {
             return failed(&e);
         }
@@ -120,6 +134,24 @@ impl DiagSocket {
                     FrameKind::Payload(_) | FrameKind::Noop | FrameKind::Error(_) => {}
                 }
             }
+        }
+    }
+
+    /// Whether the kernel takes these operations: older ones do not know all.
+    ///
+    /// # Errors
+    /// When it does not say, or a privilege is missing (`EPERM`).
+    pub fn takes(&mut self, bytecode: &[u8]) -> io::Result<bool> {
+        if bytecode.is_empty() {
+            return Ok(true);
+        }
+        let (family, protocol) = (Family::Inet, Protocol::Tcp);
+        // No socket is in no state: the operations are looked at, and nothing else.
+        match self.dump_filtered(family, protocol, States::NONE, bytecode, &mut |_, _| ()) {
+            DumpEnd::Unsupported => Ok(false),
+            DumpEnd::Failed { errno: Some(errno), .. } => Err(io::Error::from_raw_os_error(errno)),
+            DumpEnd::Failed { message, .. } => Err(io::Error::other(message)),
+            _ => Ok(true),
         }
     }
 

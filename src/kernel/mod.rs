@@ -6,6 +6,7 @@ mod clock;
 mod diag;
 mod events;
 mod host;
+mod names;
 mod process;
 
 pub use cgroup::CgroupWalk;
@@ -13,4 +14,5 @@ pub use clock::SystemClock;
 pub use diag::{DiagError, DiagSocket, DumpEnd};
 pub use events::{EventBatch, EventReader, EventSocket, EventStamp, LostSpan};
 pub use host::{has_net_admin, host_facts, is_ignored, own_namespace, sees_every_process};
+pub use names::LiveNames;
 pub use process::{Glimpse, KeptProcess, OpenProcess, ProcDir, Unreadable};

@@ -22,9 +22,21 @@ impl States {
         Self(self.0 | other.0)
     }
 
+    /// The states in both sets.
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The states in this set and not in the other.
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Whether a socket that is told to be in this state may be meant: what is told as CLOSE can be
+    /// BOUND_INACTIVE.
+    pub fn shows(self, told: TcpState) -> bool {
+        let may_be_bound = told == TcpState::CLOSE && self.contains(TcpState::BOUND_INACTIVE);
+        self.contains(told) || may_be_bound
     }
 
     /// The states that a connection or a listener can be in (`TCP_ESTABLISHED` to `TCP_CLOSING`)

@@ -1,6 +1,7 @@
 //! Markers by their names.
 
-use super::recording::{Recording, nearest};
+use super::recording::Recording;
+use crate::filter::nearest;
 use crate::model::Value;
 use crate::store::StoreError;
 
@@ -52,6 +53,6 @@ impl Recording {
                 names.push(name.to_owned());
             }
         })?;
-        Ok(nearest(wanted, names.iter().map(String::as_str)))
+        Ok(nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned))
     }
 }

@@ -5,6 +5,7 @@
 
 mod at;
 mod columns;
+mod extract;
 mod markers;
 mod recording;
 mod rules;
@@ -13,7 +14,7 @@ mod story;
 
 pub use columns::{COLUMNS, column};
 pub use markers::NamedMarker;
-pub use recording::{QueryError, Question, Recording, Span};
+pub use recording::{QueryError, Question, RecordedFilter, Recording, Span};
 pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use story::{

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::columns::column_of_sql;
 use super::rules::{Assertion, RuleTexts};
 use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
+use crate::filter::{ANSWER, Answer, FilterError, SqlCondition, nearest};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
 
@@ -56,6 +57,9 @@ pub enum QueryError {
         /// The most similar name.
         nearest: Option<String>,
     },
+    /// The filter cannot be asked of this answer.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A column that this program does not know: the query file and the list of columns disagree.
     #[error("the column `{0}` has no description")]
     UndescribedColumn(String),
@@ -75,6 +79,21 @@ pub struct Span {
     pub to_ns: i64,
 }
 
+/// By what captures chose a part of the sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedFilter {
+    /// The filter; of an extract in words.
+    pub filter: String,
+    /// Whether it chose what an extract took over, not what was recorded.
+    pub is_taken: bool,
+    /// Captures of the span that chose by it.
+    pub captures: i64,
+    /// All captures of the span.
+    pub captures_of_span: i64,
+    /// The scopes that it was for (`tcp/inet,tcp/inet6`); `None` for all that they asked for.
+    pub scopes: Option<String>,
+}
+
 /// A recording opened for questions.
 pub struct Recording {
     pub(super) reader: Reader,
@@ -92,6 +111,10 @@ impl Recording {
     /// Whether a recorder wrote to it when it was opened.
     pub fn is_being_recorded(&self) -> bool {
         self.reader.is_being_recorded()
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// The columns of an answer, as selected.
@@ -117,6 +140,7 @@ impl Recording {
         for key in &selection.sort {
             find(&all, &key.column)?;
         }
+        filter_condition(question, selection, &all)?;
         if selection.columns.is_empty() {
             return Ok(all);
         }
@@ -173,11 +197,25 @@ impl Recording {
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
         let selected = self.selected(question, selection)?;
-        let (conditions, owned) = selection.conditions(question.span_columns());
+        let (mut conditions, mut owned) = if question.is_chosen_from() {
+            selection.conditions(question.span_columns())
+        } else {
+            Default::default()
+        };
+        if selection.filter.is_some() {
+            let all = self.described(question, selection)?;
+            if let Some(filter) = filter_condition(question, selection, &all)? {
+                conditions.push(filter.text);
+                owned.extend(filter.parameters.into_iter().map(|(name, v)| (name, v.into())));
+            }
+        }
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let mut sql = format!("SELECT {} FROM (\n{}\n)", names.join(", "), question.sql(selection));
-        let is_chosen = question.is_about_sockets() || question.span_columns().is_some();
-        if is_chosen && !conditions.is_empty() {
+        let mut sql = format!(
+            "SELECT {} FROM (\n{}\n) AS {ANSWER}",
+            names.join(", "),
+            question.sql(selection)
+        );
+        if !conditions.is_empty() {
             sql.push_str(" WHERE ");
             sql.push_str(&conditions.join(" AND "));
         }
@@ -221,14 +259,13 @@ impl Recording {
 
     /// The numbers of the sockets that a rule is held to, as JSON; `None` for all.
     fn chosen_sockets(&self, selection: &Selection) -> Result<Option<String>, QueryError> {
-        if selection.sockets.is_open() {
+        if selection.is_open() {
             return Ok(None);
         }
         let columns = vec!["socket_id".to_owned()];
-        let chosen =
-            Selection { columns, sockets: selection.sockets.clone(), ..Selection::default() };
+        let chosen = Selection { columns, ..selection.of_sockets() };
         let mut ids = Vec::new();
-        self.answer(Question::Sockets, &chosen, |row| {
+        self.answer(chosen.question_of_sockets(), &chosen, |row| {
             ids.extend(row.iter().filter_map(|value| match value {
                 Value::Integer(id) => Some(id.to_string()),
                 _ => None,
@@ -252,7 +289,7 @@ impl Recording {
     }
 
     /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.
-    fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
+    pub(super) fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
         self.reader.run(
             "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots
@@ -333,6 +370,43 @@ impl Recording {
         Ok(scopes)
     }
 
+    /// By what the captures that looked in this span of UTC chose a part of the sockets: what they left
+    /// out no answer can know.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn filters(&self, from_ns: i64, to_ns: i64) -> Result<Vec<RecordedFilter>, StoreError> {
+        let mut filters = Vec::new();
+        self.reader.run(
+            include_str!("../../queries/recorded_filters.sql"),
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            |row| {
+                if let [
+                    Value::Text(filter),
+                    Value::Integer(is_taken),
+                    Value::Integer(captures),
+                    Value::Integer(captures_of_span),
+                    scopes,
+                ] = row
+                {
+                    let scopes = match scopes {
+                        Value::Text(scopes) => Some((*scopes).to_owned()),
+                        _ => None,
+                    };
+                    filters.push(RecordedFilter {
+                        filter: (*filter).to_owned(),
+                        is_taken: *is_taken != 0,
+                        captures: *captures,
+                        captures_of_span: *captures_of_span,
+                        scopes,
+                    });
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(filters)
+    }
+
     /// Sockets that were recorded, all captures together.
     ///
     /// # Errors
@@ -401,6 +475,24 @@ impl Question {
         }
     }
 
+    /// Whether options that choose sockets, or times, choose from its rows.
+    fn is_chosen_from(self) -> bool {
+        self.is_about_sockets() || self.span_columns().is_some()
+    }
+
+    /// Which rows `o` of `socket_owners` count for a row of the answer, where it names the first
+    /// process of several.
+    fn holders(self) -> Option<&'static str> {
+        match self {
+            Self::Connections | Self::Sockets => Some("1"),
+            Self::At { .. } => Some(
+                "o.first_snapshot_id <= :snapshot_id
+                 AND coalesce(o.last_snapshot_id, :snapshot_id) >= :snapshot_id",
+            ),
+            _ => None,
+        }
+    }
+
     fn is_about_sockets(self) -> bool {
         matches!(
             self,
@@ -409,53 +501,30 @@ impl Question {
     }
 }
 
+/// The condition of a selection's filter on the answer's own rows.
+fn filter_condition(
+    question: Question,
+    selection: &Selection,
+    columns: &[(String, Column)],
+) -> Result<Option<SqlCondition>, QueryError> {
+    let Some(filter) = &selection.filter else { return Ok(None) };
+    if matches!(question, Question::Broken(_)) {
+        return Ok(None); // it chooses the sockets that the rule is about
+    }
+    let condition = filter.to_sql(Answer { columns, holders: question.holders() });
+    Ok(Some(condition.map_err(|error| error.within(&selection.filter_text))?))
+}
+
 /// The column of this name.
 fn find<'a>(all: &'a [(String, Column)], wanted: &str) -> Result<&'a (String, Column), QueryError> {
     all.iter().find(|(_, column)| column.name == wanted).ok_or_else(|| QueryError::UnknownColumn {
         name: wanted.to_owned(),
-        nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)),
+        nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)).map(str::to_owned),
     })
-}
-
-/// The name that a misspelt one most likely meant.
-pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    names
-        .map(|name| {
-            let is_start = wanted.len() > 1 && name.starts_with(wanted);
-            (if is_start { 0 } else { edit_distance(wanted, name) }, name)
-        })
-        .min()
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .map(|(_, name)| name.to_owned())
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_finds_its_neighbour() {
-        let nearest = |wanted| nearest(wanted, ["rtt_us", "rttvar_us", "bytes_sent"].into_iter());
-        assert_eq!(nearest("rtt").as_deref(), Some("rtt_us"));
-        assert_eq!(nearest("byte_sent").as_deref(), Some("bytes_sent"));
-        assert_eq!(nearest("colour"), None);
-    }
-
     #[test]
     fn no_two_columns_share_a_name() {
         let names: std::collections::HashSet<_> =

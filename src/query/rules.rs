@@ -3,7 +3,7 @@
 //! A rule gives the rows that break it, and those of which it is not known: what the kernel did not
 //! tell, and what of the span was not looked at and could hide a breach.
 
-use super::recording::nearest;
+use crate::filter::nearest;
 use crate::model::Value;
 use crate::store::Parameter;
 
@@ -195,7 +195,7 @@ impl Rule {
 
     /// The name of a rule that a misspelt one most likely meant.
     pub fn nearest_name(wanted: &str) -> Option<String> {
-        nearest(wanted, RULES.iter().map(|rule| rule.name))
+        nearest(wanted, RULES.iter().map(|rule| rule.name)).map(str::to_owned)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which rows and columns of an answer are wanted.
 
+use super::Question;
+use crate::filter::{Filter, SqlValue};
 use crate::model::{Family, Protocol, Value};
 use crate::store::Parameter;
 
@@ -47,6 +49,10 @@ pub struct Selection {
     pub from_ns: Option<i64>,
     /// UTC nanoseconds, included.
     pub to_ns: Option<i64>,
+    /// Which rows, of any answer.
+    pub filter: Option<Filter>,
+    /// The text that the filter was read from, for errors.
+    pub filter_text: String,
     /// By what to sort, the first before the others; the question's own order if empty.
     pub sort: Vec<SortKey>,
     /// At most so many rows, after sorting.
@@ -57,6 +63,27 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// The same choice of sockets, and nothing else.
+    #[must_use]
+    pub fn of_sockets(&self) -> Self {
+        Self {
+            sockets: self.sockets.clone(),
+            filter: self.filter.clone(),
+            filter_text: self.filter_text.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether every socket is chosen.
+    pub fn is_open(&self) -> bool {
+        self.sockets.is_open() && self.filter.is_none()
+    }
+
+    /// The answer that the sockets are chosen from: a filter may ask for what only their lives tell.
+    pub fn question_of_sockets(&self) -> Question {
+        if self.filter.is_some() { Question::Connections } else { Question::Sockets }
+    }
+
     /// Conditions on the answer's rows, and the parameters that they name. Values are always
     /// parameters, never text of the query.
     pub(super) fn conditions(
@@ -134,13 +161,25 @@ pub(super) struct SpanColumns {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum OwnedValue {
     Integer(i64),
+    Real(f64),
     Text(String),
+}
+
+impl From<SqlValue> for OwnedValue {
+    fn from(value: SqlValue) -> Self {
+        match value {
+            SqlValue::Integer(v) => Self::Integer(v),
+            SqlValue::Real(v) => Self::Real(v),
+            SqlValue::Text(v) => Self::Text(v),
+        }
+    }
 }
 
 impl OwnedValue {
     pub(super) fn as_parameter<'a>(&'a self, name: &'a str) -> Parameter<'a> {
         match self {
             Self::Integer(v) => (name, Value::Integer(*v)),
+            Self::Real(v) => (name, Value::Real(*v)),
             Self::Text(v) => (name, Value::Text(v)),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::batch::{Batch, Parcel};
+use super::chosen::Chosen;
 use super::owner_finder::OwnerFinder;
 use super::schedule::Schedule;
 use super::session::{Session, Ways};
@@ -33,6 +34,8 @@ pub struct Plan {
     pub dumps: Vec<(Family, Protocol)>,
     /// The states to ask for.
     pub states: States,
+    /// Which of their sockets; all without one.
+    pub chosen: Option<Chosen>,
     /// Time between ticks.
     pub interval_ns: Nanos,
     /// Stop after so long.
@@ -182,12 +185,14 @@ pub enum RecordError {
 pub struct LiveKernel {
     socket: DiagSocket,
     events: Option<EventReader>,
+    bytecode: Vec<u8>,
 }
 
 impl LiveKernel {
-    /// Takes the socket that dumps are made on, and who reads the destroy events.
-    pub fn new(socket: DiagSocket, events: Option<EventReader>) -> Self {
-        Self { socket, events }
+    /// Takes the socket that dumps are made on, who reads the destroy events, and the kernel's filter
+    /// of the dumps ([`KernelFilter::bytecode`](crate::filter::KernelFilter)).
+    pub fn new(socket: DiagSocket, events: Option<EventReader>, bytecode: Vec<u8>) -> Self {
+        Self { socket, events, bytecode }
     }
 }
 
@@ -199,7 +204,7 @@ impl Kernel for LiveKernel {
         states: States,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
-        self.socket.dump(family, protocol, states, each)
+        self.socket.dump_filtered(family, protocol, states, &self.bytecode, each)
     }
 
     fn listens_to_events(&self) -> bool {
@@ -262,11 +267,12 @@ pub fn run(
     writer: Writer,
     inputs: Inputs<'_>,
 ) -> Result<Summary, RecordError> {
+    let filter = plan.chosen.as_ref().map_or_else(String::new, |c| c.filter.to_string());
     let scopes = plan.dumps.iter().map(|&(family, protocol)| Asked {
         family,
         protocol,
         states: plan.states,
-        filter: String::new(),
+        filter: filter.clone(),
     });
     let session = Session {
         plan,

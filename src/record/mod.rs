@@ -9,6 +9,7 @@
 
 mod batch;
 mod cgroups;
+mod chosen;
 mod collector;
 mod ending;
 mod flows;
@@ -26,6 +27,7 @@ mod session;
 mod tracker;
 mod writer;
 
+pub use chosen::Chosen;
 pub use collector::{
     Event, Inputs, Kernel, LiveKernel, Pace, Plan, Progress, RecordError, SignalPace, Summary,
     Wake, run,

@@ -24,6 +24,7 @@ pub fn replay(
     listener: &mut dyn FnMut(&Event),
 ) -> Result<Summary, RecordError> {
     let plan = Plan {
+        chosen: None,
         dumps: contents.scopes.iter().map(|scope| (scope.family, scope.protocol)).collect(),
         states: States::ALL,
         interval_ns: 0,

@@ -87,6 +87,9 @@ impl Session<'_> {
                 .map_err(|_| RecordError::WriterDied)?
         };
         let mut tracker = Tracker::new(&start, capture.started, scopes, past, plan.max_new_sockets);
+        if let Some(chosen) = &plan.chosen {
+            tracker.choose(chosen.clone());
+        }
         if ways.kernel.listens_to_events() {
             tracker.listen_to_events();
         }

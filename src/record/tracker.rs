@@ -10,10 +10,12 @@ use hashbrown::hash_map::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
+use super::chosen::{Chosen, proves_absence};
 use super::ending::Life;
 use super::flows::{Flow, SAME_MOMENT_NS, There};
 use super::live::{Live, Sighting};
 use super::register::{Death, Gone, LastWords, Register, Rows};
+use crate::filter::Told;
 use crate::kernel::{DumpEnd, EventStamp, LostSpan};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, EventLoss, Exception, ExceptionKind, Family, FormerSocket,
@@ -44,6 +46,8 @@ pub(super) struct FullView {
 struct TrackedScope {
     id: ScopeId,
     scope: Scope,
+    /// Whether a connection that a complete dump lacks is not there, or over.
+    proves_absence: bool,
     is_supported: bool,
     /// The last two, the later one last.
     full_views: [Option<FullView>; 2],
@@ -89,6 +93,7 @@ pub(super) struct Past {
 
 /// The live sockets of a capture.
 pub(super) struct Tracker {
+    chosen: Option<Chosen>,
     scopes: Vec<TrackedScope>,
     live: HashMap<SocketKey, Live>,
     /// Seen for the first time as if on their way out; by their cookies.
@@ -150,11 +155,13 @@ impl Tracker {
             tuple: (former.protocol == Protocol::Mptcp).then(|| Box::new(former.tuple)),
         };
         Self {
+            chosen: None,
             formers: past.formers.into_iter().map(|former| (key(&former), former)).collect(),
             scopes: scopes
                 .into_iter()
                 .map(|(id, scope, last_full_view)| TrackedScope {
                     id,
+                    proves_absence: proves_absence(&scope, None),
                     scope,
                     is_supported: true,
                     full_views: [None, last_full_view],
@@ -197,6 +204,14 @@ impl Tracker {
             keyframe_at_ns: None,
             takes_events_as_found: false,
         }
+    }
+
+    /// Takes only the sockets that the filter holds for.
+    pub(super) fn choose(&mut self, chosen: Chosen) {
+        for scope in &mut self.scopes {
+            scope.proves_absence = proves_absence(&scope.scope, Some(&chosen));
+        }
+        self.chosen = Some(chosen);
     }
 
     /// From now on destroy events are read.
@@ -287,6 +302,9 @@ impl Tracker {
             scope.unreadable += 1;
             return;
         };
+        if self.chosen.as_ref().is_some_and(|chosen| chosen.leaves_out(&message)) {
+            return;
+        }
         self.register.now_ns = read_at_ms * 1_000_000;
         let tick = &mut self.tick;
         let seen = Sighting {
@@ -576,8 +594,13 @@ impl Tracker {
         out: &mut Batch,
     ) {
         let scope = &mut self.scopes[scope_index];
-        if !scope.scope.proves_absence() && !self.takes_events_as_found {
-            return; // it may never have been in a state that is asked for
+        if !scope.proves_absence && !self.takes_events_as_found {
+            return; // it may never have been one that is asked for
+        }
+        let told = Told::of_tuple(&words.tuple);
+        let told = if words.is_half_wiped { told.half_wiped() } else { told };
+        if self.chosen.as_ref().is_some_and(|chosen| chosen.holds(&told) == Some(false)) {
+            return;
         }
         // Of each second up to the bound of a snapshot.
         let since_ns = words.destroyed.at.monotonic_ns - self.tick.last_started_ns;
@@ -743,7 +766,7 @@ impl Tracker {
                 let scope = &mut scopes[live.scope];
                 let protocol = scope.scope.protocol;
                 if scope.is_complete && live.is_missing {
-                    let (closed_before, evidence) = if scope.scope.proves_absence() {
+                    let (closed_before, evidence) = if scope.proves_absence {
                         (Some(tick.snapshot), EndEvidence::Absence)
                     } else {
                         (None, EndEvidence::LeftScope)
@@ -783,7 +806,7 @@ impl Tracker {
                 continue;
             }
             scope.complete_dumps += 1;
-            if scope.not_stored == 0 && scope.scope.proves_absence() {
+            if scope.not_stored == 0 && scope.proves_absence {
                 let ended_ns = ended.monotonic_ns;
                 scope.full_views = [scope.full_views[1], Some(FullView { snapshot, ended_ns })];
             }
@@ -803,13 +826,18 @@ impl Tracker {
     /// What earlier captures left open and two complete dumps of this one lacked is gone. Where not
     /// every state is asked for it stays open: it may be in another.
     fn end_formers(&mut self, out: &mut Box<Batch>, flush: &mut impl FnMut(&mut Box<Batch>)) {
-        let Self { scopes, formers, register, tick, .. } = self;
+        let Self { scopes, formers, register, tick, chosen, .. } = self;
+        // Of the sockets of wider captures this one tells nothing.
+        let is_chosen = |former: &FormerSocket| {
+            let told = Told::of_tuple(&former.tuple);
+            chosen.as_ref().is_none_or(|chosen| chosen.holds(&told) == Some(true))
+        };
         for scope in scopes.iter().filter(|s| s.is_complete && s.complete_dumps == 2) {
             let looked_at = &scope.scope;
             formers.retain(|_, former| {
                 let is_of_scope =
                     former.family == looked_at.family && former.protocol == looked_at.protocol;
-                if is_of_scope && looked_at.proves_absence() {
+                if is_of_scope && scope.proves_absence && is_chosen(former) {
                     if out.is_full() {
                         flush(out);
                     }

@@ -108,7 +108,8 @@ impl<'w> ConnectionTable<'w> {
     /// To the second; with `<` before it where it was there already when recording began.
     fn opened(&self, row: Row<'_>, place: Range<usize>) -> String {
         let Some(before) = row.integer("opened_before") else { return "-".to_owned() };
-        let was_there = row.text("opened_evidence") == Some("recording_start");
+        let was_there =
+            matches!(row.text("opened_evidence"), Some("recording_start" | "extract_start"));
         let sign = if was_there { "<" } else { "" };
         format!("{sign}{}", self.clipped(before, place))
     }

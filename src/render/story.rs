@@ -334,6 +334,7 @@ fn in_words(word: &str) -> &str {
     match word {
         "snapshot" => "a complete dump lacked it before, the next one showed it",
         "recording_start" => "it was there when recording began",
+        "extract_start" => "it was there at the start of this extract",
         "event" => "no dump ever showed it, its destroy event told of it",
         "syn_sent" => "it was seen in SYN-SENT",
         "syn_recv" => "it was seen as a connection request",
@@ -351,8 +352,9 @@ fn in_words(word: &str) -> &str {
         "absence" => "two complete dumps in a row lacked it",
         "replaced" => "its cookie has other addresses now",
         "host_restart" => "the machine was restarted",
-        "left_scope" => "it left the recorded states and may live on",
+        "left_scope" => "it left what was recorded and may live on",
         "recording_end" => "nobody looked any longer",
+        "extract_end" => "this extract goes no further",
         "both_fins" => "the FINs of both ends were acknowledged",
         "fin_acked" => "our FIN was acknowledged; what the other end did then is not known",
         "fin_not_acked" => "it ended and no FIN of ours had been acknowledged",

@@ -49,6 +49,18 @@ pub enum StoreError {
         /// The newest version known here.
         supported: i64,
     },
+    /// There is a file of the name that a new one was to have.
+    #[error("`{}` is there already", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A signal came before a new recording was whole.
+    #[error("stopped by a signal: `{}` was not made", path.display())]
+    Stopped {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another recorder writes to the file.
     #[error("`{}` is being recorded to by another sockrec", path.display())]
     AlreadyRecording {
@@ -140,6 +152,9 @@ impl StoreError {
             Self::Newer { .. } => {
                 "upgrade sockrec, or read the file with the version that wrote it".to_owned()
             }
+            Self::Exists { .. } => {
+                "nothing is written over: choose another name with `-o FILE`".to_owned()
+            }
             Self::AlreadyRecording { .. } => {
                 "record to another file with `-o FILE`; queries may read this one meanwhile"
                     .to_owned()
@@ -180,7 +195,7 @@ impl StoreError {
                  a failing disk may be the cause"
                     .to_owned()
             }
-            Self::Open { .. } | Self::Sqlite { .. } => return None,
+            Self::Open { .. } | Self::Sqlite { .. } | Self::Stopped { .. } => return None,
         })
     }
 }

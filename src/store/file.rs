@@ -36,12 +36,7 @@ enum Content {
 /// handle lives. It must outlive SQLite's connection: closing any descriptor of a file drops the
 /// POSIX locks that the process has on it.
 pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty());
-    // One that may not be looked into is not missing.
-    if let Some(directory) = directory.filter(|d| matches!(d.try_exists(), Ok(false))) {
-        let (path, directory) = (path.to_owned(), directory.to_owned());
-        return Err(StoreError::DirectoryMissing { path, directory });
-    }
+    check_directory(path)?;
     // It shows who talked to whom: for its owner only.
     let file = OpenOptions::new()
         .read(true)
@@ -63,6 +58,17 @@ pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
         }
     }
     Err(StoreError::AlreadyRecording { path: path.to_owned() })
+}
+
+/// Whether there is a directory to make this file in.
+pub(super) fn check_directory(path: &Path) -> Result<(), StoreError> {
+    let directory = path.parent().filter(|d| !d.as_os_str().is_empty());
+    // One that may not be looked into is not missing.
+    if let Some(directory) = directory.filter(|d| matches!(d.try_exists(), Ok(false))) {
+        let (path, directory) = (path.to_owned(), directory.to_owned());
+        return Err(StoreError::DirectoryMissing { path, directory });
+    }
+    Ok(())
 }
 
 /// Keeps recorders out of a recording, unless one is there already or the file may not be written.

@@ -4,11 +4,15 @@
 //! number of [`Reader`]s meanwhile; markers are put in beside them ([`write_marker`]).
 
 mod columns;
+mod copy;
 mod error;
+mod extract;
 mod file;
 mod former;
+mod functions;
 mod markers;
 mod migrate;
+mod new_file;
 mod owners;
 mod reader;
 mod share;
@@ -16,9 +20,11 @@ mod tick;
 mod writer;
 
 pub use error::StoreError;
+pub use extract::{Excerpt, Taken};
 pub use file::{has_log, is_being_recorded};
 pub use markers::write_marker;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
+pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
 pub use tick::TickWriter;

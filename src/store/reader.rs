@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::StoreError;
 use super::file::{check_for_reading, file_uri, has_log};
+use super::functions::add_functions;
 use super::migrate::{check_schema, user_version};
 use super::writer::fold_left_log;
 use crate::model::Value;
@@ -19,6 +20,8 @@ pub type Parameter<'a> = (&'a str, Value<'a>);
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    /// By which SQLite can open it for reading once more.
+    uri: String,
     is_being_recorded: bool,
     /// Dropped after the connection.
     _log: KeptLog,
@@ -42,14 +45,12 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let is_being_recorded = check_for_reading(path)?;
         let error = |e| StoreError::sqlite(path, "open", e);
-        let connection = open_connection(path, is_being_recorded).map_err(error)?;
-        // A recording may come from anyone: nothing in its schema may run functions of ours, and
-        // nothing may bend the file itself.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(error)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(error)?;
+        let (connection, uri) = open_connection(path, is_being_recorded).map_err(error)?;
+        distrust_schema(&connection).map_err(error)?;
+        add_functions(&connection).map_err(error)?;
         check_schema(&connection, path)?;
         let (path, _log) = (path.to_owned(), KeptLog(path.to_owned()));
-        Ok(Self { connection, path, is_being_recorded, _log })
+        Ok(Self { connection, path, uri, is_being_recorded, _log })
     }
 
     /// Whether a recorder wrote to it when it was opened.
@@ -60,6 +61,14 @@ impl Reader {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
     }
 
     /// Runs a query and hands over its rows one by one, until `each` fails.
@@ -139,23 +148,36 @@ impl Reader {
     }
 }
 
-fn open_connection(path: &Path, is_being_recorded: bool) -> rusqlite::Result<Connection> {
-    let open = |uri: &str, flags| -> rusqlite::Result<Connection> {
+/// A recording may come from anyone: nothing in its schema may run functions of ours, and nothing may
+/// bend the file itself.
+pub(super) fn distrust_schema(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(())
+}
+
+/// Also gives the URI by which it can be opened for reading from now on.
+fn open_connection(path: &Path, is_being_recorded: bool) -> rusqlite::Result<(Connection, String)> {
+    let open = |uri: String, flags| -> rusqlite::Result<(Connection, String)> {
         let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(uri, flags)?;
+        let connection = Connection::open_with_flags(&uri, flags)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "query_only", true)?;
         user_version(&connection)?; // the first read of the file
-        Ok(connection)
+        Ok((connection, uri))
     };
     let uri = file_uri(path);
-    match open(&uri, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+    let read_only = format!("{uri}?mode=ro");
+    match open(read_only.clone(), OpenFlags::SQLITE_OPEN_READ_ONLY) {
         // A transaction that a crash cut short is to be taken back, which takes writing.
-        Err(e) if is_cut_short(&e) => open(&uri, OpenFlags::SQLITE_OPEN_READ_WRITE),
+        Err(e) if is_cut_short(&e) => {
+            let (connection, _) = open(uri, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            Ok((connection, read_only))
+        }
         // A recording that was not ended cleanly wants its -shm file, which a read-only directory
         // or a full disk does not take. Without a log there is nothing to miss.
         Err(e) if is_refused_a_file(&e) && !has_log(path) && !is_being_recorded => {
-            open(&format!("{uri}?immutable=1"), OpenFlags::SQLITE_OPEN_READ_ONLY)
+            open(format!("{read_only}&immutable=1"), OpenFlags::SQLITE_OPEN_READ_ONLY)
         }
         result => result,
     }

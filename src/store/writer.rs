@@ -365,11 +365,11 @@ fn next_id(connection: &Connection, sql: &str) -> rusqlite::Result<i64> {
     Ok(last.unwrap_or(0) + 1)
 }
 
-fn new_uuid() -> String {
+pub(super) fn new_uuid() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-fn crate_version() -> &'static str {
+pub(super) fn crate_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 

@@ -20,33 +20,57 @@ const REQ_PROTOCOL: u16 = 3;
 
 /// `InetRequest` with the attributes that it cannot carry itself.
 #[derive(Debug)]
-struct DumpRequest {
+struct DumpRequest<'a> {
     fixed: InetRequest,
     protocol: Option<u32>,
+    bytecode: &'a [u8],
 }
 
-impl NetlinkSerializable for DumpRequest {
+impl NetlinkSerializable for DumpRequest<'_> {
     fn message_type(&self) -> u16 {
         SOCK_DIAG_BY_FAMILY
     }
 
     fn buffer_len(&self) -> usize {
-        self.fixed.buffer_len() + self.protocol.map_or(0, |_| 8)
+        let bytecode = if self.bytecode.is_empty() { 0 } else { 4 + self.bytecode.len() };
+        self.fixed.buffer_len() + self.protocol.map_or(0, |_| 8) + bytecode
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
-        let (fixed, attributes) = buffer.split_at_mut(self.fixed.buffer_len());
+        let (fixed, mut attributes) = buffer.split_at_mut(self.fixed.buffer_len());
         self.fixed.emit(fixed);
         if let Some(protocol) = self.protocol {
-            attributes[..2].copy_from_slice(&8u16.to_ne_bytes());
-            attributes[2..4].copy_from_slice(&REQ_PROTOCOL.to_ne_bytes());
-            attributes[4..8].copy_from_slice(&protocol.to_ne_bytes());
+            attributes = put_attribute(attributes, REQ_PROTOCOL, &protocol.to_ne_bytes());
+        }
+        if !self.bytecode.is_empty() {
+            put_attribute(attributes, REQ_BYTECODE, self.bytecode);
         }
     }
 }
 
+/// Writes one attribute, whose value fills whole words; gives the rest of the buffer.
+fn put_attribute<'b>(buffer: &'b mut [u8], kind: u16, value: &[u8]) -> &'b mut [u8] {
+    let length = 4 + value.len();
+    let (attribute, rest) = buffer.split_at_mut(length);
+    attribute[..2].copy_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes());
+    attribute[2..4].copy_from_slice(&kind.to_ne_bytes());
+    attribute[4..].copy_from_slice(value);
+    rest
+}
+
 /// The bytes of a dump request for one family and protocol, with every extension.
 pub fn dump(family: Family, protocol: Protocol, states: States, sequence: u32) -> Vec<u8> {
+    filtered_dump(family, protocol, states, &[], sequence)
+}
+
+/// The same with the kernel's filter (`INET_DIAG_REQ_BYTECODE`), at most 65,528 bytes of whole words.
+pub fn filtered_dump(
+    family: Family,
+    protocol: Protocol,
+    states: States,
+    bytecode: &[u8],
+    sequence: u32,
+) -> Vec<u8> {
     let number = protocol.number();
     let fits = u8::try_from(number);
     let request = DumpRequest {
@@ -61,6 +85,7 @@ pub fn dump(family: Family, protocol: Protocol, states: States, sequence: u32) -
             },
         },
         protocol: fits.is_err().then_some(u32::from(number)),
+        bytecode,
     };
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;

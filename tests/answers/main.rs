@@ -10,6 +10,7 @@ mod socket;
 mod world;
 
 mod coverage;
+mod filters;
 mod markers;
 mod owners;
 mod rules;

@@ -280,12 +280,12 @@ fn formats() {
 fn sockets() {
     let dir = dir();
     assert_snapshot!(misused(&dir, "record --state open"), @"
-    error: invalid value 'open' for '--state <STATES>': expected estab, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, unconn, close-wait, last-ack, listen, closing, new-syn-recv, bound-inactive, or all, connected, synchronized, bucket, big
+    error: invalid value 'open' for '--state <STATES>': expected established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, closed, close-wait, last-ack, listening, closing, bound-inactive, or all, connected, synchronized, bucket, big
 
     For more information, try '--help'.
     ");
     assert_snapshot!(misused(&dir, "query connections --state listen,opened"), @"
-    error: invalid value 'opened' for '--state <STATES>': expected estab, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, unconn, close-wait, last-ack, listen, closing, new-syn-recv, bound-inactive, or all, connected, synchronized, bucket, big
+    error: invalid value 'opened' for '--state <STATES>': expected established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, closed, close-wait, last-ack, listening, closing, bound-inactive, or all, connected, synchronized, bucket, big
 
     For more information, try '--help'.
     ");
@@ -312,7 +312,9 @@ fn sockets() {
     assert_snapshot!(misused(&dir, "query samples --cookie -1"), @"
     error: unexpected argument '-1' found
 
-    Usage: sockrec query samples [OPTIONS]
+      tip: to pass '-1' as a value, use '-- -1'
+
+    Usage: sockrec query samples [OPTIONS] [FILTER]...
 
     For more information, try '--help'.
     ");
@@ -350,7 +352,7 @@ fn commands() {
       tip: a similar argument exists: '--output'
       tip: to pass '--outptu' as a value, use '-- --outptu'
 
-    Usage: sockrec record --output <FILE> [-- <COMMAND>...]
+    Usage: sockrec record --output <FILE> [FILTER]... [-- <COMMAND>...]
 
     For more information, try '--help'.
     ");
@@ -389,7 +391,7 @@ fn rules() {
     error: the following required arguments were not provided:
       <RULE[=LIMIT]>...
 
-    Usage: sockrec assert <RULE[=LIMIT]>...
+    Usage: sockrec assert <RULE[=LIMIT]>... [-- <FILTER>...]
 
     For more information, try '--help'.
     ");

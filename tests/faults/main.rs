@@ -12,6 +12,7 @@ mod events;
 mod hostile_text;
 mod markers;
 mod output;
+mod parts;
 mod permissions;
 mod sharing;
 mod signals;

@@ -15,7 +15,7 @@ use crate::machine::{Connection, End, Fault, Finish, Machine, Place, SERVER_PORT
 use crate::socket::FakeSocket;
 use crate::world::{Jump, SECOND, World, later};
 
-const TICKS: usize = 10;
+pub const TICKS: usize = 10;
 /// So soon after a TIME-WAIT began the kernel uses addresses and ports again …
 const REUSE_MS: i64 = 1_000;
 /// … and after an abort at once. The recorder tells apart what lies so far apart.
@@ -24,10 +24,10 @@ const LISTENER_COOKIE: u64 = 1;
 
 /// All that happens.
 #[derive(Clone, Debug)]
-struct Script {
+pub struct Script {
     connections: Vec<Connection>,
     faults: HashMap<usize, Fault>,
-    jumps: HashMap<usize, Jump>,
+    pub jumps: HashMap<usize, Jump>,
     /// After so many ticks the recorder is started anew, so much later.
     restart: Option<(usize, i64)>,
     has_listener: bool,
@@ -103,7 +103,7 @@ fn connections_of(port: u16) -> impl Strategy<Value = Vec<Connection>> {
     )
 }
 
-fn script() -> impl Strategy<Value = Script> {
+pub fn script() -> impl Strategy<Value = Script> {
     let fault = prop_oneof![Just(Fault::Failed), Just(Fault::Interrupted), Just(Fault::EventsLost)];
     let jump = (0..3_i64, 0..2_500_i64).prop_map(|(suspended_s, late_ms)| Jump {
         utc_ns: 0,
@@ -174,8 +174,8 @@ impl Row {
     }
 }
 
-/// Records what the script says and gives everything that is not so, or is missing.
-fn faults_of(script: &Script) -> String {
+/// Records what the script says.
+pub fn recorded<T>(script: &Script, look: impl FnOnce(&World, &Machine<'_>) -> T) -> T {
     let mut world = World { listens_to_events: script.listens, ..World::default() };
     let clock = Cell::new(world.begins);
     let mut machine = Machine::new(&script.connections, &clock);
@@ -201,11 +201,16 @@ fn faults_of(script: &Script) -> String {
         }
         None => record(&mut world, &mut machine, TICKS, 0),
     }
+    look(&world, &machine)
+}
+
+/// Everything that is not so, or is missing.
+fn faults_of(world: &World, machine: &Machine<'_>) -> String {
     let rows: Vec<Row> =
         world.answer(Question::Connections, &Row::COLUMNS).iter().map(|r| Row::new(r)).collect();
     let mut faults = String::new();
     for end in &machine.ends {
-        check(end, &machine, &rows, &mut faults);
+        check(end, machine, &rows, &mut faults);
     }
     let is_known = |row: &Row| {
         let cookie = row.integer("cookie").unwrap().cast_unsigned();
@@ -314,7 +319,7 @@ fn check(end: &End, machine: &Machine<'_>, rows: &[Row], faults: &mut String) {
 }
 
 /// The same scripts each time; others with `PROPTEST_RNG_SEED`, more with `PROPTEST_CASES`.
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     let given = ProptestConfig::default();
     let rng_seed = match given.rng_seed {
         RngSeed::Random => RngSeed::Fixed(1),
@@ -327,7 +332,7 @@ proptest! {
     #![proptest_config(config())]
     #[test]
     fn whatever_is_said_of_a_connection_is_so(script in script()) {
-        let faults = faults_of(&script);
+        let faults = recorded(&script, faults_of);
         prop_assert!(faults.is_empty(), "{faults}");
     }
 }

@@ -1,6 +1,11 @@
 //! What the recorder makes of dumps, failures and clocks that a real kernel gives only by chance.
 
+#[path = "../harness/mod.rs"]
+mod harness;
+
 mod events;
+mod extracts;
+mod filters;
 mod lifetimes;
 mod machine;
 mod mishaps;

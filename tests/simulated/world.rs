@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use sockrec::filter::{Filter, Services, Vocabulary};
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
 use sockrec::model::{
     Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, Source, States, Value,
 };
-use sockrec::query::{QueryError, Question, Recording, Selection};
-use sockrec::record::{Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
+use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
+use sockrec::record::{Chosen, Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
 use sockrec::store::{Reader, StoreError, Writer};
 
 use crate::socket::{FakeEvent, FakeSocket};
@@ -72,6 +73,8 @@ pub struct World {
     pub told: HashMap<usize, Told>,
     pub listens_to_events: bool,
     pub states: States,
+    /// None of it is asked of the kernel.
+    pub filter: Option<&'static str>,
     pub protocol: Protocol,
     pub families: Vec<Family>,
     pub interval_ns: i64,
@@ -89,6 +92,7 @@ impl Default for World {
             told: HashMap::new(),
             listens_to_events: false,
             states: States::ALL,
+            filter: None,
             protocol: Protocol::Tcp,
             families: vec![Family::Inet],
             interval_ns: SECOND,
@@ -215,6 +219,7 @@ impl World {
         listener: &mut dyn FnMut(&Event),
     ) -> Result<Summary, RecordError> {
         let plan = Plan {
+            chosen: self.filter.map(chosen),
             dumps: self.families.iter().map(|&family| (family, self.protocol)).collect(),
             states: self.states,
             interval_ns: self.interval_ns,
@@ -295,7 +300,15 @@ impl World {
     }
 }
 
-fn text(value: &Value<'_>) -> String {
+fn chosen(filter: &str) -> Chosen {
+    let moment = |text: &str| panic!("{text}");
+    let vocabulary =
+        Vocabulary { columns: COLUMNS, services: &Services::default(), moment: &moment };
+    let filter = Filter::parse(filter, &vocabulary).unwrap();
+    Chosen { residue: Some(filter.clone()), filter }
+}
+
+pub fn text(value: &Value<'_>) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Integer(v) => v.to_string(),

@@ -315,7 +315,10 @@ impl Story {
             ),
             (is_connection && is_null("bytes_sent"), "what went through it"),
             (is_connection && is_over && is_null("ending"), "how it ended"),
-            (row.text("closed_evidence") == Some("recording_end"), "what became of it"),
+            (
+                matches!(row.text("closed_evidence"), Some("recording_end" | "extract_end")),
+                "what became of it",
+            ),
             (row.text("closed_evidence") == Some("left_scope"), "whether it lives on"),
             (is_over && is_null("destroyed_at"), "when the kernel freed its socket"),
             (

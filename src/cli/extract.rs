@@ -1,0 +1,91 @@
+//! `sockrec extract`
+
+use std::path::Path;
+use std::thread;
+
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Exit;
+use super::args::ExtractArgs;
+use super::message::note;
+use super::output::{anchor, explain_empty, selection};
+use crate::kernel::{SystemClock, is_ignored};
+use crate::query::{Question, Recording, Selection};
+use crate::render::human::Zone;
+use crate::store::{NewRecording, Stopper};
+
+pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
+    let recording = Recording::open(&args.file)?;
+    let chosen =
+        selection(Question::Connections, &args.select, &args.filter, &[], anchor(&recording)?)?;
+    recording.columns(Question::Connections, &chosen)?; // what the filter names is there
+    let new = NewRecording::create(&args.output)?;
+    stop_at_signals(new.stopper())?;
+    let words = words(&chosen);
+    let now_ns = SystemClock.now().utc_ns;
+    match recording.extract(&chosen, words.as_deref(), now_ns, new)? {
+        Some(taken) => {
+            note(&format!(
+                "`{}` holds {} snapshots, {} sockets and {} samples in {}",
+                args.output.display(),
+                taken.snapshots,
+                taken.sockets,
+                taken.samples,
+                kib(&args.output)
+            ));
+            Ok(Exit::Fine)
+        }
+        None => {
+            explain_empty(&recording, &chosen, Zone::Local)?;
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+pub(super) fn kib(path: &Path) -> String {
+    let bytes = path.metadata().map_or(0, |metadata| metadata.len());
+    format!("{} KiB", bytes.div_ceil(1_024))
+}
+
+/// So that the part of a file goes with Ctrl-C.
+pub(super) fn stop_at_signals(stopper: Stopper) -> anyhow::Result<()> {
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
+    let mut signals = Signals::new(wanted).context("could not take over signals")?;
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            stopper.stop();
+        }
+    });
+    Ok(())
+}
+
+/// By what sockets were chosen, `None` if all are wanted.
+fn words(selection: &Selection) -> Option<String> {
+    let sockets = &selection.sockets;
+    let list = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(" or "));
+    let number = |name, number: Option<String>| number.map(|number| format!("{name} {number}"));
+    let order: Vec<_> = selection
+        .sort
+        .iter()
+        .map(|key| format!("{}{}", key.column, if key.is_descending { ":desc" } else { "" }))
+        .collect();
+    let words: Vec<_> = [
+        list(sockets.protocols.iter().map(|protocol| protocol.name()).collect()),
+        list(sockets.families.iter().map(|family| family.name()).collect()),
+        list(sockets.states.iter().map(String::as_str).collect()),
+        number("socket", sockets.socket_id.map(|n| n.to_string())),
+        number("cookie", sockets.cookie.map(|n| n.to_string())),
+        number("inode", sockets.inode.map(|n| n.to_string())),
+        selection.filter.as_ref().map(ToString::to_string),
+        selection.limit.map(|n| match order.is_empty() {
+            true => format!("the first {n}"),
+            false => format!("the first {n} by {}", order.join(", ")),
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}

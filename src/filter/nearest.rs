@@ -1,0 +1,26 @@
+//! What a misspelt name most likely meant.
+
+/// The name that is most like this one, if any is much like it.
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| {
+            let is_start = wanted.len() > 1 && name.starts_with(wanted);
+            (if is_start { 0 } else { strsim::osa_distance(wanted, name) }, name)
+        })
+        .min()
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_finds_its_neighbour() {
+        let nearest = |wanted| nearest(wanted, ["rtt_us", "rttvar_us", "bytes_sent"].into_iter());
+        assert_eq!(nearest("rtt"), Some("rtt_us"));
+        assert_eq!(nearest("byte_sent"), Some("bytes_sent"));
+        assert_eq!(nearest("colour"), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! FILTER in every question and export, and what a recording with a filter says of itself.
+
+use insta::assert_snapshot;
+
+use crate::harness::{Dir, Ran};
+use crate::socket::FakeSocket;
+use crate::world::{SECOND, World};
+
+const ROWS: [&str; 11] = [
+    "query connections",
+    "query at 2026-11-21T12:00:01.5Z",
+    "query samples",
+    "query snapshots",
+    "query coverage",
+    "export connections",
+    "export samples",
+    "export sockets",
+    "export owners",
+    "export processes",
+    "export snapshots",
+];
+
+fn asked(world: &World, line: &str) -> Ran {
+    // FILTER stands at the end.
+    let (question, filter) = line.split_once(" | ").unwrap_or((line, ""));
+    let file = world.path();
+    Dir::new().sockrec(&format!("{question} -f '{}' {filter}", file.display()))
+}
+
+/// The first column of the rows.
+#[track_caller]
+fn ids(world: &World, line: &str) -> String {
+    let (question, filter) = line.split_once(" | ").unwrap();
+    let ran =
+        asked(world, &format!("{question} --format csv --columns socket_id | {filter}")).fine();
+    ran.stdout().lines().skip(1).collect::<Vec<_>>().join(" ")
+}
+
+/// Three connections: to port 80 and 443 here, and to 443 afar; and a listener.
+fn mixed() -> World {
+    let a = FakeSocket::established(1, 1_001, 80).sent(10);
+    let b = FakeSocket::established(2, 1_002, 443).sent(2_000_000);
+    let again = b.retransmitted(2);
+    let c = FakeSocket::established(3, 1_003, 443).to_afar();
+    let d = FakeSocket::listener(4, 8_080, 3, 128);
+    let mut world = World::with_events();
+    world.shows(&[&a, &b, &c, &d]).shows(&[&a, &b, &c, &d]).shows(&[&again, &c, &d]);
+    world.shows(&[&again, &d]);
+    world.record();
+    world
+}
+
+#[test]
+fn rows_are_chosen_in_every_answer_about_sockets() {
+    let world = mixed();
+    for question in [
+        "query connections",
+        "query at 2026-11-21T12:00:00.5Z",
+        "query samples",
+        "export sockets",
+        "export connections",
+    ] {
+        let ids = |filter: &str| ids(&world, &format!("{question} | {filter}"));
+        let unique = |filter: &str| {
+            let mut all: Vec<_> = ids(filter).split(' ').map(str::to_owned).collect();
+            all.sort_unstable();
+            all.dedup();
+            all.join(" ")
+        };
+        assert_eq!(unique("dport = :443"), "2 3", "{question}");
+        assert_eq!(unique("'dport = :443 and not dst 127.0.0.0/8'"), "3", "{question}");
+        assert_eq!(unique("'( sport = :1001 or sport = :8080 )'"), "1 4", "{question}");
+        assert_eq!(unique("protocol = tcp and cookie = 3"), "3", "{question}");
+        assert_eq!(unique("remote_port '>=' 443 and family = inet"), "2 3", "{question}");
+        assert_eq!(unique("socket_id != 2"), "1 3 4", "{question}");
+    }
+}
+
+#[test]
+fn columns_are_compared_by_their_names() {
+    let world = mixed();
+    let connections = |filter: &str| ids(&world, &format!("query connections | {filter}"));
+    assert_eq!(connections("'bytes_sent >= 1MB'"), "2");
+    assert_eq!(connections("'total_retrans > 0'"), "2");
+    assert_eq!(connections("'rtt > 100us and not rtt > 1ms'"), "1 2 3");
+    assert_eq!(connections("rtt_us = 250"), "1 2 3");
+    assert_eq!(connections("state listening"), "4");
+    assert_eq!(connections("direction = inbound"), "");
+    // It was seen for 2 s; the others are there yet, nobody knows for how long.
+    assert_eq!(connections("'duration < 4s'"), "");
+    assert_eq!(connections("'duration >= 900ms'"), "1 2 3 4");
+    assert_eq!(connections("closed_evidence = absence"), "1");
+    // At the latest when recording began, nobody knows how long before.
+    assert_eq!(connections("'opened < 2026-11-21T12:00:00.5Z'"), "1 2 3 4");
+    assert_eq!(connections("'opened > 2026-11-21T11:00:00Z'"), "");
+    let at = "query at 2026-11-21T12:00:01.5Z";
+    assert_eq!(ids(&world, &format!("{at} | 'backlog > 2 and backlog_limit = 128'")), "4");
+    assert_eq!(ids(&world, &format!("{at} | 'retrans > 0'")), "");
+}
+
+#[test]
+fn other_answers_are_chosen_from_by_their_own_columns() {
+    let world = mixed();
+    let rows = |line: &str| asked(&world, line).fine().stdout().lines().count() - 1;
+    assert_eq!(rows("query snapshots --format csv | 'snapshot_id > 2'"), 2);
+    assert_eq!(rows("query snapshots --format csv | is_keyframe"), 1);
+    assert_eq!(rows("query coverage --format csv | kind = recorded"), 1);
+    assert_eq!(rows("export processes --format csv | comm = nginx"), 0);
+}
+
+#[test]
+fn what_an_answer_cannot_be_asked_is_told() {
+    let world = mixed();
+    let refused = |line: &str| {
+        let ran = asked(&world, line);
+        assert_eq!(ran.code(), Some(2), "{line}: {}", ran.told());
+        ran.told()
+    };
+    assert_snapshot!(refused("query connections | 'retrans > 0'"), @"
+    exit 2
+    error: this answer has no column `retrans`
+      retrans > 0
+      ^^^^^^^^^^^
+
+    hint: it has `bytes_retrans`, `total_retrans`; `--columns help` lists all
+    ");
+    assert_snapshot!(refused("export sockets | state established"), @"
+    exit 2
+    error: this answer has no column `state`
+      state established
+      ^^^^^^^^^^^^^^^^^
+
+    hint: `--columns help` lists those that it has
+    ");
+    assert_snapshot!(refused("query connections | autobound"), @"
+    exit 2
+    error: only the kernel knows which ports it chose: `autobound` is for `record` alone
+      autobound
+      ^^^^^^^^^
+    ");
+    assert_snapshot!(refused("query connections | dev = eth0"), @"
+    exit 2
+    error: a recording knows devices by number, not by the name `eth0`
+      dev = eth0
+      ^^^^^^^^^^
+
+    hint: `ip link` on the recorded machine tells the number: `dev = 2`
+    ");
+    assert_snapshot!(refused("query snapshots | dport = :80"), @"
+    exit 2
+    error: this answer has no column `remote_port`
+      dport = :80
+      ^^^^^^^^^^^
+
+    hint: `--columns help` lists those that it has
+    ");
+    assert_snapshot!(refused("query connections --state listening | state established"), @"
+    exit 2
+    error: the filter and the states that are asked for exclude each other
+    ");
+    assert_snapshot!(refused("query connections -4 | dst ::1"), @"
+    exit 2
+    error: the filter never holds for sockets of IPv4
+
+    hint: leave out `-4`, or the IPv6 address
+    ");
+    assert_snapshot!(refused("query connections | dport = :443 and dport = :80"), @"
+    exit 2
+    error: this filter is never true: `dport = :443` and `dport = :80` exclude each other
+      dport = :443 and dport = :80
+                       ^^^^^^^^^^^
+
+    hint: did you mean `or`?
+    ");
+    assert_snapshot!(refused("query connections | 'sport > :65535'"), @"
+    exit 2
+    error: this filter is never true: `sport > :65535` never holds
+      sport > :65535
+      ^^^^^^^^^^^^^^
+    ");
+    assert_snapshot!(refused("query at 10m ago"), @"
+    exit 2
+    error: a time with blanks in it is one word on the command line: `10m ago`
+
+    hint: put it into quotes: `sockrec query at '10m ago'`
+    ");
+}
+
+fn of_port_443() -> World {
+    let (a, b) = (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 443));
+    let mut world = World { filter: Some("dport = :443"), ..World::with_events() };
+    world.shows(&[&a, &b]).shows(&[&a, &b]);
+    world.record();
+    world
+}
+
+#[test]
+fn every_answer_of_a_filtered_recording_says_what_was_left_out() {
+    let world = of_port_443();
+    let note = "note: only `dport = :443` was recorded: of other sockets nothing is known";
+    for line in ROWS.into_iter().chain(["query connection 1", "assert no-resets"]) {
+        let ran = asked(&world, line);
+        assert!(ran.told().contains(note), "{line}: {}", ran.told());
+    }
+    // Above all an empty one.
+    let empty = asked(&world, "query connections --format csv | dport = :80").fine();
+    assert!(empty.told().contains(note), "{}", empty.told());
+    let held = asked(&world, "assert no-resets").told();
+    assert!(held.contains("the rule holds for what was recorded"), "{held}");
+    let info = asked(&world, "info").fine().stdout();
+    assert!(info.contains("tcp/inet  dport = :443"), "{info}");
+    let coverage = asked(&world, "query coverage --format csv --columns kind,message").fine();
+    assert_snapshot!(coverage.stdout(), @"
+    kind,message
+    recorded,only dport = :443
+    ");
+}
+
+#[test]
+fn of_another_time_a_filter_says_nothing() {
+    let mut world = of_port_443();
+    world.filter = None;
+    world.goes_on_after(60 * SECOND).shows(&[]).shows(&[]);
+    world.record();
+    let told = |line: &str| asked(&world, line).told().contains("was recorded:");
+    assert!(told("query at 2026-11-21T12:00:01.5Z"));
+    assert!(!told("query at 2026-11-21T12:01:02.5Z"));
+    assert!(told("query connections --to 2026-11-21T12:00:30Z"));
+    assert!(!told("query connections --from 2026-11-21T12:00:30Z"));
+    let both = asked(&world, "query connections").told();
+    assert!(both.contains("in 1 of 2 captures only `dport = :443` was recorded:"), "{both}");
+}
+
+#[test]
+fn an_extract_holds_what_the_filter_chose_and_says_so() {
+    let world = mixed();
+    let dir = Dir::new();
+    let file = world.path();
+    let taken =
+        |filter: &str| dir.sockrec(&format!("extract -f '{}' -o part.db {filter}", file.display()));
+    taken("dport = :443 and 'total_retrans > 0'").fine();
+    let ran = dir.sockrec("query connections -f part.db --format csv --columns socket_id").fine();
+    assert_snapshot!(ran.told(), @"
+    exit 0
+    stdout:
+    socket_id
+    2
+    stderr:
+    note: only `dport = :443 and total_retrans > 0` was taken over: of other sockets nothing is known
+    ");
+    let refused = taken("'rtt > 5'");
+    assert_eq!(refused.code(), Some(2), "{}", refused.told());
+    assert_eq!(taken("'retrans > 0'").code(), Some(2));
+}
+
+#[test]
+fn rules_are_held_to_the_chosen_sockets() {
+    let world = mixed();
+    let code = |line: &str| asked(&world, line).code();
+    assert_eq!(code("assert retransmit-ratio-below=1%"), Some(1));
+    assert_eq!(code("assert retransmit-ratio-below=1% | -- dport = :80"), Some(0));
+    assert_eq!(code("assert retransmit-ratio-below=1% | -- 'total_retrans > 1'"), Some(1));
+    let none = asked(&world, "assert no-resets | -- dport = :9").told();
+    assert!(none.contains("no socket of the recording matches"), "{none}");
+    assert_eq!(code("assert no-resets | -- dport = :x"), Some(2));
+}

@@ -1,0 +1,209 @@
+//! Extracts of random recordings: what they say of their span is what the whole recording says.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use sockrec::query::{QueryError, Question, Recording, Selection, SocketFilter};
+use sockrec::store::NewRecording;
+
+use crate::harness::{assert_recording_is_whole, violations};
+use crate::lifetimes::{Script, TICKS, config, recorded, script};
+use crate::world::{Jump, SECOND, World, text};
+
+/// So late a tick begins with a keyframe.
+const HOUR_NS: i64 = 3_601 * SECOND;
+
+type Row = HashMap<&'static str, String>;
+
+fn rows(path: &Path, question: Question, span: (i64, i64)) -> Vec<Row> {
+    let recording = Recording::open(path).unwrap();
+    let selection =
+        Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
+    let names: Vec<_> =
+        recording.columns(question, &selection).unwrap().iter().map(|c| c.name).collect();
+    let mut rows = Vec::new();
+    recording
+        .answer(question, &selection, |row| {
+            rows.push(names.iter().copied().zip(row.iter().map(text)).collect());
+            Ok::<_, QueryError>(())
+        })
+        .unwrap();
+    rows
+}
+
+fn extract(world: &World, span: (i64, i64), sockets: SocketFilter) -> Option<std::path::PathBuf> {
+    let path = world.directory.path().join("part.db");
+    let whole = Recording::open(&world.path()).unwrap();
+    let selection =
+        Selection { from_ns: Some(span.0), to_ns: Some(span.1), sockets, ..Selection::default() };
+    let new = NewRecording::create(&path).unwrap();
+    whole.extract(&selection, None, 1, new).unwrap().map(|_| path)
+}
+
+fn integer(row: &Row, column: &str) -> Option<i64> {
+    row[column].parse().ok()
+}
+
+/// What of a connection that lies within the extract has to be the same.
+const FACTS: &[&str] = &[
+    "cookie",
+    "generation",
+    "protocol",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "direction",
+    "direction_evidence",
+    "state",
+    "first_seen_at",
+    "last_seen_at",
+    "opened_after",
+    "opened_before",
+    "opened_evidence",
+    "closed_after",
+    "closed_before",
+    "closed_evidence",
+    "destroyed_at",
+    "ending",
+    "ending_evidence",
+    "duration_min_ns",
+    "duration_max_ns",
+    "bytes_sent",
+    "bytes_received",
+    "segs_out",
+    "total_retrans",
+    "samples",
+];
+
+/// Bounds of the extract may be wider than those of the whole recording, never beside them.
+fn compare_connections(whole: &Path, part: &Path, span: (i64, i64), kept: (i64, i64)) {
+    let all = rows(part, Question::Connections, (i64::MIN, i64::MAX));
+    let (whole, part) =
+        (rows(whole, Question::Connections, span), rows(part, Question::Connections, span));
+    let of = |rows: &[Row], row: &Row| {
+        rows.iter().find(|other| other["socket_id"] == row["socket_id"]).cloned()
+    };
+    assert!(part.iter().all(|p| of(&whole, p).is_some()), "{part:?}");
+    for w in whole {
+        let Some(p) = &of(&part, &w) else {
+            let told = ["first_seen_at", "destroyed_at"].map(|column| integer(&w, column));
+            let first_told = told.into_iter().flatten().min();
+            let Some(p) = of(&all, &w) else {
+                // The first that tells of it comes after the extract.
+                assert!(first_told.is_none_or(|at| at >= kept.1), "{kept:?} {w:?}");
+                continue;
+            };
+            // No two dumps of the extract tell that it was gone, nor that it lived on into the span.
+            let is_later = integer(&w, "closed_before").is_none_or(|at| at >= kept.1);
+            let is_open = p["closed_before"] == "-" && integer(&p, "last_seen_at") < Some(span.0);
+            assert!(is_later && is_open, "{kept:?} {w:?} {p:?}");
+            continue;
+        };
+        let w = &w;
+        let told = format!("\nwhole {w:?}\npart {p:?}");
+        let opened_after = integer(p, "opened_after");
+        assert!(opened_after.is_none() || integer(w, "opened_after") >= opened_after, "{told}");
+        // Of what went on half-closed the whole recording tells when that began.
+        let over_by = integer(w, "closed_before").unwrap_or(i64::MAX);
+        let closed_after = integer(p, "closed_after");
+        assert!(closed_after.is_none_or(|p| p <= over_by), "{told}");
+        for upper in ["opened_before", "closed_before"] {
+            let is_wider = integer(p, upper).is_none_or(|p| integer(w, upper).unwrap() <= p);
+            assert!(is_wider, "{upper}{told}");
+        }
+        let begins = integer(w, "opened_after").is_some_and(|at| at > kept.0);
+        let ends = |column| integer(w, column).is_some_and(|at| at < kept.1);
+        let is_freed = integer(w, "destroyed_at").is_none() || ends("destroyed_at");
+        if begins && ends("closed_before") && is_freed {
+            let facts = |row: &Row| FACTS.iter().map(|c| row[c].clone()).collect::<Vec<_>>();
+            let has_rest = [&w["time_wait_min_ns"], &w["time_wait_max_ns"]] != ["-", "-"];
+            let count = FACTS.len() - usize::from(has_rest);
+            assert_eq!(facts(w)[..count], facts(p)[..count], "{told}");
+        }
+        if p["closed_evidence"] == "extract_end" {
+            assert!(integer(w, "closed_before").is_none_or(|at| at > span.1), "{told}");
+        }
+        if p["opened_evidence"] == "extract_start" {
+            assert!(integer(w, "opened_before").is_none_or(|at| at <= kept.0), "{told}");
+        }
+    }
+}
+
+fn compare(world: &World, span: (i64, i64)) {
+    let whole = world.path();
+    let snapshots = rows(&whole, Question::Snapshots, (i64::MIN, i64::MAX));
+    let Some(part) = extract(world, span, SocketFilter::default()) else {
+        let is_outside = |row: &Row| {
+            integer(row, "ended_at") < Some(span.0) || integer(row, "started_at") > Some(span.1)
+        };
+        return assert!(snapshots.iter().all(is_outside));
+    };
+    // What the whole recording does not fulfil either is no fault of the extract.
+    if violations(&whole).is_empty() {
+        assert_recording_is_whole(&part);
+    }
+    let kept = rows(&part, Question::Snapshots, (i64::MIN, i64::MAX));
+    let moments = [span.0, span.1, i64::midpoint(span.0, span.1)];
+    let looks = snapshots.iter().filter_map(|row| integer(row, "ended_at"));
+    let of_snapshots: Vec<_> = looks.filter(|at| (span.0..=span.1).contains(at)).collect();
+    for at in moments.into_iter().chain(of_snapshots) {
+        let look = |path: &Path| Recording::open(path).unwrap().snapshot_at(at).unwrap();
+        assert_eq!(look(&whole), look(&part), "at {at}");
+        let Some(snapshot_id) = look(&whole) else { continue };
+        let question = Question::At { snapshot_id };
+        assert_eq!(rows(&whole, question, span), rows(&part, question, span), "at {at}");
+    }
+    for question in [Question::Samples, Question::Snapshots] {
+        assert_eq!(rows(&whole, question, span), rows(&part, question, span), "{question:?}");
+    }
+    let first_ns = integer(&kept[0], "ended_at").unwrap();
+    let last_ns = integer(kept.last().unwrap(), "started_at").unwrap();
+    let gaps = |path| {
+        let mut gaps = rows(path, Question::Coverage, span);
+        gaps.retain(|row| {
+            row["kind"] != "recorded"
+                && integer(row, "from") > Some(first_ns)
+                && integer(row, "to") < Some(last_ns)
+        });
+        gaps
+    };
+    assert_eq!(gaps(&whole), gaps(&part));
+    compare_connections(&whole, &part, span, (first_ns, last_ns));
+}
+
+fn with_keyframes() -> impl Strategy<Value = Script> {
+    (script(), prop::collection::hash_set(1..TICKS, 0..3)).prop_map(|(mut script, ticks)| {
+        for tick in ticks {
+            script.jumps.insert(tick, Jump { late_ns: HOUR_NS, ..Jump::default() });
+        }
+        script
+    })
+}
+
+proptest! {
+    #![proptest_config(config())]
+    #[test]
+    fn an_extract_answers_for_its_span_as_the_whole_does(
+        script in with_keyframes(), places in (0.0..1.0_f64, 0.0..1.0_f64), is_wide in any::<bool>()
+    ) {
+        recorded(&script, |world, _| {
+            let all = rows(&world.path(), Question::Snapshots, (i64::MIN, i64::MAX));
+            let moment = |place: f64| {
+                // Between two looks, or before the first or after the last.
+                let place = place * (all.len() + 1) as f64;
+                let ended = |i: usize| integer(&all[i], "ended_at").unwrap();
+                match place as usize {
+                    0 => ended(0) - SECOND / 2,
+                    n if n >= all.len() => ended(all.len() - 1) + SECOND / 2,
+                    n => ended(n - 1) + ((ended(n) - ended(n - 1)) as f64 * place.fract()) as i64,
+                }
+            };
+            let (a, b) = (moment(places.0), moment(places.1));
+            let narrow = (a.min(b), a.min(b) + SECOND / 2);
+            compare(world, if is_wide { (a.min(b), a.max(b)) } else { narrow });
+        });
+    }
+}
