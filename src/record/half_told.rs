@@ -8,7 +8,8 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::flows::{Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
-use super::register::{LastWords, Register};
+use super::last_words::LastWords;
+use super::register::Register;
 use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
