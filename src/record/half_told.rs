@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::flows::{Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
+use super::flows::{Added, Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
 use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
@@ -144,7 +144,7 @@ impl Register {
         let over_ns = dead.destroyed_ns;
         let there = There { open_by_ns, over_ns, traffic: None };
         let member = Member { dead: Some(dead), ..Member::new(socket, cookie, there) };
-        if self.flows.add(own, member).is_none() {
+        if !matches!(self.flows.add(own, member, |_| true), Added::WithPeer(_)) {
             return; // of another time
         }
         self.flows.bury(&own, socket, over_ns, dead, self.now);

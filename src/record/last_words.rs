@@ -141,16 +141,23 @@ impl LastWords {
         }
     }
 
-    /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_MONOTONIC`, and
-    /// not one that used the same addresses and ports before or later.
-    pub(super) fn fits_time_wait_of(&self, began_ns: Nanos, direction: Option<Direction>) -> bool {
+    /// By how much a TIME-WAIT that began at this moment of `CLOCK_MONOTONIC` does not fit; `None` if it
+    /// cannot be of this connection, but of one that used the same addresses and ports before or
+    /// later.
+    pub(super) fn misfit_of_time_wait(
+        &self,
+        began_ns: Nanos,
+        direction: Option<Direction>,
+    ) -> Option<Nanos> {
         let life = Life { last_words: self.said, direction, ..Life::default() };
-        let began_by_ns = match life.remnant() {
-            Remnant::None => return false,
-            Remnant::TimeWait => self.silent_ns + SAME_MOMENT_NS,
-            Remnant::FinWait2 => self.destroyed.at.monotonic_ns + REUSE_MIN_NS,
+        let (until_ns, tolerance_ns) = match life.remnant() {
+            Remnant::None => return None,
+            Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),
+            Remnant::FinWait2 => (self.destroyed.at.monotonic_ns, REUSE_MIN_NS),
         };
-        self.active_ns <= began_ns + SAME_MOMENT_NS && began_ns <= began_by_ns
+        let (early_ns, late_ns) = (self.active_ns - began_ns, began_ns - until_ns);
+        let is_fitting = early_ns <= SAME_MOMENT_NS && late_ns <= tolerance_ns;
+        is_fitting.then_some(early_ns.max(late_ns).max(0))
     }
 
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`.

@@ -12,13 +12,13 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::{Life, Remnant};
-use super::flows::{Dead, Flow, Flows, Member, Moment, SAME_MOMENT_NS, There, Traffic};
+use super::flows::{Added, Dead, Flow, Flows, Member, Moment, SAME_MOMENT_NS, There, Traffic};
 use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
 use crate::model::{
-    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FreedSocket, Nanos, NewSocket,
-    Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
+    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FreedSocket, Nanos, NetnsId,
+    NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
     UndestroyedSocket,
 };
 
@@ -73,6 +73,7 @@ pub(super) struct Death {
 
 /// Births and deaths of a tick, and who is remembered from those before.
 pub(super) struct Register {
+    netns: NetnsId,
     pub(super) now: SnapshotId,
     /// What dumps show was so by this moment of `CLOCK_MONOTONIC`.
     pub(super) now_ns: Nanos,
@@ -87,6 +88,10 @@ pub(super) struct Register {
     /// Sockets that were freed before this capture and that no dump ever showed, and when on
     /// `CLOCK_MONOTONIC`: until a complete dump has shown what is left of them.
     freed: HashMap<Flow, (SocketId, Nanos)>,
+    /// Sockets whose other end may be over: the end of the tick tells.
+    doubtful: Vec<(Flow, SocketId)>,
+    /// Of the events that are read: whose TIME-WAIT was seen before, by the cookie of the event.
+    promised: HashMap<u64, SocketId>,
     held: HashMap<u64, Held>,
     held_order: VecDeque<u64>,
     /// `None` where events are not listened for.
@@ -97,12 +102,14 @@ pub(super) struct Register {
 
 impl Register {
     pub(super) fn new(
+        netns: NetnsId,
         now: SnapshotId,
         undestroyed: Vec<UndestroyedSocket>,
         freed: Vec<FreedSocket>,
         started: Clocks,
     ) -> Self {
         let mut register = Self {
+            netns,
             now,
             now_ns: 0,
             listeners: Listeners::default(),
@@ -114,6 +121,8 @@ impl Register {
             gone: HashMap::new(),
             gone_order: VecDeque::new(),
             freed: HashMap::new(),
+            doubtful: Vec::new(),
+            promised: HashMap::new(),
             held: HashMap::new(),
             held_order: VecDeque::new(),
             events: None,
@@ -167,7 +176,9 @@ impl Register {
 
     /// Enters a socket; finds the other end of its connection.
     pub(super) fn birth(&mut self, mut socket: NewSocket, there: There, out: &mut Batch) {
-        if let Some(flow) = flow_of(&socket) {
+        // Who was not answered has no other end, and leaves nothing.
+        let was_answered = there.traffic.is_none_or(|traffic| traffic.was_answered);
+        if let Some(flow) = flow_of(&socket).filter(|_| was_answered) {
             let (socket_id, cookie) = (socket.id, socket.cookie);
             socket.peer = self.enter(flow, Member::new(socket_id, cookie, there), out);
         }
@@ -194,14 +205,32 @@ impl Register {
 
     fn enter(&mut self, flow: Flow, member: Member, out: &mut Batch) -> Option<SocketId> {
         let socket = member.socket;
-        let peer = self.flows.add(flow, member)?;
-        if peer != socket {
-            match self.birth_of(peer) {
-                Some(birth) => birth.peer = Some(socket),
-                None => out.news.push((peer, SocketNews::Peer(socket))),
+        let first_birth = self.births.first().map(|birth| birth.id);
+        let is_there_now = |other: &Member| {
+            other.dead.is_some()
+                || first_birth.is_some_and(|first| other.socket >= first)
+                || flow.protocol() == Protocol::Mptcp
+        };
+        match self.flows.add(flow, member, is_there_now) {
+            Added::WithPeer(peer) => {
+                if peer != socket {
+                    self.note_peer(peer, socket, out);
+                }
+                Some(peer)
             }
+            Added::WithDoubtfulPeer => {
+                self.doubtful.push((flow, socket));
+                None
+            }
+            Added::Late | Added::Alone => None,
         }
-        Some(peer)
+    }
+
+    fn note_peer(&mut self, of: SocketId, peer: SocketId, out: &mut Batch) {
+        match self.birth_of(of) {
+            Some(birth) => birth.peer = Some(peer),
+            None => out.news.push((of, SocketNews::Peer(peer))),
+        }
     }
 
     /// Enters the end of a socket.
@@ -331,6 +360,29 @@ impl Register {
         latest.is_some_and(|latest| latest.socket == socket)
     }
 
+    /// Finds whose TIME-WAIT was seen before, of the events of one flow that were read: the latest
+    /// event has the first choice, because what is seen is left of the latest connection.
+    pub(super) fn promise(&mut self, flow: &Flow, events: &[LastWords]) {
+        let direction = self.direction_by_listeners(flow);
+        let mut free = self.flows.unclaimed(flow).to_vec();
+        for words in events.iter().rev() {
+            let misfit = |member: &Member| match member.there.open_by_ns {
+                Some(began_ns) => words.misfit_of_time_wait(began_ns, direction),
+                None => Some(0),
+            };
+            let fitting = free.iter().enumerate().rev();
+            let fitting = fitting.filter_map(|(at, member)| Some((misfit(member)?, at)));
+            if let Some((_, at)) = fitting.min_by_key(|(misfit_ns, _)| *misfit_ns) {
+                self.promised.insert(words.cookie, free.remove(at).socket);
+            }
+        }
+    }
+
+    /// The promises of the events that were read before are void.
+    pub(super) fn forget_promises(&mut self) {
+        self.promised.clear();
+    }
+
     /// Takes the event of a connection that is known to be over; says which it is, if any.
     pub(super) fn last_words_of_held(
         &mut self,
@@ -341,50 +393,10 @@ impl Register {
             Some(held) if words.may_be_of(held.flow.as_ref()) => self.held.remove(&words.cookie),
             _ => None,
         };
-        let held = held.or_else(|| {
-            // Its mini-socket has a cookie of its own.
-            let flow = words.flow()?;
-            let direction = self.direction_by_listeners(&flow);
-            let mut member = self.flows.claim(&flow, |member| {
-                member.there.open_by_ns.is_none_or(|ns| words.fits_time_wait_of(ns, direction))
-            })?;
-            match self.flows.get(&flow) {
-                Some(latest) if latest.socket == member.socket => member = *latest,
-                // Another had the same addresses and ports before.
-                _ => {
-                    member.peer = None;
-                    member.peer = self.enter(flow, member, out);
-                    match (member.peer, self.birth_of(member.socket)) {
-                        (Some(peer), Some(birth)) => birth.peer = Some(peer),
-                        (Some(peer), None) => {
-                            out.news.push((member.socket, SocketNews::Peer(peer)));
-                        }
-                        (None, _) => {}
-                    }
-                }
-            }
-            let origin = member.dead.and_then(|dead| dead.origin);
-            let life = Life {
-                direction: origin.map(Origin::direction),
-                was_in_time_wait: true,
-                ..Life::default()
-            };
-            self.held.remove(&member.cookie);
-            let (socket, remains) = (words.cookie, member.cookie);
-            if socket != remains {
-                if let Some(birth) = self.birth_of(member.socket) {
-                    birth.cookie = socket;
-                }
-                out.news.push((member.socket, SocketNews::Cookie { socket, remains }));
-            }
-            Some(Held {
-                socket: member.socket,
-                flow: Some(flow),
-                peer: member.peer,
-                life: Some(life),
-            })
-        });
-        let held = held?;
+        if let Some(Held { socket, flow: Some(flow), .. }) = &held {
+            self.flows.claim(flow, *socket);
+        }
+        let held = held.or_else(|| self.claim_time_wait(words, out))?;
         if let Some(&death) = self.death_of.get(&held.socket) {
             let death = &mut self.deaths[death];
             death.end.destroyed = Some(words.destroyed);
@@ -417,6 +429,39 @@ impl Register {
             dead.remnant = Remnant::None;
         }
         Some(held.socket)
+    }
+
+    /// The connection of this event, whose mini-socket was seen under a cookie of its own.
+    fn claim_time_wait(&mut self, words: &LastWords, out: &mut Batch) -> Option<Held> {
+        let flow = words.flow()?;
+        let promised = self.promised.remove(&words.cookie)?;
+        let mut member = self.flows.claim(&flow, promised)?;
+        match self.flows.get(&flow) {
+            Some(latest) if latest.socket == member.socket => member = *latest,
+            // Another had the same addresses and ports before.
+            _ => {
+                member.peer = None;
+                member.peer = self.enter(flow, member, out);
+                if let Some(peer) = member.peer {
+                    self.note_peer(member.socket, peer, out);
+                }
+            }
+        }
+        let origin = member.dead.and_then(|dead| dead.origin);
+        let life = Life {
+            direction: origin.map(Origin::direction),
+            was_in_time_wait: true,
+            ..Life::default()
+        };
+        self.held.remove(&member.cookie);
+        let (socket, remains) = (words.cookie, member.cookie);
+        if socket != remains {
+            if let Some(birth) = self.birth_of(member.socket) {
+                birth.cookie = socket;
+            }
+            out.news.push((member.socket, SocketNews::Cookie { socket, remains }));
+        }
+        Some(Held { socket: member.socket, flow: Some(flow), peer: member.peer, life: Some(life) })
     }
 
     pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {

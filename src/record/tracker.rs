@@ -181,6 +181,7 @@ impl Tracker {
             live: HashMap::new(),
             torn_down: HashMap::new(),
             register: Register::new(
+                netns,
                 start.next_snapshot,
                 past.undestroyed,
                 past.freed,

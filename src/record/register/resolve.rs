@@ -8,6 +8,7 @@ use crate::model::{
 };
 use crate::record::batch::Batch;
 use crate::record::ending::ending_with_peer;
+use crate::record::flows::Member;
 use crate::record::live::Live;
 
 impl Register {
@@ -19,6 +20,7 @@ impl Register {
         out: &mut Box<Batch>,
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
+        self.settle_doubts(live, out);
         self.complete_half_told(out);
         self.ask_counters(out);
         self.ask_listeners();
@@ -59,6 +61,33 @@ impl Register {
             }
             self.gone_order.pop_front();
             self.gone.remove(&cookie);
+        }
+    }
+
+    /// Pairs sockets with those that were there before them and have been seen, or told of, since: one
+    /// that has not may be of a connection that is over, with the same addresses and ports.
+    fn settle_doubts(&mut self, live: &HashMap<SocketKey, Live>, out: &mut Batch) {
+        for (flow, socket) in std::mem::take(&mut self.doubtful) {
+            let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
+            let Some(member) = self.flows.get(&flow).filter(is_alone) else { continue };
+            let other = self.flows.get(&flow.reversed()).filter(|other| other.fits(member));
+            let Some(&Member { socket: peer, cookie, dead, .. }) = other else { continue };
+            let key = SocketKey { netns: self.netns, cookie, tuple: None };
+            let of_live = live.get(&key).filter(|live| live.socket == peer);
+            let is_there = match (dead, of_live) {
+                (Some(dead), _) => dead.destroyed_ns.is_some(),
+                (None, Some(live)) if live.last_seen == self.now => true,
+                (None, Some(_)) => {
+                    self.doubtful.push((flow, socket));
+                    false
+                }
+                (None, None) => false,
+            };
+            if is_there {
+                self.flows.pair(&flow);
+                self.note_peer(socket, peer, out);
+                self.note_peer(peer, socket, out);
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! What a destroy event says of a socket that is known, and of one that no dump ever saw.
 
+use hashbrown::HashMap;
+
 use super::lives::{death_of_former, end_former, end_live};
 use super::{TrackedScope, Tracker};
 use crate::filter::Told;
-use crate::kernel::{EventStamp, LostSpan};
+use crate::kernel::{EventBatch, EventStamp, LostSpan};
 use crate::model::{
     EndEvidence, EventLoss, Family, NewSocket, Protocol, SocketEnd, SocketKey, SocketUpdate,
     TcpState, TupleTold,
@@ -16,6 +18,35 @@ use crate::record::register::{Death, Gone, Rows};
 use crate::wire::inet_diag::{Message, take_relative_times};
 
 impl Tracker {
+    /// Looks through the events that were read, before they are taken, for those whose TIME-WAIT was
+    /// seen before they were read.
+    pub(in crate::record) fn foresee(&mut self, events: &mut EventBatch) {
+        self.register.forget_promises();
+        if !self.register.flows.has_unclaimed() {
+            return;
+        }
+        let mut by_flow: HashMap<Flow, Vec<LastWords>> = HashMap::new();
+        events.each(|payload, stamp| {
+            let Ok(message) = Message::parse(payload) else { return };
+            let Some(protocol) = message.protocol() else { return };
+            let Some(flow) = Flow::new(protocol, &message.tuple()) else { return };
+            if self.register.flows.unclaimed(&flow).is_empty() {
+                return;
+            }
+            let payload = &mut payload.to_vec()[..];
+            let times = take_relative_times(payload, protocol);
+            let Ok(message) = Message::parse(payload) else { return };
+            let (snapshot, started) = (self.tick.snapshot, self.capture_started);
+            let words = LastWords::new(&message, protocol, times, stamp, snapshot, started);
+            if !self.register.is_held(words.cookie) {
+                by_flow.entry(flow).or_default().push(words);
+            }
+        });
+        for (flow, events) in &by_flow {
+            self.register.promise(flow, events);
+        }
+    }
+
     /// Takes a destroy event, which it changes.
     pub(in crate::record) fn event(
         &mut self,
