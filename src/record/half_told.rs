@@ -91,6 +91,10 @@ impl Register {
     /// A socket has gone, told in full: it may be the other end of one that was told by half before.
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
+        // Who was not reset is hardly the other end of an abort: the end of the tick tells.
+        if !self.was_reset(&flow, words) {
+            return;
+        }
         let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
         if self.flows.get(&flow).filter(is_alone).is_none() {
             return;

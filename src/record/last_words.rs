@@ -150,13 +150,13 @@ impl LastWords {
         direction: Option<Direction>,
     ) -> Option<Nanos> {
         let life = Life { last_words: self.said, direction, ..Life::default() };
-        let (until_ns, tolerance_ns) = match life.remnant() {
+        let (until_ns, late_max_ns) = match life.remnant() {
             Remnant::None => return None,
             Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),
             Remnant::FinWait2 => (self.destroyed.at.monotonic_ns, REUSE_MIN_NS),
         };
         let (early_ns, late_ns) = (self.active_ns - began_ns, began_ns - until_ns);
-        let is_fitting = early_ns <= SAME_MOMENT_NS && late_ns <= tolerance_ns;
+        let is_fitting = early_ns <= SAME_MOMENT_NS && late_ns <= late_max_ns;
         is_fitting.then_some(early_ns.max(late_ns).max(0))
     }
 

@@ -160,7 +160,7 @@ impl Register {
         let rows = Rows { last: freed.last_sample, count: freed.samples };
         self.bury(cookie, Gone { socket, generation, state, rows });
         let Some(flow) = Flow::new(Protocol::Tcp, &freed.tuple) else { return };
-        let ago_ns = started.boottime_ns - freed.destroyed_boottime_ns;
+        let ago_ns = started.boottime_ns - freed.time_wait_by_boottime_ns;
         if state.is_none() {
             // The latest comes first.
             self.freed.entry(flow).or_insert((socket, started.monotonic_ns - ago_ns));
@@ -206,11 +206,13 @@ impl Register {
     fn enter(&mut self, flow: Flow, member: Member, out: &mut Batch) -> Option<SocketId> {
         let socket = member.socket;
         let first_birth = self.births.first().map(|birth| birth.id);
-        let is_there_now = |other: &Member| {
-            other.dead.is_some()
-                || first_birth.is_some_and(|first| other.socket >= first)
-                || flow.protocol() == Protocol::Mptcp
+        let is_over = member.there.over_ns.is_some();
+        let is_there_now = |other: &Member| match other.dead {
+            Some(dead) => is_over && dead.destroyed_ns.is_some(),
+            None => first_birth.is_some_and(|first| other.socket >= first),
         };
+        let is_there_now =
+            |other: &Member| is_there_now(other) || flow.protocol() == Protocol::Mptcp;
         match self.flows.add(flow, member, is_there_now) {
             Added::WithPeer(peer) => {
                 if peer != socket {
@@ -262,6 +264,13 @@ impl Register {
         self.deaths.push(death);
     }
 
+    /// Whether the final counters tell that a connection was reset, or aborted.
+    pub(super) fn was_reset(&self, flow: &Flow, words: &LastWords) -> bool {
+        let direction = self.direction_by_listeners(flow);
+        let life = Life { direction, last_words: words.said, ..Life::default() };
+        life.remnant() == Remnant::None
+    }
+
     /// Who opened a connection, if a listener is at one of its ends only.
     fn direction_by_listeners(&self, flow: &Flow) -> Option<Direction> {
         match (self.listeners.accepts(flow), self.listeners.accepts(&flow.reversed())) {
@@ -302,8 +311,8 @@ impl Register {
     pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
         let rows = Rows::default();
         let Some(&member) = self.flows.get(flow) else {
-            let (socket, destroyed_ns) = self.freed.remove(flow)?;
-            let is_its_own = began_ns <= destroyed_ns + SAME_MOMENT_NS;
+            let (socket, began_by_ns) = self.freed.remove(flow)?;
+            let is_its_own = began_ns <= began_by_ns + SAME_MOMENT_NS;
             return is_its_own.then_some(Gone { socket, generation: 0, state: None, rows });
         };
         let Member { socket, peer, there, .. } = member;
@@ -313,9 +322,11 @@ impl Register {
             Some(other) if member.was_before(other) => Some(None),
             _ => None,
         };
+        let remnant = self.remnant_of_this_tick(flow, socket);
         let dead = self.flows.dead_mut(flow, socket)?;
         let destroyed_ns = dead.destroyed_ns.filter(|_| dead.is_unseen)?;
-        let began_by_ns = match (dead.remnant, peer_gone_ns) {
+        let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
+        let began_by_ns = match (remnant, peer_gone_ns) {
             (Remnant::None, _) => return None,
             (Remnant::TimeWait, _) => there.over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
@@ -327,6 +338,14 @@ impl Register {
         }
         dead.remnant = Remnant::None;
         Some(Gone { socket, generation: 0, state: None, rows })
+    }
+
+    /// What may be left of a connection that died in this tick, by the listeners seen since.
+    fn remnant_of_this_tick(&self, flow: &Flow, socket: SocketId) -> Option<Remnant> {
+        let death = &self.deaths[*self.death_of.get(&socket)?];
+        let origin = death.origin.map(Origin::direction);
+        let direction = origin.or_else(|| self.direction_by_listeners(flow));
+        Some(Life { direction, ..death.life? }.remnant())
     }
 
     /// A connection that has ended is seen in TIME-WAIT.

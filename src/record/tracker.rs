@@ -105,6 +105,8 @@ pub(super) struct Tracker {
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
     register: Register,
+    /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
+    events_read_until_ns: Option<Nanos>,
     hasher: DefaultHashBuilder,
     capture_started: Clocks,
     next_socket: SocketId,
@@ -187,6 +189,7 @@ impl Tracker {
                 past.freed,
                 capture_started,
             ),
+            events_read_until_ns: None,
             hasher: DefaultHashBuilder::default(),
             capture_started,
             next_socket: start.next_socket,
@@ -335,7 +338,8 @@ impl Tracker {
                 // Who has been seen before is told by the cookie alone.
                 let former = self.formers.get(slot.key());
                 let is_former = former.is_some_and(|former| is_same(former, &seen.message));
-                let told_ns = tick.started.monotonic_ns;
+                let started_ns = tick.started.monotonic_ns;
+                let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
                 let gone =
                     (!is_former).then(|| left_of(&mut self.register, &seen, told_ns)).flatten();
                 let is_ghost =

@@ -643,7 +643,7 @@ fn a_request_that_went_without_an_event_was_never_established() {
     world.record();
     assert_eq!(
         lives(&world, &columns),
-        ["direction=inbound ending=not_established ending_evidence=request_vanished \
+        ["direction=inbound ending=- ending_evidence=request_vanished \
           closed_evidence=absence"]
     );
     // Its event may have been among the lost.

@@ -7,7 +7,7 @@ use crate::model::{
     EndUpdate, NewSocket, Origin, Protocol, SnapshotId, SocketKey, SocketNews, TupleTold,
 };
 use crate::record::batch::Batch;
-use crate::record::ending::ending_with_peer;
+use crate::record::ending::{Remnant, ending_with_peer};
 use crate::record::flows::Member;
 use crate::record::live::Live;
 
@@ -187,7 +187,7 @@ impl Register {
             let death = &mut self.deaths[index];
             let Some(life) = &mut death.life else { continue };
             life.direction = origin.map(Origin::direction);
-            let ending = life.ending();
+            let (ending, remnant) = (life.ending(), life.remnant());
             death.end.ending = ending;
             if let Some(held) = self.held.get_mut(&death.cookie).filter(|h| h.socket == socket) {
                 held.life = death.life;
@@ -197,6 +197,9 @@ impl Register {
             {
                 dead.ending = ending;
                 dead.origin = origin;
+                if dead.remnant != Remnant::None {
+                    dead.remnant = remnant;
+                }
             }
         }
     }

@@ -21,6 +21,7 @@ impl Tracker {
     /// Looks through the events that were read, before they are taken, for those whose TIME-WAIT was
     /// seen before they were read.
     pub(in crate::record) fn foresee(&mut self, events: &mut EventBatch) {
+        self.events_read_until_ns = events.read_until_ns;
         self.register.forget_promises();
         if !self.register.flows.has_unclaimed() {
             return;
