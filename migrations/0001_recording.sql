@@ -100,6 +100,8 @@ CREATE TABLE captures (
     ended_boottime_ns     INTEGER,
     end_reason            TEXT,
     missed_ticks          INTEGER,
+    first_local_port      INTEGER,
+    last_local_port       INTEGER,
     CHECK ((ended_at_ns IS NULL) = (end_reason IS NULL))
 ) STRICT;
 
@@ -469,16 +471,20 @@ CREATE TABLE settings (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE group_sockets (
-    group_id           INTEGER NOT NULL REFERENCES groups,
-    socket_id          INTEGER NOT NULL REFERENCES sockets,
-    first_snapshot_id  INTEGER NOT NULL,
-    last_snapshot_id   INTEGER NOT NULL,
-    samples            INTEGER NOT NULL,
-    min_rtt_us         INTEGER,
-    max_rtt_us         INTEGER,
-    max_rqueue         INTEGER,
-    max_wqueue         INTEGER,
-    total_retrans      INTEGER,
+    group_id             INTEGER NOT NULL REFERENCES groups,
+    socket_id            INTEGER NOT NULL REFERENCES sockets,
+    first_snapshot_id    INTEGER NOT NULL,
+    last_snapshot_id     INTEGER NOT NULL,
+    samples              INTEGER NOT NULL,
+    min_rtt_us           INTEGER,
+    max_rtt_us           INTEGER,
+    max_rqueue           INTEGER,
+    max_wqueue           INTEGER,
+    total_retrans        INTEGER,
+    zero_window_samples  INTEGER,
+    busy_time_us         INTEGER,
+    rwnd_limited_us      INTEGER,
+    sndbuf_limited_us    INTEGER,
     PRIMARY KEY (group_id, socket_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -794,7 +800,10 @@ WITH RECURSIVE
         JOIN scopes AS sc ON sc.scope_id = cs.scope_id
     )
 SELECT r.socket_id, r.snapshot_id, q.snapshot_id AS counted_snapshot_id,
-    r.samples + coalesce(t.samples, 0) AS samples,
+    -- Looked for only if it is asked for.
+    r.samples + coalesce(
+        (SELECT t.samples FROM earlier_samples AS t WHERE t.socket_id = r.socket_id), 0
+    ) AS samples,
     max(
         coalesce(h.observed_snapshot_id, r.snapshot_id),
         coalesce(CASE WHEN m.socket_id IS NULL THEN c.last_id ELSE c.before_id END, 0)
@@ -807,7 +816,6 @@ JOIN sockets AS k ON k.socket_id = r.socket_id
 JOIN snapshots AS n ON n.snapshot_id = r.snapshot_id
 JOIN captures AS p ON p.capture_id = n.capture_id
 JOIN counted_rows AS q ON q.socket_id = r.socket_id
-LEFT JOIN earlier_samples AS t ON t.socket_id = r.socket_id
 LEFT JOIN held_samples AS h
     ON h.snapshot_id = r.snapshot_id AND h.socket_id = r.socket_id
 LEFT JOIN complete AS c

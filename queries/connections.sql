@@ -6,7 +6,7 @@
 -- Order: as first seen. Index: none for the ended (one scan of sockets and socket_ends), primary key
 -- of socket_owners; for those still there the last group of each capture.
 WITH
-    still_open AS MATERIALIZED (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
+    still_open AS (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
     blind AS MATERIALIZED (
         SELECT g.kind, coalesce(g.from_boottime_ns, g.to_boottime_ns) AS from_boottime_ns,
             g.to_boottime_ns, coalesce(bf.boot_id, bt.boot_id) AS from_boot_id,
@@ -19,6 +19,9 @@ WITH
         LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
         WHERE g.kind IN ('dump_failed', 'dump_interrupted', 'events_lost', 'messages_unreadable',
             'not_recording', 'not_asked', 'partly_asked', 'sockets_not_stored')
+    ),
+    first_snapshots AS MATERIALIZED (
+        SELECT capture_id, min(first_snapshot_id) AS snapshot_id FROM groups GROUP BY capture_id
     ),
     -- Snapshots that each fact rests on; times of events beside them.
     facts AS (
@@ -191,15 +194,11 @@ SELECT
     -- What was first seen in TIME-WAIT had begun before that.
     min(k.there_by_at_ns, coalesce(k.closed_before_ns, k.there_by_at_ns)) AS opened_before_ns,
     CASE
-        WHEN k.is_cut_before AND k.first_snapshot_id = (
-            SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = k.capture_id
-        ) THEN 'extract_start'
+        WHEN k.is_cut_before AND k.first_snapshot_id = begun.snapshot_id THEN 'extract_start'
         WHEN og.evidence IN ('syn_sent', 'syn_recv') THEN og.evidence
         WHEN k.first_snapshot_id IS NULL THEN 'event'
         WHEN k.opened_after_snapshot_id IS NOT NULL THEN 'snapshot'
-        WHEN k.first_snapshot_id = (
-            SELECT min(g.first_snapshot_id) FROM groups AS g WHERE g.capture_id = k.capture_id
-        ) THEN 'recording_start'
+        WHEN k.first_snapshot_id = begun.snapshot_id THEN 'recording_start'
     END AS opened_evidence,
     k.closed_after_ns,
     CASE WHEN k.is_closing_by_peer THEN k.peer_destroyed_at_ns ELSE k.closed_before_ns END
@@ -275,4 +274,5 @@ LEFT JOIN protocols AS p ON p.protocol = k.protocol
 LEFT JOIN states AS st ON st.state = CASE WHEN k.is_ended THEN k.last_state ELSE r.state END
 LEFT JOIN origins AS og ON og.origin = k.origin
 LEFT JOIN endings AS en ON en.ending = k.ending
+LEFT JOIN first_snapshots AS begun ON begun.capture_id = k.capture_id
 ORDER BY k.socket_id

@@ -14,8 +14,8 @@ use sockrec::model::{
     Timer,
 };
 use sockrec::query::{
-    Assertion, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording, STATE_COLUMNS,
-    Selection, SocketFilter, TRAFFIC_COLUMNS, column,
+    Assertion, By, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording,
+    SCHEMA_COLUMNS, STATE_COLUMNS, Selection, SocketFilter, TRAFFIC_COLUMNS, column,
 };
 use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
 
@@ -190,7 +190,7 @@ fn recording(directory: &Path) -> Recording {
             kernel_release: None,
             architecture: None,
         },
-        namespace: NamespaceFacts { cookie: None, inode: None, name: None },
+        namespace: NamespaceFacts { cookie: None, inode: None, name: None, local_ports: None },
         options: "{}".to_owned(),
         source: Source::Live,
         interval_ns: Some(1),
@@ -266,6 +266,18 @@ fn generated(recording: &Recording) -> String {
         ("`query coverage`", Question::Coverage),
         ("`assert`", Question::Broken(Assertion { rule: &RULES[0], limit: 0 })),
         ("`query markers`, `export markers`, `info`: markers", Question::Markers),
+        ("`query listeners`", Question::Listeners { snapshot_id: None }),
+        ("`query states`", Question::States { bucket_ns: 1 }),
+        ("`query peers`", Question::Totals(By::Peer)),
+        ("`query ports`", Question::Totals(By::Port)),
+        ("`query processes`", Question::Totals(By::Process)),
+        ("`query cgroups`", Question::Totals(By::Cgroup)),
+        ("`query users`", Question::Totals(By::User)),
+        ("`query churn`", Question::Churn { bucket_ns: 1 }),
+        ("`query slow`", Question::Slow),
+        ("`query leaks`", Question::Leaks { longer_ns: 1 }),
+        ("`query diff`", Question::Diff { before: 0, after: 0 }),
+        ("`query compare`", Question::Compare),
     ];
     let mut text = String::from("\n### By answer\n");
     let mut used = Vec::new();
@@ -273,6 +285,7 @@ fn generated(recording: &Recording) -> String {
         ("`query connection`: states", STATE_COLUMNS),
         ("`query connection`: traffic", TRAFFIC_COLUMNS),
         ("`query connection`: limits", LIMIT_COLUMNS),
+        ("`query schema`", SCHEMA_COLUMNS),
         ("`query connection` as csv and jsonl", EVENT_COLUMNS),
     ];
     let answers = answers

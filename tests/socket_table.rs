@@ -2,12 +2,16 @@
 
 use sockrec::model::{Column, Value};
 use sockrec::query::column;
-use sockrec::render::{Exporter, SocketTable};
+use sockrec::render::{Details, Exporter, SocketTable};
 
 const SECOND: i64 = 1_000_000_000;
 
 /// Rows as `name=value` pairs; what is not named is not known.
-fn table(with_info: bool, rows: &[&[(&str, Value<'_>)]]) -> String {
+fn table(info: bool, rows: &[&[(&str, Value<'_>)]]) -> String {
+    detailed(Details { info, ..Details::default() }, rows)
+}
+
+fn detailed(details: Details, rows: &[&[(&str, Value<'_>)]]) -> String {
     let mut columns: Vec<Column> = Vec::new();
     for (name, _) in rows.iter().copied().flatten() {
         if !columns.iter().any(|c| c.name == *name) {
@@ -15,7 +19,7 @@ fn table(with_info: bool, rows: &[&[(&str, Value<'_>)]]) -> String {
         }
     }
     let mut out = Vec::new();
-    let mut table = SocketTable::new(Box::new(&mut out), with_info);
+    let mut table = SocketTable::new(Box::new(&mut out), details);
     table.begin(&columns).unwrap();
     for row in rows {
         let find = |c: &Column| row.iter().find(|(name, _)| *name == c.name).map(|(_, v)| *v);
@@ -64,6 +68,21 @@ tcp    LISTEN          3    4096  0.0.0.0:8081        0.0.0.0:*
 tcp    LISTEN          0     511  *:443               *:*
 udp    UNCONN          0       0  [::]:53             [::]:*
 tcp    ESTAB          12       0  [::1]:45000         [::1]:443
+tcp    TIME-WAIT       -       -  127.0.0.1:1         127.0.0.1:65535
+"
+    );
+}
+
+#[test]
+fn processes_stand_behind_each_socket() {
+    let mut held = ends("tcp", "ESTAB", ("10.0.0.1", 45_000), ("10.0.0.2", 443));
+    held.push(("owners", Value::Text("nginx[7],\x1b[8]")));
+    let unknown = ends("tcp", "TIME-WAIT", ("127.0.0.1", 1), ("127.0.0.1", 65_535));
+    assert_eq!(
+        detailed(Details { processes: true, ..Details::default() }, &[&held, &unknown]),
+        "\
+Netid  State      Recv-Q  Send-Q  Local Address:Port  Peer Address:Port  Process
+tcp    ESTAB           -       -  10.0.0.1:45000      10.0.0.2:443       nginx[7],\\x1b[8]
 tcp    TIME-WAIT       -       -  127.0.0.1:1         127.0.0.1:65535
 "
     );

@@ -4,10 +4,11 @@ use std::io::Write;
 
 use super::Exit;
 use super::args::AssertArgs;
+use super::lacks::{note_filters, note_limits};
 use super::message::{note, say, usage, warn};
 use super::moment::parse_duration;
 use super::output::{
-    anchor, asks_for_help, default_columns, note_filters, options, print_columns, selection, stdout,
+    anchor, asks_for_help, default_columns, options, print_columns, selection, stdout,
 };
 use crate::model::Value;
 use crate::query::{Assertion, LimitKind, Question, RULES, Recording, Rule, Selection};
@@ -70,6 +71,7 @@ pub(super) fn run(args: &AssertArgs) -> anyhow::Result<Exit> {
     let rows_shown = chosen.limit.take().unwrap_or(u64::MAX);
     say_if_none_matches(&recording, &chosen)?;
     let is_filtered = note_filters(&recording, chosen.from_ns, chosen.to_ns)?;
+    let is_unknown = note_limits(&recording, Question::Connections, &chosen)? != Exit::Fine;
 
     let mut out: Option<Box<dyn Exporter>> = None;
     let mut judged = Vec::new();
@@ -102,7 +104,7 @@ pub(super) fn run(args: &AssertArgs) -> anyhow::Result<Exit> {
         out = Some(empty);
     }
     out.iter_mut().try_for_each(|out| out.finish())?;
-    Ok(conclude(&judged, is_filtered))
+    Ok(conclude(&judged, is_filtered, is_unknown))
 }
 
 /// Of no socket nearly every rule holds: perhaps others were meant.
@@ -114,8 +116,8 @@ fn say_if_none_matches(recording: &Recording, chosen: &Selection) -> anyhow::Res
     Ok(())
 }
 
-/// Says how it stands; gives the exit code.
-fn conclude(judged: &[(&str, Verdict)], is_filtered: bool) -> Exit {
+/// Says how it stands; gives the exit code. Of sockets that nobody knows no rule holds for sure.
+fn conclude(judged: &[(&str, Verdict)], is_filtered: bool, is_unknown: bool) -> Exit {
     let names = |wanted| {
         let names = judged.iter().filter(|(_, verdict)| *verdict == wanted);
         names.map(|(name, _)| *name).collect::<Vec<_>>()
@@ -131,7 +133,7 @@ fn conclude(judged: &[(&str, Verdict)], is_filtered: bool) -> Exit {
     if !broken.is_empty() {
         say(&format!("broken: {}", told(&broken)));
         Exit::Failed
-    } else if not_known.is_empty() {
+    } else if not_known.is_empty() && !is_unknown {
         let of = if is_filtered { " for what was recorded" } else { "" };
         note(&match judged.len() {
             1 => format!("the rule holds{of}"),

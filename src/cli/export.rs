@@ -14,10 +14,10 @@ use signal_hook::flag;
 
 use super::Exit;
 use super::args::ExportArgs;
+use super::lacks::note_lacks;
 use super::message::usage;
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, note_filters, print_columns, selection,
-    stdout,
+    anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
 };
 use crate::kernel::is_ignored;
 use crate::query::{QueryError, Question, Recording, Selection};
@@ -45,7 +45,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
     let options = Options { times: args.time_format, ..Options::default() };
-    note_filters(&recording, selection.from_ns, selection.to_ns)?;
+    let lacks = note_lacks(&recording, question, &selection)?;
     let progress = progress_bar(recording.expected_rows(question)?);
     let is_interrupted = Arc::new(AtomicBool::new(false));
 
@@ -93,7 +93,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     if count == 0 {
         explain_empty(&recording, &selection, Zone::Local)?;
     }
-    Ok(Exit::Fine)
+    Ok(lacks)
 }
 
 #[allow(clippy::too_many_arguments, reason = "one call, each argument is another thing")]

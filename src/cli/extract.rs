@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::args::ExtractArgs;
+use super::lacks::note_limits;
 use super::message::note;
 use super::output::{anchor, explain_empty, selection};
 use crate::kernel::{SystemClock, is_ignored};
@@ -21,6 +22,7 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let chosen =
         selection(Question::Connections, &args.select, &args.filter, &[], anchor(&recording)?)?;
     recording.columns(Question::Connections, &chosen)?; // what the filter names is there
+    note_limits(&recording, Question::Connections, &chosen)?;
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
     let words = words(&chosen);

@@ -52,7 +52,7 @@ pub(super) fn run(args: &ImportArgs) -> anyhow::Result<Exit> {
             kernel_release: args.kernel.clone(),
             architecture: None,
         },
-        namespace: NamespaceFacts { cookie: None, inode: None, name: None },
+        namespace: NamespaceFacts { cookie: None, inode: None, name: None, local_ports: None },
         options: serde_json::to_string(&options).context("could not note the options")?,
         interval_ns: None,
         started: contents.started,

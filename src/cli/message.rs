@@ -68,8 +68,13 @@ pub(super) fn say(text: &str) {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(QueryError::UnknownColumn { .. }))
-        || filter_error(error).is_some()
+    matches!(
+        error.downcast_ref(),
+        Some(
+            QueryError::UnknownColumn { .. }
+                | QueryError::Store(StoreError::NoQuery | StoreError::TypedWrong { .. })
+        )
+    ) || filter_error(error).is_some()
 }
 
 fn filter_error(error: &anyhow::Error) -> Option<&FilterError> {
@@ -79,12 +84,28 @@ fn filter_error(error: &anyhow::Error) -> Option<&FilterError> {
     })
 }
 
+/// So much of a long filter is shown on each side of what an error is about.
+const LONGEST_CONTEXT: usize = 200;
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_CONTEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The text of a filter, and below it what the error is about.
 fn pointed_at(error: &FilterError) -> String {
     let shown = |text: &str| visible(&text.replace('\n', " ")).to_string();
     let before = error.text.get(..error.span.start).map(shown).unwrap_or_default();
     let place = error.text.get(error.span.clone()).map(shown).unwrap_or_default();
     let behind = error.text.get(error.span.end..).map(shown).unwrap_or_default();
+    let cut = before.chars().count().saturating_sub(LONGEST_CONTEXT);
+    let before = match cut {
+        0 => before,
+        _ => format!("…{}", before.chars().skip(cut).collect::<String>()),
+    };
+    let (place, behind) = (shortened(&place), shortened(&behind));
     let (blanks, marks) = (" ".repeat(before.width()), "^".repeat(place.width().max(1)));
     format!("\n  {before}{place}{behind}\n  {blanks}{marks}")
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod assert;
+mod compare;
 mod copy;
 mod export;
 mod extract;
@@ -12,13 +13,17 @@ mod filter;
 mod follow;
 mod import;
 mod info;
+mod lacks;
+mod live;
 mod mark;
 mod message;
 mod moment;
 mod output;
 mod query;
+mod questions;
 mod record;
 mod sockets;
+mod sql;
 
 use std::process::ExitCode;
 
@@ -40,6 +45,13 @@ enum Exit {
     Gaps,
     /// A recorded command ended with this code.
     Command(u8),
+}
+
+impl Exit {
+    /// The first of two that is not [`Exit::Fine`].
+    fn or(self, other: Self) -> Self {
+        if self == Self::Fine { other } else { self }
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -37,6 +37,12 @@ pub(super) fn parse_moment(text: &str, anchor: Anchor<'_>) -> anyhow::Result<i64
     let text = text.trim();
     let Some(ns) = moment(text, anchor)? else { return marked_moment(text, anchor) };
     if ns > anchor.now_ns {
+        if anchor.after_ns.is_some() && time_of_day(text).is_some() {
+            return Err(usage(
+                format!("the span ends before it starts: `{text}` was before the start that day"),
+                Some("swap `--from` and `--to`, or give the day as in `2026-11-21 14:03`"),
+            ));
+        }
         return Err(usage(
             format!("the time `{text}` is in the future"),
             Some("nothing can have been recorded then; check the date and the offset"),
@@ -260,6 +266,14 @@ mod tests {
         let after = anchor("2026-11-18 23:00:00");
         assert_eq!(parse_moment("23:30", after).unwrap(), local_ns("2026-11-18 23:30:00"));
         assert_eq!(parse_moment("00:30", after).unwrap(), local_ns("2026-11-19 00:30:00"));
+    }
+
+    #[test]
+    fn an_end_before_the_start_is_called_so() {
+        let anchor = Anchor { after_ns: Some(NOW - 1_000_000_000), ..ANCHOR };
+        let earlier = Local.timestamp_nanos(NOW).format("%H:%M").to_string();
+        let error = parse_moment(&earlier, anchor).unwrap_err().to_string();
+        assert!(error.contains("ends before it starts"), "{error}");
     }
 
     #[test]

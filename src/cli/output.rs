@@ -10,9 +10,7 @@ use super::message::{note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::kernel::SystemClock;
 use crate::model::{Family, States, TcpState};
-use crate::query::{
-    QueryError, Question, RecordedFilter, Recording, Selection, SocketFilter, SortKey,
-};
+use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
 
@@ -73,7 +71,11 @@ pub(super) fn selection(
             Some("swap `--from` and `--to`"),
         ));
     }
-    let filtered = read_filter(filter, anchor)?;
+    let answer = match anchor.recording {
+        Some(recording) if !filter.is_empty() => recording.columns_to_choose_by(question)?,
+        _ => Vec::new(),
+    };
+    let filtered = read_filter(filter, &answer, anchor)?;
     let (filter, filter_text) =
         filtered.map_or((None, String::new()), |f| (Some(f.filter), f.text));
     let states = select.sockets.states();
@@ -89,6 +91,7 @@ pub(super) fn selection(
         families,
         protocols: select.sockets.protocols(),
         states: if states == States::ALL { Vec::new() } else { state_names(states) },
+        is_listening: select.sockets.is_listening(),
         socket_id: select.socket,
         cookie: select.cookie,
         inode: select.inode,
@@ -175,26 +178,6 @@ pub(super) fn rfc3339(ns: i64) -> String {
     chrono::Utc.timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// Says what was left out when it was recorded, in this span; gives whether anything was.
-pub(super) fn note_filters(
-    recording: &Recording,
-    from_ns: Option<i64>,
-    to_ns: Option<i64>,
-) -> anyhow::Result<bool> {
-    let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
-    let filters = recording.filters(from_ns, to_ns)?;
-    for RecordedFilter { filter, is_taken, captures, captures_of_span, scopes } in &filters {
-        let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
-        let within = match captures == captures_of_span {
-            true => String::new(),
-            false => format!("in {captures} of {captures_of_span} captures "),
-        };
-        let done = if *is_taken { "taken over" } else { "recorded" };
-        note(&format!("{within}only `{filter}` was {done}{of}: of other sockets nothing is known"));
-    }
-    Ok(!filters.is_empty())
-}
-
 /// Says why an answer may have no rows.
 pub(super) fn explain_empty(
     recording: &Recording,
@@ -216,8 +199,8 @@ pub(super) fn explain_empty(
         note(&format!("nothing was recorded then: the recording goes from {from} to {to}"));
     } else if recording.socket_count()? == 0 {
         note(&format!(
-            "no socket was seen in {} snapshots from {from} to {to}; recorded were {}",
-            span.snapshots,
+            "no socket was seen in {} from {from} to {to}; recorded were {}",
+            counted(span.snapshots.cast_unsigned(), "snapshot"),
             recording.scopes()?.join(", "),
         ));
     } else if !selection.sockets.is_open() || selection.filter.is_some() {

@@ -2,17 +2,22 @@
 
 use super::Exit;
 use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
+use super::compare::compare;
+use super::lacks::{note_filters, note_lacks, note_limits};
+use super::live::Live;
 use super::message::{note, usage, warn};
 use super::moment::{Anchor, parse_moment};
 use super::output::{
-    anchor, asks_for_help, default_columns, explain_empty, note_filters, options, print_columns,
-    selection, stdout,
+    anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
+    stdout,
 };
-use crate::model::Column;
-use crate::query::{EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
-use crate::render::human::{duration, time};
+use super::{questions, sql};
+use crate::model::{Column, States};
+use crate::query::{By, EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
+use crate::render::human::{Zone, duration, time};
 use crate::render::{
-    ConnectionTable, Exporter, Format, ShownMoment, SocketTable, exporter, story_json, story_text,
+    ConnectionTable, Details, Exporter, Format, Sheet, ShownMoment, SocketTable, exporter,
+    story_json, story_text,
 };
 
 const SAMPLES_TABLE: &[&str] = &[
@@ -72,7 +77,25 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
         QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
         QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
         QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
-        QuestionArgs::At { time, info, common } => at(&time, info, &common),
+        QuestionArgs::At { time, live, info, processes, common } => {
+            at(time.as_deref(), live, Details { processes, info }, &common)
+        }
+        QuestionArgs::Listeners(args) => questions::listeners(&args),
+        QuestionArgs::States(args) => questions::states(&args),
+        QuestionArgs::Churn(args) => questions::churn(&args),
+        QuestionArgs::Peers(common) => questions::totals(By::Peer, Sheet::PEERS, &common),
+        QuestionArgs::Ports(common) => questions::totals(By::Port, Sheet::PORTS, &common),
+        QuestionArgs::Processes(common) => {
+            questions::totals(By::Process, Sheet::PROCESSES, &common)
+        }
+        QuestionArgs::Cgroups(common) => questions::totals(By::Cgroup, Sheet::CGROUPS, &common),
+        QuestionArgs::Users(common) => questions::totals(By::User, Sheet::USERS, &common),
+        QuestionArgs::Slow(common) => questions::slow(&common),
+        QuestionArgs::Leaks(args) => questions::leaks(&args),
+        QuestionArgs::Diff(args) => questions::diff(&args),
+        QuestionArgs::Compare(args) => compare(&args),
+        QuestionArgs::Sql(args) => sql::ask(&args),
+        QuestionArgs::Schema(args) => sql::schema(&args),
     }
 }
 
@@ -90,23 +113,27 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
     let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
-        let span = recording.span()?;
-        let day = |ns| time(ns, options.zone).to_string().get(..10).map(str::to_owned);
-        let with_date = span.is_some_and(|span| day(span.from_ns) != day(span.to_ns));
+        let with_date = spans_days(&recording, options.zone)?;
         let moment = if with_date { ShownMoment::OpenedOnDay } else { ShownMoment::Opened };
         Box::new(ConnectionTable::new(stdout(), &options, moment))
     } else {
         exporter(format, &options, stdout())
     };
-    note_filters(&recording, selection.from_ns, selection.to_ns)?;
+    let exit = note_lacks(&recording, question, &selection)?;
     let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
         explain_empty(&recording, &selection, options.zone)?;
     }
-    Ok(Exit::Fine)
+    Ok(exit)
 }
 
-fn stream(
+/// Whether the recording is of more than one day: then a time of day does not tell which.
+pub(super) fn spans_days(recording: &Recording, zone: Zone) -> anyhow::Result<bool> {
+    let day = |ns| time(ns, zone).to_string().get(..10).map(str::to_owned);
+    Ok(recording.span()?.is_some_and(|span| day(span.from_ns) != day(span.to_ns)))
+}
+
+pub(super) fn stream(
     recording: &Recording,
     question: Question,
     selection: &Selection,
@@ -170,8 +197,32 @@ fn refuse_parted_time(text: &str, filter: &[String], anchor: Anchor<'_>) -> anyh
     Err(usage(message, Some(&format!("put it into quotes: `sockrec query at '{whole}'`"))))
 }
 
-fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let recording = Recording::open(&common.file)?;
+fn at(
+    time: Option<&str>,
+    is_live: bool,
+    details: Details,
+    common: &CommonArgs,
+) -> anyhow::Result<Exit> {
+    if is_live {
+        // Without a time the first word is the filter's.
+        let words = time.into_iter().map(str::to_owned).chain(common.filter.clone());
+        let common = CommonArgs { filter: words.collect(), ..common.clone() };
+        let live = Live::ask(&common, States::ALL)?;
+        live.warn();
+        if details.processes {
+            note("the kernel does not tell which processes hold a socket: `record` looks for them");
+        }
+        return at_moment(&live.recording, None, details, &live.common);
+    }
+    at_moment(&Recording::open(&common.file)?, time, details, common)
+}
+
+fn at_moment(
+    recording: &Recording,
+    text: Option<&str>,
+    details: Details,
+    common: &CommonArgs,
+) -> anyhow::Result<Exit> {
     if asks_for_help(&common.output.columns) {
         let question = Question::At { snapshot_id: 0 };
         print_columns(&recording.columns(question, &Selection::default())?)?;
@@ -183,9 +234,14 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             Some("`sockrec query samples --from … --to …` gives what changed in a span"),
         ));
     }
-    let anchor = anchor(&recording)?;
-    refuse_parted_time(text, &common.filter, anchor)?;
-    let asked_ns = parse_moment(text, anchor)?;
+    let anchor = anchor(recording)?;
+    let asked_ns = match text {
+        Some(text) => {
+            refuse_parted_time(text, &common.filter, anchor)?;
+            parse_moment(text, anchor)?
+        }
+        None => anchor.now_ns, // asked of the kernel just before
+    };
     let format = common.output.format.unwrap_or(Format::Table);
     let options = options(&common.output);
     let zone = options.zone;
@@ -228,19 +284,24 @@ fn at(text: &str, info: bool, common: &CommonArgs) -> anyhow::Result<Exit> {
             exit = Exit::Gaps;
         }
     }
-    note_filters(&recording, ended_ns, ended_ns)?;
+    let of_then = Selection { from_ns: ended_ns, to_ns: ended_ns, ..selection.clone() };
+    let lacks = match text {
+        Some(_) => note_lacks(recording, question, &of_then)?,
+        None => note_limits(recording, question, &of_then)?,
+    };
+    exit = exit.or(lacks);
     for text in recording.notes_at(asked_ns, snapshot_id)? {
         warn(&text);
         exit = Exit::Gaps;
     }
     let mut out: Box<dyn Exporter> = if as_ss {
-        Box::new(SocketTable::new(stdout(), info))
+        Box::new(SocketTable::new(stdout(), details))
     } else {
         exporter(format, &options, stdout())
     };
-    let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
+    let count = stream(recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 && found.is_some() {
-        explain_empty(&recording, &selection, zone)?;
+        explain_empty(recording, &selection, zone)?;
     }
     Ok(exit)
 }

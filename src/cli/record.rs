@@ -16,19 +16,18 @@ use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::args::RecordArgs;
-use super::filter::{Filtered, check_options, read_filter};
+use super::filter::{choose, read_filter};
 use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
-use crate::filter::{Filter, FilterError};
 use crate::kernel::{
-    DiagSocket, EventReader, EventSocket, LiveNames, SystemClock, has_net_admin, host_facts,
-    is_ignored, own_namespace, sees_every_process,
+    DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
+    own_namespace, sees_every_process,
 };
-use crate::model::{Capture, EndReason, Family, Protocol, Source, States};
+use crate::model::{Capture, EndReason, Protocol, Source, States};
 use crate::record::{
-    Chosen, Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
+    Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
 };
 use crate::render::human::{bytes, duration};
 use crate::store::{Writer, has_log};
@@ -57,7 +56,13 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let mut socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
     let host = host_facts().context("could not tell which boot of the machine this is")?;
     let has_net_admin = has_net_admin();
-    let bytecode = choose(&args.filter, &mut plan, &mut socket)?;
+    let now_ns = SystemClock.now().utc_ns;
+    let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
+    let filtered = read_filter(&args.filter, &[], anchor)?;
+    let narrowed = filtered
+        .map(|filtered| choose(filtered, &mut plan, &mut socket))
+        .transpose()?
+        .unwrap_or_default();
     let events = (!args.no_events).then(|| EventSocket::open(&plan.dumps)).transpose();
     let (events, no_events) = match events {
         Ok(events) => (events, None),
@@ -139,7 +144,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         &capture,
         writer,
         Inputs {
-            kernel: &mut LiveKernel::new(socket, events, bytecode),
+            kernel: &mut LiveKernel::new(socket, events, narrowed),
             pace: &mut pace,
             ended,
             listener: &mut |event| match event {
@@ -202,23 +207,11 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
     if states == States::NONE {
         return Err(no_states());
     }
-    let or_default = |chosen: Vec<Protocol>| {
-        if chosen.is_empty() { vec![Protocol::Tcp, Protocol::Udp] } else { chosen }
-    };
-    let families = match args.sockets.families() {
-        chosen if chosen.is_empty() => Family::ALL.to_vec(),
-        chosen => chosen,
-    };
-    let protocols = or_default(args.sockets.protocols());
-    let dumps = protocols
-        .iter()
-        .flat_map(|&protocol| families.iter().map(move |&family| (family, protocol)))
-        .collect();
     if args.duration.is_some() && args.count.is_some() {
         return Err(usage("`--duration` and `--count` both say when to stop", Some("give one")));
     }
     Ok(Plan {
-        dumps,
+        dumps: args.sockets.dumps(&[Protocol::Tcp, Protocol::Udp]),
         states,
         chosen: None,
         interval_ns: args.interval,
@@ -227,47 +220,6 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
         max_new_sockets: args.max_new_sockets,
         finds_owners: !args.no_owners,
     })
-}
-
-/// Takes a filter over into the plan; gives what the kernel is asked of it.
-fn choose(words: &[String], plan: &mut Plan, socket: &mut DiagSocket) -> anyhow::Result<Vec<u8>> {
-    let now_ns = SystemClock.now().utc_ns;
-    let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
-    let Some(Filtered { filter, text }) = read_filter(words, anchor)? else {
-        return Ok(Vec::new());
-    };
-    let no_mark = |span| {
-        FilterError::new(span, "the kernel tells marks with CAP_NET_ADMIN only")
-            .hint("run it as root, or leave the mark out")
-            .within(&text)
-    };
-    if let Some(span) = filter.mark_at().filter(|_| !has_net_admin()) {
-        return Err(no_mark(span).into());
-    }
-    let filter = filter.with_names(&LiveNames).map_err(|error| error.within(&text))?;
-    let mut parted = filter.for_kernel();
-    let is_taken = socket.takes(&parted.bytecode);
-    if !is_taken.context("the kernel refuses the filter")? {
-        if let Some(span) = filter.cgroup_at() {
-            let message = "this kernel cannot be asked for the cgroups of sockets";
-            return Err(FilterError::new(span, message)
-                .hint("Linux 5.8 and later can; queries choose by the cgroups of processes too")
-                .within(&text)
-                .into());
-        }
-        parted = filter.without_kernel();
-    }
-    if let Some(span) = parted.residue.as_ref().and_then(Filter::autobound_at) {
-        let message = "the kernel cannot be asked this, and nobody else knows which ports it chose";
-        return Err(FilterError::new(span, message)
-            .hint("join `autobound` with states by `and`, not by `or`")
-            .within(&text)
-            .into());
-    }
-    check_options(&filter, plan.states, plan.dumps.iter().map(|(family, _)| *family))?;
-    plan.states = plan.states.intersection(parted.states);
-    plan.chosen = Some(Chosen { filter, residue: parted.residue });
-    Ok(parted.bytecode)
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {

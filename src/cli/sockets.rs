@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::filter::{STATE_NAMES, states_named};
-use crate::model::{Family, Protocol, States};
+use crate::model::{Family, Protocol, States, TcpState};
 
 /// Families, protocols and states.
 #[derive(Args, Clone, Debug, Default)]
@@ -33,6 +33,12 @@ pub(super) struct SocketArgs {
     /// Families by name: inet, inet6; adds to -4 -6
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = parse_family)]
     family: Vec<Family>,
+    /// Listening sockets: TCP in LISTEN, others unconnected
+    #[arg(short, long)]
+    listening: bool,
+    /// Every state: so it is anyway, but for `-l`
+    #[arg(short, long)]
+    all: bool,
     /// Only these states: names as `ss` takes them, or all, connected, synchronized, bucket, big
     #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = parse_states)]
     state: Vec<States>,
@@ -75,10 +81,35 @@ impl SocketArgs {
         Protocol::ALL.into_iter().filter(|&p| is_flagged(p) || is_named(p)).collect()
     }
 
+    /// Whether only what listens is wanted; `-a` behind it wins, as in `ss`.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening && !self.all
+    }
+
+    /// The dumps that show what was chosen, of these protocols if none was.
+    pub(super) fn dumps(&self, usual: &[Protocol]) -> Vec<(Family, Protocol)> {
+        let or_usual = |chosen: Vec<Protocol>| {
+            if chosen.is_empty() { usual.to_vec() } else { chosen }
+        };
+        let families = match self.families() {
+            chosen if chosen.is_empty() => Family::ALL.to_vec(),
+            chosen => chosen,
+        };
+        or_usual(self.protocols())
+            .into_iter()
+            .flat_map(|protocol| families.iter().map(move |&family| (family, protocol)))
+            .collect()
+    }
+
     /// The states that were chosen, all if none was.
     pub(super) fn states(&self) -> States {
         let union = |sets: &[States]| sets.iter().fold(States::NONE, |a, b| a.union(*b));
         let wanted = if self.state.is_empty() { States::ALL } else { union(&self.state) };
+        let wanted = if self.is_listening() {
+            wanted.intersection(States::only(TcpState::LISTEN).union(States::only(TcpState::CLOSE)))
+        } else {
+            wanted
+        };
         wanted.without(union(&self.not_state))
     }
 }

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use super::tree::{Comparison, Condition, Device, Filter, Side};
-use crate::model::{Family, States};
+use crate::model::{Endpoint, Family, States, Tuple};
 
 const JMP: u8 = 1;
 const S_GE: u8 = 2;
@@ -26,13 +26,22 @@ const CGROUP_COND: u8 = 13;
 /// each dump.
 const LONGEST: usize = 16 * 1024;
 
+/// What dumps are narrowed to beside their states.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrowed {
+    /// The operations; none where everything is wanted.
+    pub bytecode: Vec<u8>,
+    /// The one connection that can be meant, where nothing else is asked: of TCP it can be looked up.
+    pub exact: Option<Tuple>,
+}
+
 /// What the kernel is asked for, and what it cannot be asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelFilter {
     /// The states to ask for.
     pub states: States,
-    /// The operations; none where everything is wanted.
-    pub bytecode: Vec<u8>,
+    /// What else the kernel is asked.
+    pub narrowed: Narrowed,
     /// What is to be asked of the sockets that come: both together are the filter.
     pub residue: Option<Filter>,
 }
@@ -44,6 +53,7 @@ impl Filter {
         let states = states_of(&filter);
         let mut parts = Vec::new();
         flatten(filter, &mut parts);
+        let exact = exact(&parts);
         let (mut program, mut residue) = (Program::default(), Vec::new());
         for part in parts {
             if matches!(part, Filter::Is(Condition::State(_), _)) {
@@ -56,7 +66,7 @@ impl Filter {
             }
         }
         let residue = (!residue.is_empty()).then(|| Filter::all(residue));
-        KernelFilter { states, bytecode: program.bytes(), residue }
+        KernelFilter { states, narrowed: Narrowed { bytecode: program.bytes(), exact }, residue }
     }
 
     /// The states outside of which it never holds.
@@ -71,7 +81,8 @@ impl Filter {
 
     /// The filter for a kernel that takes no operations: all but the states is left.
     pub fn without_kernel(&self) -> KernelFilter {
-        KernelFilter { states: self.states(), bytecode: Vec::new(), residue: Some(self.clone()) }
+        let residue = Some(self.clone());
+        KernelFilter { states: self.states(), narrowed: Narrowed::default(), residue }
     }
 }
 
@@ -101,6 +112,36 @@ fn flatten(filter: Filter, parts: &mut Vec<Filter>) {
         Filter::And(filters) => filters.into_iter().for_each(|f| flatten(f, parts)),
         other => parts.push(other),
     }
+}
+
+/// The connection that conditions which must all hold leave, if both its ends are given and nothing
+/// is asked beside them but its state.
+fn exact(conditions: &[Filter]) -> Option<Tuple> {
+    let (mut ends, mut interface) = ([(None, None); 2], 0);
+    for condition in conditions {
+        let Filter::Is(condition, _) = condition else { return None };
+        match condition {
+            Condition::Host { side, prefix, port } => {
+                let (address, own_port) = &mut ends[usize::from(*side == Side::Remote)];
+                if let Some(prefix) = prefix {
+                    *address = Some(prefix.whole_address()?);
+                }
+                *own_port = port.or(*own_port);
+            }
+            Condition::Port { side, comparison: Comparison::Equal, port } => {
+                ends[usize::from(*side == Side::Remote)].1 = Some(*port);
+            }
+            Condition::Device(Device::Index(index)) => interface = *index,
+            Condition::State(_) => {}
+            _ => return None,
+        }
+    }
+    let [local, remote] =
+        ends.map(|(address, port)| Some(Endpoint { address: address?, port: port? }));
+    let (local, remote) = (local?, remote?);
+    let is_connection = local.port != 0 && remote.port != 0;
+    let is_one_family = local.address.is_ipv4() == remote.address.is_ipv4();
+    (is_connection && is_one_family).then_some(Tuple { local, remote, interface })
 }
 
 /// What the kernel can be asked that holds wherever the filter does; `None` if that is everything.

@@ -132,7 +132,7 @@ impl Literal<'_> {
         let (Some((side, a, x)), Some((other_side, b, y))) = (self.port(), other.port()) else {
             return false;
         };
-        side == other_side && clashes(a, &x, b, &y)
+        side == other_side && no_number_is(a, x, b, y)
     }
 
     /// The port that it rules out.
@@ -212,11 +212,24 @@ fn fields_clash(
 ) -> bool {
     match (x, y) {
         _ if field.may_have_several() => false,
-        (Operand::Integer(x), Operand::Integer(y)) => clashes(a, x, b, y),
+        (Operand::Integer(x), Operand::Integer(y)) => no_number_is(a, *x, b, *y),
         (Operand::Real(x), Operand::Real(y)) => clashes(a, x, b, y),
         (Operand::Text(x), Operand::Text(y)) => texts_clash(x, y),
         _ => false,
     }
+}
+
+/// Whether no whole number can compare so with both.
+fn no_number_is(a: Comparison, x: impl Into<i128>, b: Comparison, y: impl Into<i128>) -> bool {
+    let range = |comparison, number| match comparison {
+        Comparison::Equal => (number, number),
+        Comparison::Less => (i128::MIN, number - 1),
+        Comparison::LessOrEqual => (i128::MIN, number),
+        Comparison::Greater => (number + 1, i128::MAX),
+        Comparison::GreaterOrEqual => (number, i128::MAX),
+    };
+    let (a, b) = (range(a, x.into()), range(b, y.into()));
+    a.0.max(b.0) > a.1.min(b.1)
 }
 
 /// Whether no value can compare so with both.

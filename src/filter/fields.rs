@@ -14,6 +14,8 @@ use crate::model::{Column, Family, Kind, Protocol};
 pub struct Vocabulary<'a> {
     /// Every column of every answer.
     pub columns: &'a [Column],
+    /// Those of the answer whose rows are chosen: a name means them before others.
+    pub answer: &'a [Column],
     /// Names of ports.
     pub services: &'a Services,
     /// Reads a time; gives UTC nanoseconds, or what is wrong with it.
@@ -74,12 +76,17 @@ const ENDINGS: [&str; 4] = ["orderly", "reset", "timed_out", "not_established"];
 
 impl Field {
     /// The field of this name, and whether its value needs a unit because the name has none.
-    pub(super) fn find(name: &str, columns: &[Column]) -> Option<(Self, bool)> {
+    pub(super) fn find(name: &str, vocabulary: &Vocabulary<'_>) -> Option<(Self, bool)> {
+        Self::among(name, vocabulary.answer).or_else(|| Self::among(name, vocabulary.columns))
+    }
+
+    fn among(name: &str, columns: &[Column]) -> Option<(Self, bool)> {
         let column = |name: &str| columns.iter().find(|column| column.name == name);
         if let Some(found) = column(name) {
             return Some((Self::Column { name: found.name, kind: found.kind }, false));
         }
-        if let Some(&(name, least, most, kind)) = INTERVALS.iter().find(|known| known.0 == name) {
+        let interval = INTERVALS.iter().find(|known| known.0 == name && column(known.1).is_some());
+        if let Some(&(name, least, most, kind)) = interval {
             return Some((Self::Between { name, least, most, kind }, kind == Kind::Duration));
         }
         let found = UNIT_ENDINGS.iter().find_map(|ending| column(&format!("{name}{ending}")))?;

@@ -42,6 +42,12 @@ impl Prefix {
         self.length
     }
 
+    /// The address, if all of it counts.
+    pub(super) fn whole_address(self) -> Option<IpAddr> {
+        let longest = if self.address.is_ipv4() { 32 } else { 128 };
+        (self.length == longest).then_some(self.address)
+    }
+
     /// Whether the address begins so. IPv4 through a socket of IPv6 (`::ffff:a.b.c.d`) counts as
     /// IPv4 too, as it does in the kernel.
     pub fn contains(self, address: IpAddr) -> bool {
@@ -219,7 +225,15 @@ pub(super) fn read_port(text: &str, span: &Span, services: &Services) -> Result<
     match services.ports(text) {
         [port] => Ok(*port),
         [] if text.starts_with(|c: char| c.is_ascii_digit()) => {
-            Err(error(format!("`{text}` is no port")).hint("write `:443` or `:https`"))
+            let numbers = |sign| {
+                text.contains(sign) && text.split(sign).all(|part| part.parse::<u16>().is_ok())
+            };
+            let hint = match (numbers('-'), numbers(',')) {
+                (true, _) => "a range is two comparisons: `dport >= :80 and dport <= :90`",
+                (_, true) => "several are joined: `( dport = :80 or dport = :443 )`",
+                _ => "write `:443` or `:https`",
+            };
+            Err(error(format!("`{text}` is no port")).hint(hint))
         }
         [] => Err(error(format!("there is no service `{text}` in /etc/services"))
             .did_you_mean(nearest(text, services.names()), "give the number of the port")),

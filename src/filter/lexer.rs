@@ -17,7 +17,12 @@ impl Word {
     }
 
     pub(super) fn pattern(&self) -> Pattern {
-        Pattern::new(self.characters.iter().map(|&(c, is_quoted)| match c {
+        self.pattern_from(0)
+    }
+
+    /// The same without what comes before the character of this number.
+    pub(super) fn pattern_from(&self, first: usize) -> Pattern {
+        Pattern::new(self.characters.iter().skip(first).map(|&(c, is_quoted)| match c {
             '*' if !is_quoted => Piece::Any,
             '?' if !is_quoted => Piece::One,
             c => Piece::Character(c),

@@ -20,7 +20,7 @@ mod sql;
 mod states;
 mod tree;
 
-pub use bytecode::KernelFilter;
+pub use bytecode::{KernelFilter, Narrowed};
 pub use error::{FilterError, Span};
 pub use fields::{Field, Operand, Vocabulary};
 pub use host::Prefix;

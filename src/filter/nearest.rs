@@ -2,13 +2,15 @@
 
 /// The name that is most like this one, if any is much like it.
 pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Of one character nothing need be left to be another name.
+    let longest = wanted.chars().count().checked_sub(1)?;
     names
         .map(|name| {
-            let is_start = wanted.len() > 1 && name.starts_with(wanted);
+            let is_start = wanted.len() > 2 && name.starts_with(wanted);
             (if is_start { 0 } else { strsim::osa_distance(wanted, name) }, name)
         })
         .min()
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3).min(longest))
         .map(|(_, name)| name)
 }
 
@@ -22,5 +24,7 @@ mod tests {
         assert_eq!(nearest("rtt"), Some("rtt_us"));
         assert_eq!(nearest("byte_sent"), Some("bytes_sent"));
         assert_eq!(nearest("colour"), None);
+        assert_eq!(nearest("x"), None);
+        assert_eq!(nearest(""), None);
     }
 }

@@ -13,6 +13,9 @@ use crate::model::{Kind, States};
 /// So deep parentheses and `not` may be nested: each takes some of the stack.
 const DEEPEST: usize = 100;
 
+/// Where systemd mounts cgroup v2: beside v1, and alone.
+const CGROUP_MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified/", "/sys/fs/cgroup/"];
+
 /// The words that begin a condition of `ss`.
 const CONDITIONS: [&str; 9] =
     ["state", "exclude", "src", "dst", "sport", "dport", "dev", "fwmark", "cgroup"];
@@ -120,7 +123,11 @@ impl Parser<'_> {
             "fwmark" => self.equal(&name, "a mark: `fwmark = 0x1/0xff`", mark),
             "cgroup" => {
                 self.equal(&name, "a path: `cgroup = /system.slice/nginx.service`", |word| {
-                    Ok(Condition::Cgroup { path: word.pattern(), id: None })
+                    // `ss` takes the path of the directory too.
+                    let text = word.text();
+                    let mount = CGROUP_MOUNTS.iter().find(|mount| text.starts_with(**mount));
+                    let above = mount.map_or(0, |mount| mount.len() - 1);
+                    Ok(Condition::Cgroup { path: word.pattern_from(above), id: None })
                 })
             }
             "autobound" => Ok(Filter::Is(Condition::Autobound, name.span)),
@@ -214,7 +221,7 @@ impl Parser<'_> {
     }
 
     fn field(&mut self, name: &Word, text: &str) -> Result<Filter, FilterError> {
-        let Some((field, needs_unit)) = Field::find(text, self.vocabulary.columns) else {
+        let Some((field, needs_unit)) = Field::find(text, self.vocabulary) else {
             return Err(self.unknown(name, text));
         };
         let Some((comparison, is_not)) = self.comparison() else {

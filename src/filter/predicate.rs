@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::error::{FilterError, Span};
 use super::fields::{Field, Operand};
+use super::nearest::nearest;
 use super::tree::{Comparison, Condition, Device, Filter, Side};
 use crate::model::{Observation, States, TcpState, Tuple, Value};
 
@@ -75,6 +76,10 @@ pub trait Names {
     fn device(&self, name: &str) -> Option<u32>;
     /// The id of a cgroup (v2).
     fn cgroup(&self, path: &str) -> Option<u64>;
+    /// The names of all network devices.
+    fn devices(&self) -> Vec<String>;
+    /// The paths of the cgroups beside this one, whether it is there or not.
+    fn cgroups_beside(&self, path: &str) -> Vec<String>;
 }
 
 impl Filter {
@@ -145,7 +150,11 @@ fn named(condition: &Condition, span: &Span, names: &dyn Names) -> Result<Condit
     Ok(match condition {
         Condition::Device(Device::Name(name)) => {
             let index = names.device(name).ok_or_else(|| {
-                error(format!("there is no device `{name}` here")).hint("`ip link` lists them")
+                let devices = names.devices();
+                error(format!("there is no device `{name}` here")).did_you_mean(
+                    nearest(name, devices.iter().map(String::as_str)),
+                    "`ip link` lists them",
+                )
             })?;
             Condition::Device(Device::Index(index))
         }
@@ -155,8 +164,11 @@ fn named(condition: &Condition, span: &Span, names: &dyn Names) -> Result<Condit
                     .hint("join them: `( cgroup = /a or cgroup = /b )`, or filter the answers")
             })?;
             let id = names.cgroup(&text).ok_or_else(|| {
-                error(format!("there is no cgroup `{text}` here"))
-                    .hint("give its path below the mount of cgroup v2, as `systemd-cgls` shows it")
+                let beside = names.cgroups_beside(&text);
+                error(format!("there is no cgroup `{text}` here")).did_you_mean(
+                    nearest(&text, beside.iter().map(String::as_str)),
+                    "give its path below the mount of cgroup v2, as `systemd-cgls` shows it",
+                )
             })?;
             Condition::Cgroup { path: path.clone(), id: Some(id) }
         }

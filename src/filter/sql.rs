@@ -8,6 +8,10 @@ use crate::model::{Column, States, TcpState};
 
 /// Name of the SQL function that tells whether an address begins with a prefix; NULL of NULL.
 pub const PREFIX_FUNCTION: &str = "in_prefix";
+/// What the names of its parameters begin with.
+const PARAMETER: &str = ":filter_";
+/// SQLite takes 32,766 parameters; an answer has some of its own.
+const MOST_PARAMETERS: usize = 32_000;
 /// What the condition calls the answer that it chooses from.
 pub const ANSWER: &str = "answer";
 
@@ -39,6 +43,16 @@ pub struct SqlCondition {
     pub parameters: Vec<(String, SqlValue)>,
 }
 
+impl SqlCondition {
+    /// The same with other names of parameters, to stand beside another condition.
+    #[must_use]
+    pub fn renamed(self, stem: &str) -> Self {
+        let new = |text: &str| text.replace(PARAMETER, &format!(":{stem}_"));
+        let text = new(&self.text); // which holds no text of the user
+        Self { text, parameters: self.parameters.into_iter().map(|(n, v)| (new(&n), v)).collect() }
+    }
+}
+
 impl Filter {
     /// The condition that chooses the rows of an answer for which this is true.
     ///
@@ -47,6 +61,11 @@ impl Filter {
     pub fn to_sql(&self, answer: Answer<'_>) -> Result<SqlCondition, FilterError> {
         let mut writer = Writer { answer, parameters: Vec::new() };
         let text = writer.filter(self)?;
+        if writer.parameters.len() > MOST_PARAMETERS {
+            let message = format!("a filter of more than {MOST_PARAMETERS} values is too long");
+            return Err(FilterError::new(0..0, message)
+                .hint("say it by ranges or prefixes, or ask several times"));
+        }
         Ok(SqlCondition { text, parameters: writer.parameters })
     }
 }
@@ -165,7 +184,14 @@ impl Writer<'_> {
         };
         match field {
             Field::Between { least, most, .. } => {
-                let (least, most) = (self.column(least, span)?, self.column(most, span)?);
+                let shown = |column| {
+                    let missing = |e: FilterError| FilterError {
+                        message: format!("this answer does not tell `{}`", field.name()),
+                        ..e
+                    };
+                    self.column(column, span).map_err(missing)
+                };
+                let (least, most) = (shown(least)?, shown(most)?);
                 let value = self.bind(value);
                 Ok(between(&least, &most, comparison, &value))
             }
@@ -249,7 +275,7 @@ impl Writer<'_> {
     fn columns_instead_of(&self, name: &str) -> String {
         let names = self.answer.columns.iter().map(|(_, column)| column.name);
         let like: Vec<_> = names
-            .filter(|own| own.contains(name) || name.contains(own))
+            .filter(|own| own.contains(name) || (own.len() > 3 && name.contains(own)))
             .map(|own| format!("`{own}`"))
             .collect();
         if like.is_empty() || like.len() > 5 {
@@ -259,7 +285,7 @@ impl Writer<'_> {
     }
 
     fn bind(&mut self, value: SqlValue) -> String {
-        let name = format!(":filter_{}", self.parameters.len());
+        let name = format!("{PARAMETER}{}", self.parameters.len());
         self.parameters.push((name.clone(), value));
         name
     }

@@ -162,6 +162,16 @@ impl Filter {
         }
     }
 
+    /// Whether it asks for one of these columns.
+    pub fn asks_for(&self, columns: &[&str]) -> bool {
+        self.conditions().iter().any(|(condition, _)| match condition {
+            Condition::Mark { .. } => columns.contains(&"mark"),
+            Condition::Cgroup { .. } => columns.contains(&"cgroup"),
+            Condition::Field { field, .. } => columns.contains(&field.name()),
+            _ => false,
+        })
+    }
+
     /// All of these; one alone is itself.
     pub(super) fn all(mut filters: Vec<Self>) -> Self {
         match filters.pop() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::model::Cgroup;
 
@@ -73,9 +73,12 @@ impl CgroupWalk {
         Self::over(cgroup2_mount(&String::from_utf8_lossy(&mountinfo)))
     }
 
-    /// The directory of a cgroup, whether it is there or not; `None` without cgroup v2.
+    /// The directory of a cgroup, whether it is there or not; `None` without cgroup v2, and for what is
+    /// no path below its mount.
     pub(super) fn place(&self, path: &str) -> Option<PathBuf> {
-        Some(self.mount.as_deref()?.join(path.trim_start_matches('/')))
+        let below = Path::new(path.trim_start_matches('/'));
+        let is_below = below.components().all(|part| matches!(part, Component::Normal(_)));
+        is_below.then(|| Some(self.mount.as_deref()?.join(below))).flatten()
     }
 
     fn over(mount: Option<PathBuf>) -> Self {

@@ -7,8 +7,10 @@ use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::io::Errno;
 
+use crate::filter::Narrowed;
 use crate::kernel::SystemClock;
-use crate::model::{Family, Protocol, States};
+use crate::model::{Endpoint, Family, Protocol, States, Tuple};
+use crate::wire::inet_diag::Message;
 use crate::wire::netlink::{FrameKind, frame_at};
 use crate::wire::request;
 
@@ -82,21 +84,25 @@ impl DiagSocket {
         states: States,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
-        self.dump_filtered(family, protocol, states, &[], each)
+        self.dump_narrowed(family, protocol, states, &Narrowed::default(), each)
     }
 
-    /// The same of those sockets that the kernel's filter passes ([`KernelFilter::bytecode`]).
-    ///
-    /// [`KernelFilter::bytecode`]: crate::filter::KernelFilter::bytecode
-    pub fn dump_filtered(
+    /// The same of those sockets that the kernel's filter passes. One connection of TCP is looked up
+    /// without walking all of them, as long as it is there.
+    pub fn dump_narrowed(
         &mut self,
         family: Family,
         protocol: Protocol,
         states: States,
-        bytecode: &[u8],
+        narrowed: &Narrowed,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
+        let exact = narrowed.exact.as_ref().filter(|_| protocol == Protocol::Tcp);
+        if exact.is_some_and(|tuple| self.look_up(family, tuple, states, each)) {
+            return DumpEnd::Complete;
+        }
         self.sequence = self.sequence.wrapping_add(1);
+        let bytecode = &narrowed.bytecode;
         let request = request::filtered_dump(family, protocol, states, bytecode, self.sequence);
         if let Err(e) = self.socket.send(&request, 0) {
             return failed(&e);
@@ -137,6 +143,45 @@ impl DiagSocket {
         }
     }
 
+    /// Looks up one TCP connection and hands it over if it is of this family and in these states.
+    /// Whether it was found, in whatever family or state: then no other has its addresses and ports. If
+    /// not that proves nothing: it may be bound to a device, and a listener may answer in its place.
+    fn look_up(
+        &mut self,
+        family: Family,
+        tuple: &Tuple,
+        states: States,
+        each: &mut dyn FnMut(&mut [u8], i64),
+    ) -> bool {
+        if family == Family::Inet && !tuple.local.address.is_ipv4() {
+            return false;
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request::look_up(family, tuple, self.sequence);
+        if self.socket.send(&request, 0).is_err() {
+            return false;
+        }
+        loop {
+            let Ok(len) = self.receive() else { return false };
+            let read_at_ms = self.clock.monotonic_ns() / 1_000_000;
+            let datagram = &mut self.buffer[..len];
+            let frame = match frame_at(datagram, 0) {
+                Ok(Some(frame)) if frame.sequence == self.sequence => frame,
+                Ok(_) => continue, // the rest of an earlier dump that was given up
+                Err(_) => return false,
+            };
+            let payload = &mut datagram[frame.payload];
+            let Ok(message) = Message::parse(payload) else { return false };
+            if frame.kind != FrameKind::Payload(SOCK_DIAG_BY_FAMILY) || !is_at(&message, tuple) {
+                return false;
+            }
+            if message.family() == family && states.shows(message.state()) {
+                each(payload, read_at_ms);
+            }
+            return true;
+        }
+    }
+
     /// Whether the kernel takes these operations: older ones do not know all.
     ///
     /// # Errors
@@ -147,7 +192,8 @@ impl DiagSocket {
         }
         let (family, protocol) = (Family::Inet, Protocol::Tcp);
         // No socket is in no state: the operations are looked at, and nothing else.
-        match self.dump_filtered(family, protocol, States::NONE, bytecode, &mut |_, _| ()) {
+        let narrowed = Narrowed { bytecode: bytecode.to_owned(), exact: None };
+        match self.dump_narrowed(family, protocol, States::NONE, &narrowed, &mut |_, _| ()) {
             DumpEnd::Unsupported => Ok(false),
             DumpEnd::Failed { errno: Some(errno), .. } => Err(io::Error::from_raw_os_error(errno)),
             DumpEnd::Failed { message, .. } => Err(io::Error::other(message)),
@@ -193,6 +239,15 @@ impl DiagSocket {
             }
         }
     }
+}
+
+/// Whether a socket has these addresses and ports, whatever its family, and is bound to this device.
+fn is_at(message: &Message<'_>, tuple: &Tuple) -> bool {
+    let canonical = |tuple: &Tuple| {
+        let end = |end: Endpoint| (end.address.to_canonical(), end.port);
+        (end(tuple.local), end(tuple.remote), tuple.interface)
+    };
+    canonical(&message.tuple()) == canonical(tuple)
 }
 
 fn failed(error: &io::Error) -> DumpEnd {

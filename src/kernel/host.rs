@@ -49,7 +49,14 @@ pub fn own_namespace(socket: &DiagSocket) -> NamespaceFacts {
         cookie: socket.netns_cookie(),
         inode: fs::metadata("/proc/thread-self/ns/net").ok().map(|m| m.ino()),
         name: None,
+        local_ports: local_ports(),
     }
+}
+
+fn local_ports() -> Option<(u16, u16)> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let (first, last) = range.trim().split_once(char::is_whitespace)?;
+    Some((first.parse().ok()?, last.trim().parse().ok()?))
 }
 
 /// Whether this process has CAP_NET_ADMIN, without which the kernel does not tell SO_MARK.

@@ -19,6 +19,24 @@ impl Names for LiveNames {
         Some(index).filter(|&index| index != 0)
     }
 
+    fn devices(&self) -> Vec<String> {
+        // The namespace is the thread's.
+        let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        lines.map(|(name, _)| name.trim().to_owned()).collect()
+    }
+
+    fn cgroups_beside(&self, path: &str) -> Vec<String> {
+        let (parent, _) = path.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
+        let entries = CgroupWalk::new().place(parent).and_then(|place| fs::read_dir(place).ok());
+        let directories = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        directories.map(|entry| format!("{parent}/{}", entry.file_name().display())).collect()
+    }
+
     fn cgroup(&self, path: &str) -> Option<u64> {
         let place = CgroupWalk::new().place(path)?;
         fs::metadata(place).ok().filter(fs::Metadata::is_dir).map(|directory| directory.ino())

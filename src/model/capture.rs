@@ -122,6 +122,9 @@ pub struct NamespaceFacts {
     pub inode: Option<u64>,
     /// Its name, where it has one.
     pub name: Option<String>,
+    /// The first and last of the local ports that connect() and bind() choose from
+    /// (`net.ipv4.ip_local_port_range`).
+    pub local_ports: Option<(u16, u16)>,
 }
 
 /// Where a capture comes from.

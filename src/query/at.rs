@@ -50,14 +50,17 @@ impl Recording {
     fn latest_in(&self, start: i64, end: i64, utc_ns: i64) -> Result<Option<Latest>, StoreError> {
         let mut found = None;
         self.reader.run(
-            "SELECT n.snapshot_id, n.ended_at_ns,
+            // One look into the index by time; by number it would be a scan of the stretch. That is
+            // what the plus signs are for.
+            "SELECT f.snapshot_id, f.ended_at_ns,
                  CASE c.source WHEN 'import' THEN c.capture_id ELSE 0 END,
-                 EXISTS (SELECT 1 FROM snapshots AS x WHERE x.capture_id = n.capture_id
-                     AND x.snapshot_id >= :start AND x.snapshot_id < :end
+                 EXISTS (SELECT 1 FROM snapshots AS x WHERE x.capture_id = f.capture_id
+                     AND +x.snapshot_id >= :start AND +x.snapshot_id < :end
                      AND x.ended_at_ns >= :utc_ns)
-             FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
-             WHERE n.ended_at_ns <= :utc_ns AND n.snapshot_id >= :start AND n.snapshot_id < :end
-             ORDER BY n.ended_at_ns DESC LIMIT 1",
+             FROM (SELECT snapshot_id, ended_at_ns, capture_id FROM snapshots
+                 WHERE ended_at_ns <= :utc_ns AND +snapshot_id >= :start AND +snapshot_id < :end
+                 ORDER BY ended_at_ns DESC LIMIT 1) AS f
+             JOIN captures AS c ON c.capture_id = f.capture_id",
             &[
                 (":utc_ns", Value::Integer(utc_ns)),
                 (":start", Value::Integer(start)),

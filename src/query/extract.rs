@@ -1,6 +1,7 @@
 //! Which part of a recording an extract holds.
 
-use super::recording::{QueryError, Question, Recording};
+use super::question::Question;
+use super::recording::{QueryError, Recording};
 use super::selection::Selection;
 use crate::model::{Nanos, Value};
 use crate::store::{Excerpt, NewRecording, Taken};

@@ -4,18 +4,26 @@
 //! been missed is told beside it ([`Recording::notes_at`], [`Recording::span`], [`Recording::scopes`]).
 
 mod at;
+mod choice;
 mod columns;
+mod compare;
 mod extract;
+mod lacks;
 mod markers;
+mod question;
 mod recording;
 mod rules;
+mod schema;
 mod selection;
 mod story;
 
 pub use columns::{COLUMNS, column};
+pub use lacks::{CaptureLimits, RecordedFilter};
 pub use markers::NamedMarker;
-pub use recording::{QueryError, Question, RecordedFilter, Recording, Span};
+pub use question::{By, Question};
+pub use recording::{QueryError, Recording, Span};
 pub use rules::{Assertion, LimitKind, RULES, Rule};
+pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use story::{
     EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, Row, Rows, STATE_COLUMNS, StateSpan,

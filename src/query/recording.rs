@@ -2,46 +2,14 @@
 
 use std::path::Path;
 
+use super::choice::{Choice, statement};
 use super::columns::column_of_sql;
-use super::rules::{Assertion, RuleTexts};
-use super::selection::{OwnedValue, Selection, SortKey, SpanColumns};
-use crate::filter::{ANSWER, Answer, FilterError, SqlCondition, nearest};
+use super::question::Question;
+use super::rules::RuleTexts;
+use super::selection::{OwnedValue, Selection, SortKey};
+use crate::filter::{FilterError, nearest};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
-
-/// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// The lifetime of each socket.
-    Connections,
-    /// Every socket as it was in this snapshot.
-    At {
-        /// The snapshot, see [`Recording::snapshot_at`].
-        snapshot_id: i64,
-    },
-    /// The series of samples.
-    Samples,
-    /// When was looked.
-    Snapshots,
-    /// Who was seen.
-    Sockets,
-    /// Which process held which socket, from when to when.
-    Owners,
-    /// The processes that held sockets.
-    Processes,
-    /// Runs of the recorder.
-    Captures,
-    /// What each table holds.
-    Tables,
-    /// When was not looked, or not well.
-    Gaps,
-    /// What was looked at when, and what was not.
-    Coverage,
-    /// The moments and spans that the user named.
-    Markers,
-    /// What breaks a rule, or may have broken it unseen.
-    Broken(Assertion),
-}
 
 /// Why a question gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -77,21 +45,6 @@ pub struct Span {
     pub from_ns: i64,
     /// End of the last, UTC nanoseconds.
     pub to_ns: i64,
-}
-
-/// By what captures chose a part of the sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordedFilter {
-    /// The filter; of an extract in words.
-    pub filter: String,
-    /// Whether it chose what an extract took over, not what was recorded.
-    pub is_taken: bool,
-    /// Captures of the span that chose by it.
-    pub captures: i64,
-    /// All captures of the span.
-    pub captures_of_span: i64,
-    /// The scopes that it was for (`tcp/inet,tcp/inet6`); `None` for all that they asked for.
-    pub scopes: Option<String>,
 }
 
 /// A recording opened for questions.
@@ -140,7 +93,7 @@ impl Recording {
         for key in &selection.sort {
             find(&all, &key.column)?;
         }
-        filter_condition(question, selection, &all)?;
+        self.choice(question, selection)?;
         if selection.columns.is_empty() {
             return Ok(all);
         }
@@ -148,13 +101,13 @@ impl Recording {
     }
 
     /// Every column of an answer, each with its name in the query.
-    fn described(
+    pub(super) fn described(
         &self,
         question: Question,
         selection: &Selection,
     ) -> Result<Vec<(String, Column)>, QueryError> {
         self.reader
-            .column_names(question.sql(selection))?
+            .column_names(&statement(question, selection, "*", &Choice::default()))?
             .into_iter()
             .map(|name| match column_of_sql(&name) {
                 Some(column) => Ok((name, *column)),
@@ -194,36 +147,29 @@ impl Recording {
         &self,
         question: Question,
         selection: &Selection,
+        each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
+    ) -> Result<u64, QueryError> {
+        self.answer_with(question, selection, &[], each)
+    }
+
+    /// The same with parameters that the question itself does not know.
+    pub(super) fn answer_with(
+        &self,
+        question: Question,
+        selection: &Selection,
+        given: &[Parameter<'_>],
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
         let selected = self.selected(question, selection)?;
-        let (mut conditions, mut owned) = if question.is_chosen_from() {
-            selection.conditions(question.span_columns())
-        } else {
-            Default::default()
-        };
-        if selection.filter.is_some() {
-            let all = self.described(question, selection)?;
-            if let Some(filter) = filter_condition(question, selection, &all)? {
-                conditions.push(filter.text);
-                owned.extend(filter.parameters.into_iter().map(|(name, v)| (name, v.into())));
-            }
-        }
+        let choice = self.choice(question, selection)?;
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let mut sql = format!(
-            "SELECT {} FROM (\n{}\n) AS {ANSWER}",
-            names.join(", "),
-            question.sql(selection)
-        );
-        if !conditions.is_empty() {
-            sql.push_str(" WHERE ");
-            sql.push_str(&conditions.join(" AND "));
-        }
+        let mut sql = statement(question, selection, &names.join(", "), &choice);
         sql.push_str(&self.order(question, selection)?);
         if selection.limit.is_some() {
             sql.push_str(" LIMIT :limit");
         }
-        let mut parameters: Vec<_> = owned
+        let mut parameters: Vec<_> = choice
+            .parameters
             .iter()
             .map(|(name, value): &(String, OwnedValue)| value.as_parameter(name))
             .collect();
@@ -241,9 +187,8 @@ impl Recording {
             (":is_ended", Value::Integer((selection.ended.is_some() || is_rule).into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
-        if let Question::At { snapshot_id } = question {
-            parameters.push((":snapshot_id", Value::Integer(snapshot_id)));
-        }
+        parameters.extend(question.parameters());
+        parameters.extend_from_slice(given);
         let texts;
         if let Question::Broken(assertion) = question {
             texts = RuleTexts::of(assertion, self.chosen_sockets(selection)?);
@@ -255,6 +200,18 @@ impl Recording {
             each(row)
         })?;
         Ok(rows)
+    }
+
+    /// Runs SQL that someone typed, row by row with the names of its columns; gives the names.
+    ///
+    /// # Errors
+    /// When it is no query, writes or fails, or the first error of `each`.
+    pub fn sql(
+        &self,
+        sql: &str,
+        each: impl FnMut(&[String], &[Value<'_>]) -> Result<(), QueryError>,
+    ) -> Result<Vec<String>, QueryError> {
+        self.reader.run_typed(sql, each)
     }
 
     /// The numbers of the sockets that a rule is held to, as JSON; `None` for all.
@@ -370,43 +327,6 @@ impl Recording {
         Ok(scopes)
     }
 
-    /// By what the captures that looked in this span of UTC chose a part of the sockets: what they left
-    /// out no answer can know.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn filters(&self, from_ns: i64, to_ns: i64) -> Result<Vec<RecordedFilter>, StoreError> {
-        let mut filters = Vec::new();
-        self.reader.run(
-            include_str!("../../queries/recorded_filters.sql"),
-            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
-            |row| {
-                if let [
-                    Value::Text(filter),
-                    Value::Integer(is_taken),
-                    Value::Integer(captures),
-                    Value::Integer(captures_of_span),
-                    scopes,
-                ] = row
-                {
-                    let scopes = match scopes {
-                        Value::Text(scopes) => Some((*scopes).to_owned()),
-                        _ => None,
-                    };
-                    filters.push(RecordedFilter {
-                        filter: (*filter).to_owned(),
-                        is_taken: *is_taken != 0,
-                        captures: *captures,
-                        captures_of_span: *captures_of_span,
-                        scopes,
-                    });
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        Ok(filters)
-    }
-
     /// Sockets that were recorded, all captures together.
     ///
     /// # Errors
@@ -428,91 +348,6 @@ impl Recording {
         };
         Ok(self.reader.integer(sql, &[])?.and_then(|n| u64::try_from(n).ok()))
     }
-}
-
-impl Question {
-    fn sql(self, selection: &Selection) -> &'static str {
-        match self {
-            Self::Connections => include_str!("../../queries/connections.sql"),
-            Self::At { .. } => include_str!("../../queries/sockets_at.sql"),
-            Self::Samples if selection.sockets.socket_id.is_some() => {
-                include_str!("../../queries/samples_of_socket.sql")
-            }
-            Self::Samples => include_str!("../../queries/samples.sql"),
-            Self::Snapshots => include_str!("../../queries/snapshots.sql"),
-            Self::Sockets => include_str!("../../queries/sockets.sql"),
-            Self::Owners => include_str!("../../queries/owners.sql"),
-            Self::Processes => include_str!("../../queries/processes.sql"),
-            Self::Captures => include_str!("../../queries/captures.sql"),
-            Self::Tables => include_str!("../../queries/tables.sql"),
-            Self::Gaps => include_str!("../../queries/gaps.sql"),
-            Self::Coverage => include_str!("../../queries/coverage.sql"),
-            Self::Markers => include_str!("../../queries/markers.sql"),
-            Self::Broken(assertion) => assertion.rule.sql,
-        }
-    }
-
-    /// Where a row stands in time, for answers that `--from` and `--to` choose from as a whole.
-    fn span_columns(self) -> Option<SpanColumns> {
-        match self {
-            // Who is not known to have closed counts up to when it was last seen.
-            Self::Connections => Some(SpanColumns {
-                first: "coalesce(opened_after_ns, opened_before_ns)",
-                last: "coalesce(closed_before_ns, last_seen_at_ns)",
-            }),
-            Self::Sockets => {
-                Some(SpanColumns { first: "first_seen_at_ns", last: "last_seen_at_ns" })
-            }
-            // A span that was never ended may go on.
-            Self::Markers => Some(SpanColumns {
-                first: "started_at_ns",
-                last: "CASE WHEN is_span THEN ended_at_ns ELSE started_at_ns END",
-            }),
-            Self::Owners | Self::Processes => {
-                Some(SpanColumns { first: "held_from_ns", last: "held_to_ns" })
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether options that choose sockets, or times, choose from its rows.
-    fn is_chosen_from(self) -> bool {
-        self.is_about_sockets() || self.span_columns().is_some()
-    }
-
-    /// Which rows `o` of `socket_owners` count for a row of the answer, where it names the first
-    /// process of several.
-    fn holders(self) -> Option<&'static str> {
-        match self {
-            Self::Connections | Self::Sockets => Some("1"),
-            Self::At { .. } => Some(
-                "o.first_snapshot_id <= :snapshot_id
-                 AND coalesce(o.last_snapshot_id, :snapshot_id) >= :snapshot_id",
-            ),
-            _ => None,
-        }
-    }
-
-    fn is_about_sockets(self) -> bool {
-        matches!(
-            self,
-            Self::Connections | Self::At { .. } | Self::Samples | Self::Sockets | Self::Owners
-        )
-    }
-}
-
-/// The condition of a selection's filter on the answer's own rows.
-fn filter_condition(
-    question: Question,
-    selection: &Selection,
-    columns: &[(String, Column)],
-) -> Result<Option<SqlCondition>, QueryError> {
-    let Some(filter) = &selection.filter else { return Ok(None) };
-    if matches!(question, Question::Broken(_)) {
-        return Ok(None); // it chooses the sockets that the rule is about
-    }
-    let condition = filter.to_sql(Answer { columns, holders: question.holders() });
-    Ok(Some(condition.map_err(|error| error.within(&selection.filter_text))?))
 }
 
 /// The column of this name.

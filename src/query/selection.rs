@@ -14,6 +14,8 @@ pub struct SocketFilter {
     pub protocols: Vec<Protocol>,
     /// Only these states, as `ss` spells them; all if empty.
     pub states: Vec<String>,
+    /// Only what listens: of TCP and MPTCP nothing that is merely unconnected.
+    pub is_listening: bool,
     /// Only this socket.
     pub socket_id: Option<i64>,
     /// Only sockets with this cookie.
@@ -111,6 +113,10 @@ impl Selection {
         if !f.states.is_empty() {
             let names = f.states.iter().map(String::as_str).collect();
             conditions.push(one_of("state", names, &mut parameters));
+        }
+        if f.is_listening {
+            conditions
+                .push("(state IS NOT 'UNCONN' OR protocol NOT IN ('tcp', 'mptcp'))".to_owned());
         }
         let numbers = [
             ("socket_id", f.socket_id),

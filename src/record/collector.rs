@@ -12,6 +12,7 @@ use super::schedule::Schedule;
 use super::session::{Session, Ways};
 use super::tracker::Tracker;
 use super::writer::Written;
+use crate::filter::Narrowed;
 use crate::foreign::ForeignError;
 use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader, SystemClock};
 use crate::model::{
@@ -185,14 +186,14 @@ pub enum RecordError {
 pub struct LiveKernel {
     socket: DiagSocket,
     events: Option<EventReader>,
-    bytecode: Vec<u8>,
+    narrowed: Narrowed,
 }
 
 impl LiveKernel {
-    /// Takes the socket that dumps are made on, who reads the destroy events, and the kernel's filter
-    /// of the dumps ([`KernelFilter::bytecode`](crate::filter::KernelFilter)).
-    pub fn new(socket: DiagSocket, events: Option<EventReader>, bytecode: Vec<u8>) -> Self {
-        Self { socket, events, bytecode }
+    /// Takes the socket that dumps are made on, who reads the destroy events, and what the dumps are
+    /// narrowed to.
+    pub fn new(socket: DiagSocket, events: Option<EventReader>, narrowed: Narrowed) -> Self {
+        Self { socket, events, narrowed }
     }
 }
 
@@ -204,7 +205,7 @@ impl Kernel for LiveKernel {
         states: States,
         each: &mut dyn FnMut(&mut [u8], i64),
     ) -> DumpEnd {
-        self.socket.dump_filtered(family, protocol, states, &self.bytecode, each)
+        self.socket.dump_narrowed(family, protocol, states, &self.narrowed, each)
     }
 
     fn listens_to_events(&self) -> bool {

@@ -128,7 +128,7 @@ impl Exporter for ConnectionTable<'_> {
         let texts = [
             row.endpoint("local_address", "local_port"),
             row.endpoint("remote_address", "remote_port"),
-            process(row),
+            row.process().unwrap_or_else(|| "-".to_owned()),
             self.moment(row),
             lasted(row),
             size(row.integer("bytes_sent")),
@@ -163,16 +163,6 @@ impl Exporter for ConnectionTable<'_> {
 
     fn finish(&mut self) -> io::Result<()> {
         self.table.finish()
-    }
-}
-
-/// `nginx[1234]`, and how many more held it.
-fn process(row: Row<'_>) -> String {
-    let Some(pid) = row.integer("pid") else { return "-".to_owned() };
-    let name = row.text("comm").unwrap_or("?");
-    match row.integer("owner_count") {
-        Some(count) if count > 1 => format!("{name}[{pid}]+{}", count - 1),
-        _ => format!("{name}[{pid}]"),
     }
 }
 

@@ -14,6 +14,7 @@ mod jsonl;
 mod object;
 mod options;
 mod row;
+mod sheet;
 mod sink;
 mod sockets;
 mod story;
@@ -28,7 +29,8 @@ use crate::model::{Column, Value};
 pub use connections::{ConnectionTable, ShownMoment};
 pub use human::Zone;
 pub use options::{Format, Options, TimeFormat, UnknownName};
-pub use sockets::SocketTable;
+pub use sheet::{Sheet, SheetTable};
+pub use sockets::{Details, SocketTable};
 pub use story::{story_json, story_text};
 
 /// Writes one answer in one format: [`begin`](Self::begin) once, [`row`](Self::row) for each row,

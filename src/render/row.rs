@@ -49,6 +49,16 @@ impl<'r> Row<'r> {
         }
     }
 
+    /// `nginx[1234]`, and how many more held it.
+    pub(super) fn process(&self) -> Option<String> {
+        let pid = self.integer("pid")?;
+        let name = self.text("comm").unwrap_or("?");
+        Some(match self.integer("owner_count") {
+            Some(count) if count > 1 => format!("{name}[{pid}]+{}", count - 1),
+            _ => format!("{name}[{pid}]"),
+        })
+    }
+
     /// An IPv6 socket that takes IPv4 too: `ss` writes its wildcard as a star.
     fn is_dual_stack(&self) -> bool {
         self.integer("v6only") == Some(0)

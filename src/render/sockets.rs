@@ -8,28 +8,38 @@ use super::sink::Sink;
 use super::{Exporter, check_length};
 use crate::model::{Column, Value};
 
-/// A table in the layout of `ss -tuan`; with details, a second line for each socket as of `ss -i`.
+/// What a table of sockets shows beside states, queues and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The processes that hold each socket, as of `ss -p`.
+    pub processes: bool,
+    /// A second line for each socket, as of `ss -i`.
+    pub info: bool,
+}
+
+/// A table in the layout of `ss -tuan`.
 pub struct SocketTable<'w> {
     sink: Sink<'w>,
-    with_info: bool,
+    details: Details,
     names: Vec<&'static str>,
     lines: Vec<Line>,
 }
 
 struct Line {
-    cells: [String; 6],
+    cells: [String; COLUMNS],
     info: String,
 }
 
-const HEADER: [&str; 6] =
-    ["Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"];
+const COLUMNS: usize = 7;
+const HEADER: [&str; COLUMNS] =
+    ["Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", "Process"];
 /// Columns of numbers, on the right.
-const NUMBERS: [bool; 6] = [false, false, true, true, false, false];
+const NUMBERS: [bool; COLUMNS] = [false, false, true, true, false, false, false];
 
 impl<'w> SocketTable<'w> {
     /// Writes to `writer` when finished.
-    pub fn new(writer: Box<dyn Write + 'w>, with_info: bool) -> Self {
-        Self { sink: Sink::new(writer), with_info, names: Vec::new(), lines: Vec::new() }
+    pub fn new(writer: Box<dyn Write + 'w>, details: Details) -> Self {
+        Self { sink: Sink::new(writer), details, names: Vec::new(), lines: Vec::new() }
     }
 }
 
@@ -156,8 +166,9 @@ impl Exporter for SocketTable<'_> {
             row.queue("wqueue_bytes", "backlog_limit"),
             row.endpoint("local_address", "local_port"),
             row.endpoint("remote_address", "remote_port"),
+            visible(row.text("owners").unwrap_or_default()).to_string(),
         ];
-        let info = if self.with_info { row.info() } else { String::new() };
+        let info = if self.details.info { row.info() } else { String::new() };
         self.lines.push(Line { cells, info });
         Ok(())
     }
@@ -169,9 +180,10 @@ impl Exporter for SocketTable<'_> {
                 *width = (*width).max(cell.len());
             }
         }
-        let write = |sink: &mut Sink<'_>, cells: [&str; 6]| {
+        let shown = if self.details.processes { COLUMNS } else { COLUMNS - 1 };
+        let write = |sink: &mut Sink<'_>, cells: [&str; COLUMNS]| {
             let mut text = String::new();
-            for ((cell, width), is_number) in cells.iter().zip(widths).zip(NUMBERS) {
+            for ((cell, width), is_number) in cells.iter().zip(widths).zip(NUMBERS).take(shown) {
                 let padded = if is_number {
                     format!("{cell:>width$}  ")
                 } else {

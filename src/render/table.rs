@@ -31,6 +31,7 @@ pub(super) struct Table<'w> {
     cells: Vec<Cell>,
     /// How many columns fit; known once the widths are settled.
     fitting: Option<usize>,
+    hides_blank: bool,
 }
 
 /// A column as the table shows it.
@@ -40,11 +41,33 @@ struct Shown {
     /// Numbers end on the right, all else begins on the left.
     right: bool,
     width: usize,
+    held: Held,
+    is_hidden: bool,
+}
+
+/// What the cells of a column have in common so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    Unknown,
+    Zero,
+    Values,
+}
+
+impl Held {
+    fn and(self, cell: &str) -> Self {
+        let of_cell = match cell {
+            "-" => Self::Unknown,
+            "0" | "0%" | "0s" => Self::Zero,
+            _ => Self::Values,
+        };
+        if self == Self::Nothing || self == of_cell { of_cell } else { Self::Values }
+    }
 }
 
 /// How the numbers of a column are written.
 #[derive(Clone, Copy)]
-enum Numbers {
+pub(super) enum Numbers {
     Plain,
     Identifier,
     Time(Zone),
@@ -85,13 +108,24 @@ impl<'w> Table<'w> {
     pub(super) fn new(options: &Options, sink: Sink<'w>) -> Self {
         let options = *options;
         let (columns, cells) = (Vec::new(), Vec::new());
-        Self { sink, options, columns, text: String::new(), cells, fitting: None }
+        let (text, fitting, hides_blank) = (String::new(), None, false);
+        Self { sink, options, columns, text, cells, fitting, hides_blank }
+    }
+
+    /// Leaves out columns, but the first, whose cells are all 0, or all not known, and says so.
+    /// Where not all rows are held back nobody can tell: then all columns are shown.
+    pub(super) fn without_blank_columns(self) -> Self {
+        Self { hides_blank: true, ..self }
     }
 
     /// Fixes the widths by what is held back, and writes the header and that.
-    fn settle(&mut self) -> io::Result<usize> {
+    fn settle(&mut self, is_all: bool) -> io::Result<usize> {
         if let Some(fitting) = self.fitting {
             return Ok(fitting);
+        }
+        for column in self.columns.iter_mut().skip(1) {
+            column.is_hidden =
+                self.hides_blank && is_all && matches!(column.held, Held::Zero | Held::Unknown);
         }
         let fitting = fitting(&self.columns, self.options.width);
         self.fitting = Some(fitting);
@@ -150,34 +184,47 @@ impl Exporter for Table<'_> {
         if let Some(fitting) = self.fitting {
             return self.write_held(fitting);
         }
+        let mut start = text_start;
         for (column, cell) in self.columns.iter_mut().zip(&self.cells[first_cell..]) {
             column.width = column.width.max(cell.width);
+            column.held = column.held.and(&self.text[start..cell.end]);
+            start = cell.end;
         }
         let rows = self.cells.len() / self.columns.len().max(1);
         if rows >= HELD_ROWS || self.text.len() >= HELD_BYTES {
-            self.settle()?;
+            self.settle(false)?;
         }
         Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let fitting = self.settle()?;
-        let hidden = &self.columns[fitting..];
-        if let Some((first, others)) = hidden.split_first() {
-            let s = if others.is_empty() { "" } else { "s" };
-            let mut note = format!(
-                "{} column{s} not shown, use --columns or a wider terminal: {}",
-                hidden.len(),
-                human::visible(first.name)
+        let fitting = self.settle(true)?;
+        let (shown, others) = self.columns.split_at(fitting);
+        let others: Vec<_> = others.iter().filter(|column| !column.is_hidden).collect();
+        if !others.is_empty() {
+            let s = if others.len() == 1 { "" } else { "s" };
+            let note = format!(
+                "{} column{s} not shown, use --columns or a wider terminal: {}\n",
+                others.len(),
+                names_of(others.into_iter())
             );
-            for column in others {
-                write!(note, ", {}", human::visible(column.name)).map_err(io::Error::other)?;
-            }
-            note.push('\n');
             self.sink.buffer.extend_from_slice(note.as_bytes());
+        }
+        for (held, what) in [(Held::Zero, "0"), (Held::Unknown, "not known")] {
+            let all = shown.iter().chain(&self.columns[fitting..]);
+            let mut blank = all.filter(|column| column.is_hidden && column.held == held).peekable();
+            if blank.peek().is_some() {
+                let note = format!("{what} in every row: {}\n", names_of(blank));
+                self.sink.buffer.extend_from_slice(note.as_bytes());
+            }
         }
         self.sink.finish()
     }
+}
+
+fn names_of<'c>(columns: impl Iterator<Item = &'c Shown>) -> String {
+    let names: Vec<_> = columns.map(|column| human::visible(column.name).to_string()).collect();
+    names.join(", ")
 }
 
 fn shown(column: &Column, options: &Options) -> Shown {
@@ -186,15 +233,20 @@ fn shown(column: &Column, options: &Options) -> Shown {
         Kind::Time => options.times == TimeFormat::UnixNs,
         Kind::Text | Kind::Boolean | Kind::Bytes => false,
     };
-    let numbers = match column.kind {
+    let (name, numbers) = (column.name, numbers(column, options));
+    Shown { name, numbers, right, width: 0, held: Held::Nothing, is_hidden: false }
+}
+
+/// How the numbers of a column are written.
+pub(super) fn numbers(column: &Column, options: &Options) -> Numbers {
+    match column.kind {
         Kind::Identifier => Numbers::Identifier,
         Kind::Boolean => Numbers::Boolean,
         Kind::Time if options.times == TimeFormat::Rfc3339 => Numbers::Time(options.zone),
         Kind::Duration if !options.exact => Numbers::Span(1),
         Kind::Integer | Kind::Real if !options.exact => by_name(column.name),
         _ => Numbers::Plain,
-    };
-    Shown { name: column.name, numbers, right, width: 0 }
+    }
 }
 
 /// What the unit in a column's name says about its numbers.
@@ -216,7 +268,7 @@ fn by_name(name: &str) -> Numbers {
 fn fitting(columns: &[Shown], width: Option<usize>) -> usize {
     let Some(limit) = width else { return columns.len() };
     let mut used = 0;
-    for (index, column) in columns.iter().enumerate() {
+    for (index, column) in columns.iter().enumerate().filter(|(_, column)| !column.is_hidden) {
         used += column.width + if index == 0 { 0 } else { GAP };
         if used > limit {
             return index.max(1);
@@ -229,7 +281,12 @@ fn write_name(out: &mut String, name: &str) -> fmt::Result {
     write!(out, "{}", human::visible(&name.to_uppercase()))
 }
 
-fn write_value(out: &mut String, value: &Value<'_>, numbers: Numbers, exact: bool) -> fmt::Result {
+pub(super) fn write_value(
+    out: &mut String,
+    value: &Value<'_>,
+    numbers: Numbers,
+    exact: bool,
+) -> fmt::Result {
     match *value {
         Value::Null => out.write_char('-'),
         Value::Integer(number) => match numbers {
@@ -282,6 +339,10 @@ fn write_line(
     // Blanks owed by the columns so far; those at the end of a line are never paid.
     let mut blanks = 0;
     for (column, cell) in columns.iter().zip(cells) {
+        if column.is_hidden {
+            start = cell.end;
+            continue;
+        }
         let padding = column.width.saturating_sub(cell.width);
         let before = if column.right { blanks + padding } else { blanks };
         out.resize(out.len() + before, b' ');

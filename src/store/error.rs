@@ -99,6 +99,15 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    /// SQL that someone typed would do something else than ask.
+    #[error("this is no query: a recording is only read here")]
+    NoQuery,
+    /// SQL that someone typed is wrong.
+    #[error("the query is wrong: {message}")]
+    TypedWrong {
+        /// What SQLite says.
+        message: String,
+    },
     /// Something else that SQLite says.
     #[error("could not {doing} `{}`", path.display())]
     Sqlite {
@@ -131,9 +140,28 @@ impl StoreError {
         }
     }
 
+    /// What went wrong with SQL that someone typed: mostly that SQL.
+    pub(super) fn typed(path: &Path, source: rusqlite::Error) -> Self {
+        let message = match &source {
+            rusqlite::Error::SqliteFailure(e, Some(message))
+                if e.code == ErrorCode::Unknown && e.extended_code == ffi::SQLITE_ERROR =>
+            {
+                message.clone()
+            }
+            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+            rusqlite::Error::MultipleStatement => "it is more than one statement".to_owned(),
+            _ => return Self::sqlite(path, "read", source),
+        };
+        Self::TypedWrong { message }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::NoQuery => "begin it with SELECT, VALUES or WITH".to_owned(),
+            Self::TypedWrong { .. } => {
+                "`sockrec query schema` lists the tables, views and columns".to_owned()
+            }
             Self::Missing { path } => format!(
                 "record one with `sockrec record -o {}`, or name another with `-f FILE`",
                 path.display()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Rows, ffi};
 
 use super::StoreError;
 use super::file::{check_for_reading, file_uri, has_log};
@@ -81,7 +81,7 @@ impl Reader {
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
-        mut each: impl FnMut(&[Value<'_>]) -> Result<(), E>,
+        each: impl FnMut(&[Value<'_>]) -> Result<(), E>,
     ) -> Result<(), E> {
         let error = |e| E::from(StoreError::sqlite(&self.path, "read", e));
         let mut statement = self.connection.prepare(sql).map_err(error)?;
@@ -97,25 +97,30 @@ impl Reader {
                 .map_err(error)?;
             }
         }
-        let width = statement.column_count();
-        let mut rows = statement.raw_query();
-        while let Some(row) = rows.next().map_err(error)? {
-            let mut values = Vec::with_capacity(width);
-            for i in 0..width {
-                values.push(match row.get_ref(i).map_err(error)? {
-                    ValueRef::Null => Value::Null,
-                    ValueRef::Integer(v) => Value::Integer(v),
-                    ValueRef::Real(v) => Value::Real(v),
-                    ValueRef::Text(v) => match std::str::from_utf8(v) {
-                        Ok(text) => Value::Text(text),
-                        Err(_) => Value::Bytes(v),
-                    },
-                    ValueRef::Blob(v) => Value::Bytes(v),
-                });
-            }
-            each(&values)?;
+        each_row(statement.raw_query(), error, each)
+    }
+
+    /// Runs SQL that someone typed: a query, which may change nothing. Hands over the names of its
+    /// columns with each row, and gives them.
+    ///
+    /// # Errors
+    /// When it is something else, or wrong; of the query, or the first of `each`.
+    pub fn run_typed<E: From<StoreError>>(
+        &self,
+        sql: &str,
+        mut each: impl FnMut(&[String], &[Value<'_>]) -> Result<(), E>,
+    ) -> Result<Vec<String>, E> {
+        let wrong = |e: rusqlite::Error| E::from(StoreError::typed(&self.path, e));
+        let mut statement = self.connection.prepare(sql).map_err(wrong)?;
+        if !statement.readonly() || statement.column_count() == 0 {
+            return Err(StoreError::NoQuery.into());
         }
-        Ok(())
+        if statement.parameter_count() > 0 {
+            return Err(StoreError::TypedWrong { message: "it has parameters".to_owned() }.into());
+        }
+        let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
+        each_row(statement.raw_query(), wrong, |row| each(&names, row))?;
+        Ok(names)
     }
 
     /// Runs a query that gives one whole number, `None` for no row or NULL.
@@ -146,6 +151,32 @@ impl Reader {
             self.connection.prepare(sql).map_err(|e| StoreError::sqlite(&self.path, "read", e))?;
         Ok(statement.column_names().map(str::to_owned).collect())
     }
+}
+
+/// Hands over rows one by one.
+fn each_row<E>(
+    mut rows: Rows<'_>,
+    error: impl Fn(rusqlite::Error) -> E,
+    mut each: impl FnMut(&[Value<'_>]) -> Result<(), E>,
+) -> Result<(), E> {
+    while let Some(row) = rows.next().map_err(&error)? {
+        let width = row.as_ref().column_count();
+        let mut values = Vec::with_capacity(width);
+        for i in 0..width {
+            values.push(match row.get_ref(i).map_err(&error)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(v) => Value::Integer(v),
+                ValueRef::Real(v) => Value::Real(v),
+                ValueRef::Text(v) => match std::str::from_utf8(v) {
+                    Ok(text) => Value::Text(text),
+                    Err(_) => Value::Bytes(v),
+                },
+                ValueRef::Blob(v) => Value::Bytes(v),
+            });
+        }
+        each(&values)?;
+    }
+    Ok(())
 }
 
 /// A recording may come from anyone: nothing in its schema may run functions of ours, and nothing may

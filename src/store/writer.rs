@@ -330,8 +330,8 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
     transaction.execute(
         "INSERT INTO captures (uuid, boot_id, source, host_name, machine_id_hash, kernel_release,
              architecture, sockrec_version, options, interval_ns, started_at_ns,
-             started_monotonic_ns, started_boottime_ns)
-         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             started_monotonic_ns, started_boottime_ns, first_local_port, last_local_port)
+         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, ?15)",
         params![
             new_uuid(),
             boot,
@@ -346,6 +346,8 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
             capture.started.monotonic_ns,
             capture.started.boottime_ns,
             capture.source.name(),
+            capture.namespace.local_ports.map(|(first, _)| first),
+            capture.namespace.local_ports.map(|(_, last)| last),
         ],
     )?;
     let start = Start {

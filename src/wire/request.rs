@@ -1,17 +1,19 @@
-//! Dump requests: `struct inet_diag_req_v2` and its attributes, to bytes and back.
+//! Requests for dumps and look-ups: `struct inet_diag_req_v2` and its attributes, to bytes and back.
+
+use std::net::IpAddr;
 
 use netlink_packet_core::{
     Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
-use netlink_packet_sock_diag::constants::IPPROTO_RAW;
+use netlink_packet_sock_diag::constants::{IPPROTO_RAW, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 
 use super::WireError;
 use super::attributes::Attributes;
 use super::fields::u32_at;
-use crate::model::{Family, Protocol, States};
+use crate::model::{Family, Protocol, States, Tuple};
 
 /// `INET_DIAG_REQ_BYTECODE`: the kernel's own filter.
 const REQ_BYTECODE: u16 = 1;
@@ -20,13 +22,13 @@ const REQ_PROTOCOL: u16 = 3;
 
 /// `InetRequest` with the attributes that it cannot carry itself.
 #[derive(Debug)]
-struct DumpRequest<'a> {
+struct InetDiagRequest<'a> {
     fixed: InetRequest,
     protocol: Option<u32>,
     bytecode: &'a [u8],
 }
 
-impl NetlinkSerializable for DumpRequest<'_> {
+impl NetlinkSerializable for InetDiagRequest<'_> {
     fn message_type(&self) -> u16 {
         SOCK_DIAG_BY_FAMILY
     }
@@ -73,7 +75,7 @@ pub fn filtered_dump(
 ) -> Vec<u8> {
     let number = protocol.number();
     let fits = u8::try_from(number);
-    let request = DumpRequest {
+    let request = InetDiagRequest {
         fixed: InetRequest {
             family: family.number(),
             protocol: fits.unwrap_or(IPPROTO_RAW),
@@ -87,8 +89,40 @@ pub fn filtered_dump(
         protocol: fits.is_err().then_some(u32::from(number)),
         bytecode,
     };
+    serialized(request, NLM_F_REQUEST | NLM_F_DUMP, sequence)
+}
+
+/// The bytes of a request for one TCP connection, of whatever cookie, with every extension. The kernel
+/// looks at neither states nor a filter then.
+pub fn look_up(family: Family, tuple: &Tuple, sequence: u32) -> Vec<u8> {
+    let of_family = |address: IpAddr| match (family, address) {
+        (Family::Inet6, IpAddr::V4(v4)) => IpAddr::V6(v4.to_ipv6_mapped()),
+        (_, address) => address,
+    };
+    let request = InetDiagRequest {
+        fixed: InetRequest {
+            family: family.number(),
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::all(),
+            states: StateFlags::from_bits_retain(States::ALL.0),
+            socket_id: SocketId {
+                source_port: tuple.local.port,
+                destination_port: tuple.remote.port,
+                source_address: of_family(tuple.local.address),
+                destination_address: of_family(tuple.remote.address),
+                interface_id: tuple.interface,
+                cookie: [0xff; 8], // INET_DIAG_NOCOOKIE
+            },
+        },
+        protocol: None,
+        bytecode: &[],
+    };
+    serialized(request, NLM_F_REQUEST, sequence)
+}
+
+fn serialized(request: InetDiagRequest<'_>, flags: u16, sequence: u32) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = flags;
     header.sequence_number = sequence;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
     message.finalize();

@@ -6,12 +6,23 @@ use crate::harness::{Dir, Ran};
 use crate::socket::FakeSocket;
 use crate::world::{SECOND, World};
 
-const ROWS: [&str; 11] = [
+const ROWS: &[&str] = &[
     "query connections",
     "query at 2026-11-21T12:00:01.5Z",
     "query samples",
     "query snapshots",
     "query coverage",
+    "query listeners",
+    "query states",
+    "query churn",
+    "query peers",
+    "query ports",
+    "query processes",
+    "query cgroups",
+    "query users",
+    "query slow",
+    "query leaks",
+    "query diff 2026-11-21T12:00:00.5Z 2026-11-21T12:00:01.5Z",
     "export connections",
     "export samples",
     "export sockets",
@@ -38,6 +49,12 @@ fn ids(world: &World, line: &str) -> String {
 
 /// Three connections: to port 80 and 443 here, and to 443 afar; and a listener.
 fn mixed() -> World {
+    let world = mix();
+    world.record();
+    world
+}
+
+fn mix() -> World {
     let a = FakeSocket::established(1, 1_001, 80).sent(10);
     let b = FakeSocket::established(2, 1_002, 443).sent(2_000_000);
     let again = b.retransmitted(2);
@@ -46,7 +63,6 @@ fn mixed() -> World {
     let mut world = World::with_events();
     world.shows(&[&a, &b, &c, &d]).shows(&[&a, &b, &c, &d]).shows(&[&again, &c, &d]);
     world.shows(&[&again, &d]);
-    world.record();
     world
 }
 
@@ -77,6 +93,21 @@ fn rows_are_chosen_in_every_answer_about_sockets() {
 }
 
 #[test]
+fn options_mean_what_they_mean_to_ss() {
+    let world = mixed();
+    let at = |options: &str| ids(&world, &format!("query at 2026-11-21T12:00:00.5Z {options} | "));
+    assert_eq!(at("-l"), "4");
+    assert_eq!(at("-tl"), "4");
+    assert_eq!(at("-ul"), "");
+    assert_eq!(at("-tal").split(' ').count(), 4);
+    assert_eq!(at("-6l"), "");
+    assert_eq!(ids(&world, "query at 2026-11-21T12:00:00.5Z -l | sport = :8080"), "4");
+    let shown = asked(&world, "query at 2026-11-21T12:00:00.5Z -tlp").fine().stdout();
+    assert_eq!(shown.lines().count(), 2);
+    assert!(shown.lines().all(|line| line.contains("Process") || line.contains("LISTEN")));
+}
+
+#[test]
 fn columns_are_compared_by_their_names() {
     let world = mixed();
     let connections = |filter: &str| ids(&world, &format!("query connections | {filter}"));
@@ -96,6 +127,31 @@ fn columns_are_compared_by_their_names() {
     let at = "query at 2026-11-21T12:00:01.5Z";
     assert_eq!(ids(&world, &format!("{at} | 'backlog > 2 and backlog_limit = 128'")), "4");
     assert_eq!(ids(&world, &format!("{at} | 'retrans > 0'")), "");
+}
+
+#[test]
+fn a_name_means_the_column_of_the_answer_before_that_of_others() {
+    let world = mixed();
+    // How long a connection was in it; `states` counts them.
+    assert_eq!(ids(&world, "query connections | 'time_wait > 1min'"), "");
+}
+
+#[test]
+fn what_follows_a_comparison_is_one_value_as_the_shell_left_it() {
+    let world = mixed();
+    let opened = |time: &str| ids(&world, &format!("query connections | opened < '{time}'"));
+    assert_eq!(opened("2026-11-23 12:00:05"), "1 2 3 4");
+    assert_eq!(opened("2026-11-19 12:00:05"), "");
+    assert_eq!(ids(&world, "query connections | 'sport = :1001' or 'sport = :1002'"), "1 2");
+}
+
+#[test]
+fn a_filter_of_too_many_values_is_refused_in_few_words() {
+    let ports: Vec<_> = (0..32_001).map(|n| format!("sport=:{n}")).collect();
+    let ran = asked(&mixed(), &format!("query connections | {}", ports.join(" | ")));
+    assert_eq!(ran.code(), Some(2));
+    let told = ran.told();
+    assert!(told.contains("more than 32000 values") && told.len() < 1_000, "{}", told.len());
 }
 
 #[test]
@@ -186,6 +242,29 @@ fn what_an_answer_cannot_be_asked_is_told() {
     ");
 }
 
+#[test]
+fn a_filter_by_what_was_not_looked_for_is_told() {
+    let world = World { options: r#"{"owners":false,"has_net_admin":false}"#, ..mix() };
+    world.record();
+    let nobody = "warning: neither processes nor cgroups were looked for";
+    for line in [
+        "query connections | comm = nginx",
+        "query at 2026-11-21T12:00:01.5Z | not pid = 7",
+        "query peers | cgroup = /a",
+        "export sockets | user = root and dport = :443",
+    ] {
+        let told = asked(&world, line).told();
+        assert!(told.contains(nobody), "{line}: {told}");
+    }
+    let marks = asked(&world, "query connections | fwmark = 1").told();
+    assert!(marks.contains("warning: without CAP_NET_ADMIN the kernel told no marks"), "{marks}");
+    let fine = asked(&world, "query connections | dport = :443").told();
+    assert!(!fine.contains("warning"), "{fine}");
+    // No rule holds of sockets that nobody knows.
+    let ran = asked(&world, "assert no-gaps no-resets | -- comm = nginx");
+    assert_eq!(ran.code(), Some(3), "{}", ran.told());
+}
+
 fn of_port_443() -> World {
     let (a, b) = (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 443));
     let mut world = World { filter: Some("dport = :443"), ..World::with_events() };
@@ -198,9 +277,9 @@ fn of_port_443() -> World {
 fn every_answer_of_a_filtered_recording_says_what_was_left_out() {
     let world = of_port_443();
     let note = "note: only `dport = :443` was recorded: of other sockets nothing is known";
-    for line in ROWS.into_iter().chain(["query connection 1", "assert no-resets"]) {
+    for &line in ROWS.iter().chain(&["query connection 1", "assert no-resets"]) {
         let ran = asked(&world, line);
-        assert!(ran.told().contains(note), "{line}: {}", ran.told());
+        assert_eq!(ran.told().matches(note).count(), 1, "{line}: {}", ran.told());
     }
     // Above all an empty one.
     let empty = asked(&world, "query connections --format csv | dport = :80").fine();

@@ -11,8 +11,10 @@ mod world;
 
 mod coverage;
 mod filters;
+mod incident;
 mod markers;
 mod owners;
 mod rules;
 mod sorting;
 mod story;
+mod typed;

@@ -133,3 +133,27 @@ fn ownerships_and_processes_are_data_sets_of_their_own() {
         "socket_id,comm\n1,nginx\n1,worker\n"
     );
 }
+
+/// One process holds one socket more in every snapshot, another the same three all the time.
+#[test]
+fn a_process_whose_sockets_only_grow_is_told_of() {
+    let dir = Dir::new();
+    let mut made = MadeUp::begin(&dir.path("sockrec.db"));
+    let start = made.start;
+    let rows: Vec<_> = (1..=40).map(observation).collect();
+    for held in 4..=40 {
+        made.snapshot(&rows[..held]).commit();
+    }
+    let (grows, stays) = (start.next_process, start.next_process.next());
+    let mut changes = vec![process(grows, 1_234, "leaky"), process(stays, 1_240, "steady")];
+    for socket in 1..=40 {
+        let process = if socket <= 3 { stays } else { grows };
+        let since = SnapshotId(start.next_snapshot.0 + (socket - 4).max(0));
+        changes.push(OwnerChange::Held(Ownership { socket: SocketId(socket), process, since }));
+    }
+    made.writer.owner_changes(&start, &changes).unwrap();
+    made.end();
+    let leaks =
+        shown(&dir, "query leaks --format csv --columns kind,owners,sockets_before,sockets");
+    assert_eq!(leaks, "kind,owners,sockets_before,sockets\nonly_grows,leaky[1234],5,37\n");
+}

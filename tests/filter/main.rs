@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../harness/mod.rs"]
+mod harness;
 #[path = "../lifetimes/namespace.rs"]
 mod namespace;
 
@@ -9,6 +11,7 @@ mod agreement;
 mod arbitrary;
 mod grammar;
 mod kernel;
+mod recording;
 
 use sockrec::filter::{Filter, FilterError, Services, Vocabulary};
 use sockrec::query::COLUMNS;
@@ -22,5 +25,8 @@ fn parse(text: &str) -> Result<Filter, FilterError> {
         _ => Err(format!("`{text}` is no time")),
     };
     let services = Services::read(SERVICES);
-    Filter::parse(text, &Vocabulary { columns: COLUMNS, services: &services, moment: &moment })
+    Filter::parse(
+        text,
+        &Vocabulary { columns: COLUMNS, answer: &[], services: &services, moment: &moment },
+    )
 }

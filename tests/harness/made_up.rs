@@ -147,7 +147,12 @@ fn capture() -> Capture {
             kernel_release: text("6.18.0"),
             architecture: text("x86_64"),
         },
-        namespace: NamespaceFacts { cookie: Some(1), inode: Some(4_026_531_840), name: None },
+        namespace: NamespaceFacts {
+            cookie: Some(1),
+            inode: Some(4_026_531_840),
+            name: None,
+            local_ports: Some((32_768, 60_999)),
+        },
         options: "{}".to_owned(),
         source: Source::Live,
         interval_ns: Some(1_000_000_000),

@@ -155,7 +155,9 @@ const RULES: &[(&str, &str)] = &[
         "the summary of a closed group says what its samples say",
         "WITH summed AS (
              SELECT n.group_id, s.socket_id, min(s.snapshot_id), max(s.snapshot_id), count(*),
-                 min(s.rtt_us), max(s.rtt_us), max(s.rqueue), max(s.wqueue), max(c.total_retrans)
+                 min(s.rtt_us), max(s.rtt_us), max(s.rqueue), max(s.wqueue), max(c.total_retrans),
+                 sum(CASE WHEN s.state IN (1, 4, 8) THEN s.snd_wnd_bytes = 0 ELSE 0 END),
+                 max(s.busy_time_us), max(c.rwnd_limited_us), max(c.sndbuf_limited_us)
              FROM groups AS g
              JOIN snapshots AS n ON n.group_id = g.group_id
              JOIN samples AS s ON s.snapshot_id = n.snapshot_id

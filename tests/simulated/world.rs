@@ -75,6 +75,8 @@ pub struct World {
     pub states: States,
     /// None of it is asked of the kernel.
     pub filter: Option<&'static str>,
+    /// Of the capture, as JSON.
+    pub options: &'static str,
     pub protocol: Protocol,
     pub families: Vec<Family>,
     pub interval_ns: i64,
@@ -93,6 +95,7 @@ impl Default for World {
             listens_to_events: false,
             states: States::ALL,
             filter: None,
+            options: "{}",
             protocol: Protocol::Tcp,
             families: vec![Family::Inet],
             interval_ns: SECOND,
@@ -236,8 +239,13 @@ impl World {
                 kernel_release: None,
                 architecture: None,
             },
-            namespace: NamespaceFacts { cookie: Some(1), inode: Some(4_026_531_833), name: None },
-            options: "{}".to_owned(),
+            namespace: NamespaceFacts {
+                cookie: Some(1),
+                inode: Some(4_026_531_833),
+                name: None,
+                local_ports: Some((1_000, 1_019)),
+            },
+            options: self.options.to_owned(),
             source: Source::Live,
             interval_ns: Some(self.interval_ns),
             started: pace.now(),
@@ -302,8 +310,12 @@ impl World {
 
 fn chosen(filter: &str) -> Chosen {
     let moment = |text: &str| panic!("{text}");
-    let vocabulary =
-        Vocabulary { columns: COLUMNS, services: &Services::default(), moment: &moment };
+    let vocabulary = Vocabulary {
+        columns: COLUMNS,
+        answer: &[],
+        services: &Services::default(),
+        moment: &moment,
+    };
     let filter = Filter::parse(filter, &vocabulary).unwrap();
     Chosen { residue: Some(filter.clone()), filter }
 }

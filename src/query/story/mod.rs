@@ -11,7 +11,8 @@ pub use traffic::{Interval, Limits, thinned};
 use rows::Cell;
 use samples::{Bounds, Sample};
 
-use super::recording::{QueryError, Question, Recording};
+use super::question::Question;
+use super::recording::{QueryError, Recording};
 use super::selection::{Selection, SocketFilter};
 use crate::model::{Column, HOLDERS_MAX, Value};
 use crate::query::column;

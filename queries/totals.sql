@@ -1,0 +1,25 @@
+-- Who had how many connections in the span, how much went through them, how many failed: a row a
+-- peer, port, process, cgroup or user, which stand where the braces are. Sums are over what is known.
+--
+-- Reads `traffic`, rows of traffic.sql.
+-- Parameters: none.
+-- Order: most connections first, then most failures, most bytes. Index: none, one scan of traffic.
+SELECT
+    {by},
+    count(*) AS connections,
+    sum(is_opened) AS openings,
+    sum(is_ended) AS endings,
+    sum(is_ended AND ending = 'reset') AS endings_reset,
+    sum(is_ended AND ending = 'timed_out') AS endings_timed_out,
+    sum(is_ended AND ending = 'not_established') AS endings_not_established,
+    sum(sent_delta_bytes) AS sent_delta_bytes,
+    sum(received_delta_bytes) AS received_delta_bytes,
+    sum(retrans_delta) AS retrans_delta,
+    1.0 * sum(retrans_delta) / nullif(sum(data_segs_delta), 0) AS retrans_share,
+    max(worst_rtt_us) AS max_rtt_us,
+    count(sent_delta_bytes) AS counted
+FROM traffic
+GROUP BY {keys}
+ORDER BY connections DESC,
+    sum(is_ended AND ending IN ('reset', 'timed_out', 'not_established')) DESC,
+    total(sent_delta_bytes) + total(received_delta_bytes) DESC, {keys}

@@ -1,0 +1,126 @@
+//! What is said of a recording that lacks what an answer would need.
+
+use super::Exit;
+use super::message::{note, warn};
+use crate::query::{By, Question, RecordedFilter, Recording, Selection};
+
+/// Columns that only processes and cgroups tell.
+const OF_OWNERS: &[&str] = &[
+    "pid",
+    "comm",
+    "exe",
+    "command_line",
+    "user",
+    "owners",
+    "owner_count",
+    "cgroup",
+    "unit",
+    "container",
+];
+/// Columns that mostly destroy events tell.
+const OF_EVENTS: &[&str] = &["ending", "ending_evidence", "destroyed_at"];
+
+/// Says what was left out when it was recorded, and what the captures could not tell of what this asks
+/// for.
+pub(super) fn note_lacks(
+    recording: &Recording,
+    question: Question,
+    selection: &Selection,
+) -> anyhow::Result<Exit> {
+    note_filters(recording, selection.from_ns, selection.to_ns)?;
+    note_limits(recording, question, selection)
+}
+
+/// Says what the captures could not tell, of what this asks for: nothing matches then, though it may have
+/// been there.
+pub(super) fn note_limits(
+    recording: &Recording,
+    question: Question,
+    selection: &Selection,
+) -> anyhow::Result<Exit> {
+    let (from_ns, to_ns) =
+        (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
+    let limits = recording.capture_limits(from_ns, to_ns)?;
+    let within = |captures: i64| {
+        if captures == limits.captures {
+            return String::new();
+        }
+        format!("in {captures} of {} captures ", limits.captures)
+    };
+    let asks_for = |columns| selection.filter.as_ref().is_some_and(|f| f.asks_for(columns));
+    let asks_for_owners = is_of_owners(question) || asks_for(OF_OWNERS);
+    let facts = [
+        (
+            asks_for_owners,
+            limits.without_owners,
+            "neither processes nor cgroups were looked for: whose a socket was is not known",
+        ),
+        (
+            asks_for(&["mark"]),
+            limits.without_marks,
+            "without CAP_NET_ADMIN the kernel told no marks: what the filter asks for is not known",
+        ),
+        (
+            asks_for(OF_EVENTS),
+            limits.without_events,
+            "destroy events, which tell most endings, were not listened to: how a connection ended \
+             is seldom known",
+        ),
+    ];
+    let mut exit = Exit::Fine;
+    for (_, captures, why) in facts.into_iter().filter(|(is_asked, n, _)| *is_asked && *n > 0) {
+        warn(&format!("{}{why}", within(captures)));
+        exit = Exit::Gaps;
+    }
+    if asks_for_owners && limits.of_one_user > 0 {
+        let within = within(limits.of_one_user);
+        note(&format!(
+            "{within}only the processes of one user could be seen: other owners are not known"
+        ));
+    }
+    Ok(exit)
+}
+
+fn is_of_owners(question: Question) -> bool {
+    matches!(
+        question,
+        Question::Totals(By::Process | By::Cgroup)
+            | Question::Leaks { .. }
+            | Question::Owners
+            | Question::Processes
+    )
+}
+
+/// Says what was left out when it was recorded, in this span; gives whether anything was.
+pub(super) fn note_filters(
+    recording: &Recording,
+    from_ns: Option<i64>,
+    to_ns: Option<i64>,
+) -> anyhow::Result<bool> {
+    let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
+    let filters = recording.filters(from_ns, to_ns)?;
+    for RecordedFilter { filter, is_taken, captures, captures_of_span, scopes } in &filters {
+        let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
+        let within = match captures == captures_of_span {
+            true => String::new(),
+            false => format!("in {captures} of {captures_of_span} captures "),
+        };
+        let done = if *is_taken { "taken over" } else { "recorded" };
+        note(&format!("{within}only `{filter}` was {done}{of}: of other sockets nothing is known"));
+    }
+    Ok(!filters.is_empty())
+}
+
+/// Says which gaps the span of a question that sums up has.
+pub(super) fn warn_gaps(recording: &Recording, selection: &Selection) -> anyhow::Result<Exit> {
+    let (from_ns, to_ns) =
+        (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
+    let gaps = recording.gaps_in(from_ns, to_ns)?;
+    if gaps.is_empty() {
+        return Ok(Exit::Fine);
+    }
+    let kinds: Vec<_> = gaps.iter().map(|(kind, times)| format!("{kind} ({times})")).collect();
+    let kinds = kinds.join(", ");
+    warn(&format!("gaps in this span: {kinds}; `sockrec query coverage` tells when"));
+    Ok(Exit::Gaps)
+}

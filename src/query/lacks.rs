@@ -1,0 +1,122 @@
+//! What a recording lacks, told beside the answers that would need it.
+
+use super::recording::Recording;
+use crate::model::Value;
+use crate::store::StoreError;
+
+/// By what captures chose a part of the sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedFilter {
+    /// The filter; of an extract in words.
+    pub filter: String,
+    /// Whether it chose what an extract took over, not what was recorded.
+    pub is_taken: bool,
+    /// Captures of the span that chose by it.
+    pub captures: i64,
+    /// All captures of the span.
+    pub captures_of_span: i64,
+    /// The scopes that it was for (`tcp/inet,tcp/inet6`); `None` for all that they asked for.
+    pub scopes: Option<String>,
+}
+
+/// Captures of a span by what they could not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureLimits {
+    /// All captures.
+    pub captures: i64,
+    /// Those that looked for no owners.
+    pub without_owners: i64,
+    /// Those that could see the processes of one user only.
+    pub of_one_user: i64,
+    /// Those that the kernel told no marks.
+    pub without_marks: i64,
+    /// Those that listened to no destroy events.
+    pub without_events: i64,
+}
+
+impl Recording {
+    /// By what the captures that looked in this span of UTC chose a part of the sockets: what they left
+    /// out no answer can know.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn filters(&self, from_ns: i64, to_ns: i64) -> Result<Vec<RecordedFilter>, StoreError> {
+        let mut filters = Vec::new();
+        self.run(
+            include_str!("../../queries/recorded_filters.sql"),
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            |row| {
+                if let [
+                    Value::Text(filter),
+                    Value::Integer(is_taken),
+                    Value::Integer(captures),
+                    Value::Integer(captures_of_span),
+                    scopes,
+                ] = row
+                {
+                    let scopes = match scopes {
+                        Value::Text(scopes) => Some((*scopes).to_owned()),
+                        _ => None,
+                    };
+                    filters.push(RecordedFilter {
+                        filter: (*filter).to_owned(),
+                        is_taken: *is_taken != 0,
+                        captures: *captures,
+                        captures_of_span: *captures_of_span,
+                        scopes,
+                    });
+                }
+            },
+        )?;
+        Ok(filters)
+    }
+
+    /// What the captures that looked in this span of UTC could not tell.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn capture_limits(&self, from_ns: i64, to_ns: i64) -> Result<CaptureLimits, StoreError> {
+        let mut found = CaptureLimits::default();
+        self.run(
+            include_str!("../../queries/capture_limits.sql"),
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            |row| {
+                if let [
+                    Value::Integer(captures),
+                    Value::Integer(without_owners),
+                    Value::Integer(of_one_user),
+                    Value::Integer(without_marks),
+                    Value::Integer(without_events),
+                ] = *row
+                {
+                    found = CaptureLimits {
+                        captures,
+                        without_owners,
+                        of_one_user,
+                        without_marks,
+                        without_events,
+                    };
+                }
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// The kinds of gaps within a span, each with how often: what no answer about it can know.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn gaps_in(&self, from_ns: i64, to_ns: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        let mut gaps = Vec::new();
+        self.run(
+            include_str!("../../queries/gaps_in_span.sql"),
+            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            |row| {
+                if let [Value::Text(kind), Value::Integer(times)] = *row {
+                    gaps.push((kind.to_owned(), times));
+                }
+            },
+        )?;
+        Ok(gaps)
+    }
+}
