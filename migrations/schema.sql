@@ -774,10 +774,8 @@ WITH RECURSIVE
     earlier_samples AS MATERIALIZED (
         SELECT t.socket_id, sum(t.samples) AS samples
         FROM group_sockets AS t
-        JOIN open_rows AS r ON r.socket_id = t.socket_id
-        JOIN groups AS g ON g.group_id = t.group_id
-        WHERE NOT EXISTS (
-            SELECT 1 FROM last_groups AS l WHERE l.first_snapshot_id = g.first_snapshot_id)
+        WHERE t.socket_id IN (SELECT socket_id FROM open_rows)
+            AND t.group_id NOT IN (SELECT max(group_id) FROM groups GROUP BY capture_id)
         GROUP BY t.socket_id
     ),
     -- The last complete dump of each scope of each capture, and the one before it.
