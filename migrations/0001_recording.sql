@@ -62,7 +62,7 @@ INSERT INTO endings (ending, name, evidence) VALUES
     (1, 'orderly', 'time_wait'), (2, 'orderly', 'both_fins'), (3, 'orderly', 'fin_acked'),
     (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
     (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
-    (9, 'not_established', 'nothing_received'), (10, 'not_established', 'request_vanished'),
+    (9, 'not_established', 'nothing_received'), (10, NULL, 'request_vanished'),
     (11, NULL, 'half_closed');
 
 -- Where and when was recorded.
@@ -551,9 +551,10 @@ WITH
         JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
     ),
     spans AS (
-        SELECT min(snapshot_id) AS first_id, max(snapshot_id) AS last_id, kind, scope_id, errno,
-            message, count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count,
-            NULL AS delta_ns
+        -- What came since the snapshot before may not have been stored.
+        SELECT min(snapshot_id) - (kind = 'sockets_not_stored') AS first_id,
+            max(snapshot_id) AS last_id, kind, scope_id, errno, message,
+            count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count, NULL AS delta_ns
         FROM islands
         GROUP BY capture_id, kind, scope_id, errno, message, island
         UNION ALL
@@ -795,10 +796,8 @@ WITH RECURSIVE
     earlier_samples AS MATERIALIZED (
         SELECT t.socket_id, sum(t.samples) AS samples
         FROM group_sockets AS t
-        JOIN open_rows AS r ON r.socket_id = t.socket_id
-        JOIN groups AS g ON g.group_id = t.group_id
-        WHERE NOT EXISTS (
-            SELECT 1 FROM last_groups AS l WHERE l.first_snapshot_id = g.first_snapshot_id)
+        WHERE t.socket_id IN (SELECT socket_id FROM open_rows)
+            AND t.group_id NOT IN (SELECT max(group_id) FROM groups GROUP BY capture_id)
         GROUP BY t.socket_id
     ),
     -- The last complete dump of each scope of each capture, and the one before it.

@@ -22,7 +22,8 @@ WITH RECURSIVE
         SELECT
             CASE WHEN e.is_opening THEN opened_before_ns ELSE closed_before_ns END AS at_ns,
             e.is_opening, direction, ending
-        FROM chosen
+        -- The limit, which is none, keeps SQLite from working out each column at each of its uses.
+        FROM (SELECT * FROM chosen LIMIT -1)
         JOIN (SELECT 1 AS is_opening UNION ALL SELECT 0) AS e ON CASE WHEN e.is_opening
             THEN opened_evidence NOT IN ('recording_start', 'extract_start')
             ELSE closed_evidence NOT IN ('recording_end', 'extract_end', 'left_scope') END

@@ -87,12 +87,17 @@ pub(super) fn selection(
         let asked = if families.is_empty() { Family::ALL.to_vec() } else { families.clone() };
         check_options(filter, states, asked.into_iter())?;
     }
+    // The series of one socket is found without reading those of all.
+    let only_socket = filter
+        .as_ref()
+        .filter(|_| question == Question::Samples)
+        .and_then(|filter| filter.only_value_of("socket_id"));
     let sockets = SocketFilter {
         families,
         protocols: select.sockets.protocols(),
         states: if states == States::ALL { Vec::new() } else { state_names(states) },
         is_listening: select.sockets.is_listening(),
-        socket_id: select.socket,
+        socket_id: select.socket.or(only_socket),
         cookie: select.cookie,
         inode: select.inode,
     };

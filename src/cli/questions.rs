@@ -193,7 +193,9 @@ fn write(
     let columns = recording.columns(question, chosen)?;
     let mut out = sheet_exporter(recording, common, sheet)?;
     let count = stream(recording, question, chosen, &columns, out.as_mut())?;
-    if count == 0 {
+    if count == 0 && matches!(question, Question::Leaks { .. }) && chosen.is_open() {
+        note("nothing was half closed for so long, only got more, or took a quarter of the ports");
+    } else if count == 0 {
         explain_empty(recording, chosen, options(&common.output).zone)?;
     }
     Ok(())

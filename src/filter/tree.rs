@@ -172,6 +172,22 @@ impl Filter {
         })
     }
 
+    /// The number that a column has wherever the filter holds, if it names one.
+    pub fn only_value_of(&self, column: &str) -> Option<i64> {
+        match self {
+            Self::And(filters) => filters.iter().find_map(|f| f.only_value_of(column)),
+            Self::Is(
+                Condition::Field {
+                    field,
+                    comparison: Comparison::Equal,
+                    operand: Operand::Integer(value),
+                },
+                _,
+            ) if field.name() == column => Some(*value),
+            _ => None,
+        }
+    }
+
     /// All of these; one alone is itself.
     pub(super) fn all(mut filters: Vec<Self>) -> Self {
         match filters.pop() {

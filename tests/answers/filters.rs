@@ -116,6 +116,9 @@ fn columns_are_compared_by_their_names() {
     assert_eq!(connections("'rtt > 100us and not rtt > 1ms'"), "1 2 3");
     assert_eq!(connections("rtt_us = 250"), "1 2 3");
     assert_eq!(connections("state listening"), "4");
+    assert_eq!(ids(&world, "query samples | socket_id = 1"), "1");
+    assert_eq!(ids(&world, "query samples | socket_id = 2 and 'total_retrans > 0'"), "2");
+    assert_eq!(ids(&world, "query samples | socket_id = 1 and dport = :443"), "");
     assert_eq!(connections("direction = inbound"), "");
     // It was seen for 2 s; the others are there yet, nobody knows for how long.
     assert_eq!(connections("'duration < 4s'"), "");
@@ -279,6 +282,7 @@ fn every_answer_of_a_filtered_recording_says_what_was_left_out() {
     let note = "note: only `dport = :443` was recorded: of other sockets nothing is known";
     for &line in ROWS.iter().chain(&["query connection 1", "assert no-resets"]) {
         let ran = asked(&world, line);
+        assert!(matches!(ran.code(), Some(0 | 3)), "{line}: {}", ran.told());
         assert_eq!(ran.told().matches(note).count(), 1, "{line}: {}", ran.told());
     }
     // Above all an empty one.
