@@ -62,7 +62,7 @@ INSERT INTO endings (ending, name, evidence) VALUES
     (1, 'orderly', 'time_wait'), (2, 'orderly', 'both_fins'), (3, 'orderly', 'fin_acked'),
     (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
     (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
-    (9, 'not_established', 'nothing_received'), (10, 'not_established', 'request_vanished'),
+    (9, 'not_established', 'nothing_received'), (10, NULL, 'request_vanished'),
     (11, NULL, 'half_closed');
 
 -- Where and when was recorded.
@@ -527,9 +527,10 @@ WITH
         FROM exceptions AS x
     ),
     spans AS (
-        SELECT min(snapshot_id) AS first_id, max(snapshot_id) AS last_id, kind, scope_id, errno,
-            message, count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count,
-            NULL AS delta_ns
+        -- What came since the snapshot before may not have been stored.
+        SELECT min(snapshot_id) - (kind = 'sockets_not_stored') AS first_id,
+            max(snapshot_id) AS last_id, kind, scope_id, errno, message,
+            count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count, NULL AS delta_ns
         FROM islands
         GROUP BY kind, scope_id, errno, message, island
         UNION ALL

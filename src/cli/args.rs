@@ -67,7 +67,7 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
-    #[arg(long, value_name = "N", default_value_t = 50_000, help_heading = "Options")]
+    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Options")]
     pub(super) max_new_sockets: u64,
     /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
     /// jsonl

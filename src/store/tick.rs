@@ -507,6 +507,18 @@ impl TickWriter<'_> {
                 end.last_sample.0,
                 end.samples.sql()
             ],
+        )?;
+        if end.gone_before.is_none() {
+            return Ok(());
+        }
+        // A FIN-WAIT-2 that goes without a TIME-WAIT: the other end did not close.
+        self.run(
+            "UPDATE socket_ends SET ending = (SELECT ending FROM endings WHERE evidence = 'half_closed')
+             WHERE socket_id = ?1
+                AND ending = (SELECT ending FROM endings WHERE evidence = 'fin_acked')
+                AND EXISTS (SELECT 1 FROM remains AS m
+                    WHERE m.socket_id = ?1 AND m.time_wait_snapshot_id IS NULL)",
+            params![end.socket.0],
         )
     }
 

@@ -99,7 +99,7 @@ impl Default for World {
             protocol: Protocol::Tcp,
             families: vec![Family::Inet],
             interval_ns: SECOND,
-            max_new_sockets: 50_000,
+            max_new_sockets: 100_000,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
             begins: Clocks {
                 utc_ns: START_UTC,
