@@ -437,6 +437,13 @@ pub(super) struct ExportArgs {
     /// Columns in the order wanted; `help` lists them, `all` is every one
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(super) columns: Vec<String>,
+    /// Of samples: a row a socket and step of time, with the values that held then; none where it was not
+    /// seen
+    #[arg(long, value_name = "STEP", value_parser = parse_duration)]
+    pub(super) dense: Option<i64>,
+    /// Beside the values how much each counter grew a second, from step to step
+    #[arg(long, requires = "dense")]
+    pub(super) rates: bool,
     /// Times as rfc3339 (UTC) or unix-ns
     #[arg(long, value_name = "FORM", default_value = "rfc3339")]
     pub(super) time_format: TimeFormat,

@@ -90,6 +90,20 @@ impl Recording {
     }
 }
 
+impl Recording {
+    /// Whether a row of a question's answer is wanted, as an expression, and the parameters that it names.
+    pub(super) fn wanted(
+        &self,
+        question: Question,
+        selection: &Selection,
+    ) -> Result<(String, Vec<(String, OwnedValue)>), QueryError> {
+        let choice = self.choice(question, selection)?;
+        let conditions: Vec<_> = choice.of_rows.iter().map(|text| format!("({text})")).collect();
+        let wanted = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
+        Ok((wanted, choice.parameters))
+    }
+}
+
 /// What stands side by side with `and`, in two.
 fn parted(filter: &Filter, is_first: impl Fn(&Filter) -> bool) -> (Option<Filter>, Option<Filter>) {
     let parts = match filter {

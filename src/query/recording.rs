@@ -98,7 +98,7 @@ impl Recording {
     }
 
     /// The selected columns, each with its name in the query.
-    fn selected(
+    pub(super) fn selected(
         &self,
         question: Question,
         selection: &Selection,
