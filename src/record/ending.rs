@@ -126,8 +126,9 @@ pub(super) enum Remnant {
 pub(super) enum Final {
     /// The final counters.
     Full(Evidence),
-    /// The socket was disconnected and its counters were wiped; whether it had been established.
-    Wiped { was_established: bool },
+    /// The socket was disconnected and its counters were wiped; whether it had been established, where
+    /// that is known.
+    Wiped { was_established: Option<bool> },
 }
 
 impl Final {
@@ -136,7 +137,7 @@ impl Final {
         match self {
             Self::Full(counters) => counters.origin_of_final(),
             Self::Wiped { was_established } => {
-                (!was_established).then_some(Origin::NothingReceived)
+                (*was_established == Some(false)).then_some(Origin::NothingReceived)
             }
         }
     }
@@ -165,8 +166,12 @@ impl Life {
         }
         let last_words = match self.last_words {
             Some(Final::Full(counters)) => counters,
-            Some(Final::Wiped { was_established: true }) => return Some(Ending::Disconnected),
-            Some(Final::Wiped { was_established: false }) => return Some(Ending::NothingReceived),
+            Some(Final::Wiped { was_established }) => {
+                return was_established.map(|was_established| match was_established {
+                    true => Ending::Disconnected,
+                    false => Ending::NothingReceived,
+                });
+            }
             None => return self.is_vanished_request.then_some(Ending::RequestVanished),
         };
         if !last_words.has_heard {

@@ -450,6 +450,15 @@ impl Register {
         Some(held.socket)
     }
 
+    /// A socket goes on under another cookie.
+    pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64, out: &mut Batch) {
+        self.flows.rename(flow, socket, cookie);
+        match self.birth_of(socket) {
+            Some(birth) => birth.cookie = cookie,
+            None => out.news.push((socket, SocketNews::Cookie { socket: cookie, remains: cookie })),
+        }
+    }
+
     /// The connection of this event, whose mini-socket was seen under a cookie of its own.
     fn claim_time_wait(&mut self, words: &LastWords, out: &mut Batch) -> Option<Held> {
         let flow = words.flow()?;

@@ -34,6 +34,7 @@ pub(crate) const QUICK: &[Script] = &[
     refused,
     refused_without_waiting,
     refused_and_connected_again,
+    disconnected_and_refused,
     tuple_again_while_the_server_waits,
     connected_to_itself,
     listener,
@@ -304,6 +305,26 @@ fn refused_and_connected_again(scene: &Scene<'_>) -> Vec<End> {
     pair.talk();
     pair.client.close_before(&mut pair.server);
     [pair.ends(), vec![first.end, let_port_go(held)]].concat()
+}
+
+fn disconnected_and_refused(scene: &Scene<'_>) -> Vec<End> {
+    let Pair { mut client, mut server } = talked(scene, "disconnected by AF_UNSPEC, then refused");
+    (scene.until_seen)();
+    let socket = client.take_socket();
+    let (disconnected, ended) = Span::of(|| rustix::net::connect_unspec(&socket));
+    disconnected.expect("connect(AF_UNSPEC)");
+    server.await_error(ErrorKind::ConnectionReset);
+    server.close();
+    client.ended(Ending::Reset, ended);
+    server.ended(Ending::Reset, ended);
+    let (held, address) = closed_port(scene);
+    let (refusal, tried) = Span::of(|| socket.connect(&address.into()));
+    assert_eq!(refusal.expect_err("refused").kind(), ErrorKind::ConnectionRefused);
+    let mut second = attempt(scene, "refused after AF_UNSPEC", socket, address, tried);
+    second.close();
+    second.end.last_word = LastWord::Wiped;
+    second.ended(Ending::NotEstablished, tried);
+    [Pair { client, server }.ends(), vec![second.end, let_port_go(held)]].concat()
 }
 
 fn disconnected_and_connected_again(scene: &Scene<'_>) -> Vec<End> {

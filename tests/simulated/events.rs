@@ -862,6 +862,32 @@ fn what_a_connection_left_is_seen_first_by_the_next_capture() {
 }
 
 #[test]
+fn what_only_its_event_tells_of_was_not_bound_when_a_dump_lacked_it() {
+    let listener = FakeSocket::listener(9, 80, 0, 16);
+    for (release, opened_after) in [("6.18.0-rc1", "1000"), ("6.1.0", "-"), ("odd", "-")] {
+        let mut world = World { kernel_release: Some(release), ..World::with_events() };
+        world.shows(&[]).shows(&[]).tells(&[listener.destroyed()]).shows(&[]);
+        world.record();
+        let row = format!("cookie=9 opened_after={opened_after} destroyed_at=1700");
+        assert_eq!(lives(&world, &["cookie", "opened_after", "destroyed_at"]), [row]);
+    }
+}
+
+#[test]
+fn a_request_and_its_socket_are_one_connection_though_their_cookies_differ() {
+    let request = a().peer(2).request();
+    let socket = a().peer(3);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&request]).shows(&[&socket]).shows(&[&socket]);
+    world.tells(&[socket.fin_acked().destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction_evidence", "opened_before", "closed_evidence"]),
+        ["cookie=3 direction_evidence=syn_recv opened_before=1001 closed_evidence=destroy_event"]
+    );
+}
+
+#[test]
 fn a_request_that_nobody_answered_is_not_the_connection_that_came_later() {
     let request = a().peer(2).request();
     let later = a().opened_at(1_500).peer(3).fin_acked();

@@ -81,6 +81,7 @@ pub struct World {
     pub families: Vec<Family>,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
+    pub kernel_release: Option<&'static str>,
     pub boot_uuid: &'static str,
     pub begins: Clocks,
     pub directory: tempfile::TempDir,
@@ -100,6 +101,7 @@ impl Default for World {
             families: vec![Family::Inet],
             interval_ns: SECOND,
             max_new_sockets: 100_000,
+            kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
             begins: Clocks {
                 utc_ns: START_UTC,
@@ -236,7 +238,7 @@ impl World {
                 boot_uuid: self.boot_uuid.to_owned(),
                 host_name: Some("world".to_owned()),
                 machine_id_hash: Some("the machine".to_owned()),
-                kernel_release: None,
+                kernel_release: self.kernel_release.map(str::to_owned),
                 architecture: None,
             },
             namespace: NamespaceFacts {
