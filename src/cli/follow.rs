@@ -1,5 +1,6 @@
 //! `sockrec record --follow`: each connection on stdout as it ends.
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -80,6 +81,8 @@ fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyho
         exporter(format, &options, stdout())
     };
     let mut recording = None;
+    // Whose socket was freed while the other end had not closed: their connection goes on.
+    let mut half_closed = HashSet::new();
     for sockets in ended {
         // There is a recording once something was stored.
         let recording = match &mut recording {
@@ -90,8 +93,12 @@ fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyho
                 none.insert(opened)
             }
         };
-        if !sockets.is_empty() {
-            selection.ended = Some(sockets.iter().map(|socket| socket.0).collect());
+        let mut ended: Vec<i64> =
+            sockets.iter().map(|socket| socket.0).chain(half_closed).collect();
+        half_closed = recording.half_closed(&ended)?;
+        ended.retain(|socket| !half_closed.contains(socket));
+        if !ended.is_empty() {
+            selection.ended = Some(ended);
             recording.answer(Question::Connections, &selection, |row| {
                 out.row(row).map_err(QueryError::Output)
             })?;

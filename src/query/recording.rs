@@ -1,5 +1,6 @@
 //! A recording that is asked.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::choice::{Choice, statement};
@@ -325,6 +326,24 @@ impl Recording {
             },
         )?;
         Ok(scopes)
+    }
+
+    /// Of these sockets those whose connection goes on in FIN-WAIT-2.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn half_closed(&self, sockets: &[i64]) -> Result<HashSet<i64>, StoreError> {
+        let ids: Vec<_> = sockets.iter().map(i64::to_string).collect();
+        let ids = format!("[{}]", ids.join(","));
+        let mut half_closed = HashSet::new();
+        let sql = include_str!("../../queries/half_closed.sql");
+        self.reader.run(sql, &[(":socket_ids", Value::Text(&ids))], |row| {
+            if let [Value::Integer(socket)] = row {
+                half_closed.insert(*socket);
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(half_closed)
     }
 
     /// Sockets that were recorded, all captures together.

@@ -426,6 +426,12 @@ impl Register {
                 life.last_words = words.said;
             }
         } else {
+            let is_undirected = held.life.is_some_and(|life| life.direction.is_none());
+            if let Some(origin) =
+                words.said.and_then(|said| said.origin()).filter(|_| is_undirected)
+            {
+                out.news.push((held.socket, SocketNews::Origin(origin)));
+            }
             let ending = held.life.and_then(|life| {
                 let direction = life.direction.or_else(|| direction_told(words));
                 Life { direction, last_words: words.said, ..life }.ending()

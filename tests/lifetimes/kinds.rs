@@ -34,7 +34,6 @@ pub(crate) const QUICK: &[Script] = &[
     refused,
     refused_without_waiting,
     refused_and_connected_again,
-    disconnected_and_refused,
     tuple_again_while_the_server_waits,
     connected_to_itself,
     listener,
@@ -49,7 +48,9 @@ const SLOW: &[Script] = &[
     shut_down_and_kept,
     reset_and_kept,
     half_closed_for_long,
+    half_closed_and_aborted_and_kept,
     disconnected_and_connected_again,
+    disconnected_and_refused,
     tuple_again_while_the_client_waits,
 ];
 
@@ -215,6 +216,20 @@ fn half_closed_and_aborted(scene: &Scene<'_>) -> Vec<End> {
     server.await_fin();
     let ended = server.abort();
     client.await_error(ErrorKind::ConnectionReset);
+    client.close();
+    client.ended(Ending::Reset, ended);
+    server.ended(Ending::Reset, ended);
+    Pair { client, server }.ends()
+}
+
+fn half_closed_and_aborted_and_kept(scene: &Scene<'_>) -> Vec<End> {
+    let Pair { mut client, mut server } = talked(scene, "half closed, aborted, and kept");
+    client.finish();
+    server.await_fin();
+    (scene.until_seen)();
+    let ended = server.abort();
+    client.await_error(ErrorKind::ConnectionReset);
+    (scene.until_seen)();
     client.close();
     client.ended(Ending::Reset, ended);
     server.ended(Ending::Reset, ended);

@@ -466,6 +466,36 @@ fn a_listener_tells_who_opened_a_connection() {
     );
 }
 
+/// Of one that sent nothing, the count of delivered segments tells a SYN from a FIN.
+#[test]
+fn a_client_that_is_reset_is_no_acceptor_though_something_listens_on_its_port() {
+    let listener =
+        FakeSocket { local_address: Ipv4Addr::UNSPECIFIED, ..FakeSocket::listener(9, 80, 0, 16) };
+    let told = [
+        (1, "direction=- ending=reset ending_evidence=fin_not_acked"),
+        (2, "direction=inbound ending=orderly ending_evidence=fin_acked"),
+        (0, "direction=inbound ending=orderly ending_evidence=fin_acked"),
+    ];
+    for (delivered, expected) in told {
+        let socket = FakeSocket {
+            local_port: 80,
+            bytes_sent: 0,
+            bytes_acked: 1,
+            bytes_received: 5,
+            data_segs_out: 0,
+            data_segs_in: 1,
+            delivered,
+            ..a().to_afar().opened_at(1_400)
+        };
+        let mut world = World::with_events();
+        world.shows(&[&listener]).shows(&[&listener]);
+        world.tells(&[socket.destroyed()]).shows(&[&listener]);
+        world.record();
+        let rows = lives(&world, &["direction", "ending", "ending_evidence"]);
+        assert_eq!(rows[1], expected, "delivered {delivered}");
+    }
+}
+
 #[test]
 fn where_a_listener_and_the_counters_contradict_each_other_nobody_opened_it() {
     let server = a().opened_at(1_400).peer(2);
