@@ -293,10 +293,10 @@ fn ask(path: &Path, words: &[String]) -> Result<()> {
     let of_a_peer = filtered("dst 198.51.0.7")?;
     let slow = Selection { columns, ..filtered("rtt > 45ms")? };
     let snapshot_id = Recording::open(path)?.snapshot_at(noon)?.unwrap_or(0);
-    let (before, after) = (snapshot_id - 3_600, snapshot_id);
+    let (before_ns, after_ns) = (noon - 3_600 * SECOND, noon);
     let questions: Vec<(&str, Question, &Selection)> = vec![
         ("at", Question::At { snapshot_id }, &day),
-        ("diff of an hour", Question::Diff { before, after }, &day),
+        ("diff of an hour", Question::Diff { before_ns, after_ns }, &day),
         ("connections", Question::Connections, &day),
         ("connections of a peer", Question::Connections, &of_a_peer),
         ("its table, rtt > 45 ms", Question::Connections, &slow),

@@ -2,7 +2,8 @@
 -- ended. Each counts where it is known to have happened by then.
 --
 -- Reads `chosen`, rows of connections.sql.
--- Parameters: :from_ns, :to_ns (UTC), :bucket_ns, :first_snapshot_id, :last_snapshot_id (those within).
+-- Parameters: :from_ns, :to_ns (UTC), :bucket_ns, :first_snapshot_id, :last_snapshot_id (those
+-- within), :host (NULL: all).
 -- Order: time. Index: one scan of snapshots.
 WITH RECURSIVE
     looked AS MATERIALIZED (
@@ -45,7 +46,8 @@ WITH RECURSIVE
     ),
     blind AS MATERIALIZED (
         SELECT from_ns, to_ns, kind FROM gaps
-        WHERE kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend')
+        WHERE (:host IS NULL OR host_name = :host)
+            AND kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend')
     )
 SELECT
     b.bucket * :bucket_ns AS from_ns,

@@ -276,7 +276,7 @@ fn generated(recording: &Recording) -> String {
         ("`query churn`", Question::Churn { bucket_ns: 1 }),
         ("`query slow`", Question::Slow),
         ("`query leaks`", Question::Leaks { longer_ns: 1 }),
-        ("`query diff`", Question::Diff { before: 0, after: 0 }),
+        ("`query diff`", Question::Diff { before_ns: 0, after_ns: 0 }),
         ("`query compare`", Question::Compare),
     ];
     let mut text = String::from("\n### By answer\n");

@@ -30,6 +30,7 @@ pub(super) enum Command {
     Info(InfoArgs),
     Extract(ExtractArgs),
     Copy(CopyArgs),
+    Merge(MergeArgs),
     Mark(MarkArgs),
     Assert(AssertArgs),
 }
@@ -376,6 +377,9 @@ pub(super) struct SelectArgs {
     /// At most so many rows, after sorting
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(super) limit: Option<u64>,
+    /// Only what was recorded on the host of this name, where a recording is of several
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
     /// Only the socket of this number (`socket_id` of any answer)
@@ -479,6 +483,24 @@ pub(super) struct CopyArgs {
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
     pub(super) file: PathBuf,
     /// File to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+}
+
+/// Make one recording out of several: of other hosts, of other times, or parts of one
+///
+/// Each machine keeps its own line of time. Sockets become one only where boot, network namespace, cookie
+/// and addresses are the same, and parts of one recording are put together again.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec merge web1.db web2.db db1.db -o night.db
+  sockrec merge monday.db tuesday.db -o week.db")]
+pub(super) struct MergeArgs {
+    /// Recordings to take from
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
 }

@@ -55,6 +55,17 @@ impl Recording {
                 None => choice.of_rows = conditions,
             }
         }
+        if let Some(host) = &selection.host {
+            let columns = self.described(chosen_from, selection)?;
+            if columns.iter().any(|(name, _)| name == "host_name") {
+                let conditions = match source {
+                    Some(_) => &mut choice.of_sources,
+                    None => &mut choice.of_rows,
+                };
+                conditions.push("host_name = :host".to_owned());
+                choice.parameters.push((":host".to_owned(), OwnedValue::Text(host.clone())));
+            }
+        }
         let Some(filter) = &selection.filter else { return Ok(choice) };
         if matches!(question, Question::Broken(_)) {
             return Ok(choice); // it chooses the sockets that the rule is about

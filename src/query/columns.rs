@@ -307,6 +307,7 @@ pub const COLUMNS: &[Column] = &[
     c("scopes", Kind::Text, "Dumps that were asked for, as protocol/family"),
     c("filter", Kind::Text, "What of the sockets was recorded, in the language of FILTER; NULL: all of them"),
     c("capture_options", Kind::Text, "Options of the capture as JSON"),
+    c("previous_capture_id", Kind::Integer, "The capture before it of the same machine"),
     c("taken_from", Kind::Text, "UUID of the recording that this capture was taken from, by `extract` or `merge`"),
     c("is_cut_before", Kind::Boolean, "Whether that recording had earlier snapshots, which were left out"),
     c("is_cut_after", Kind::Boolean, "Whether it had later ones"),

@@ -17,6 +17,7 @@ mod schema;
 mod selection;
 mod story;
 
+pub use at::Look;
 pub use columns::{COLUMNS, column};
 pub use lacks::{CaptureLimits, RecordedFilter};
 pub use markers::NamedMarker;

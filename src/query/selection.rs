@@ -47,6 +47,8 @@ pub struct Selection {
     pub columns: Vec<String>,
     /// Which sockets.
     pub sockets: SocketFilter,
+    /// Only what was recorded on the host of this name.
+    pub host: Option<String>,
     /// UTC nanoseconds, included.
     pub from_ns: Option<i64>,
     /// UTC nanoseconds, included.
@@ -70,6 +72,7 @@ impl Selection {
     pub fn of_sockets(&self) -> Self {
         Self {
             sockets: self.sockets.clone(),
+            host: self.host.clone(),
             filter: self.filter.clone(),
             filter_text: self.filter_text.clone(),
             ..Self::default()

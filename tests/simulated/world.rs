@@ -83,6 +83,7 @@ pub struct World {
     pub max_new_sockets: u64,
     pub kernel_release: Option<&'static str>,
     pub boot_uuid: &'static str,
+    pub host: &'static str,
     pub begins: Clocks,
     pub directory: tempfile::TempDir,
 }
@@ -103,6 +104,7 @@ impl Default for World {
             max_new_sockets: 100_000,
             kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
+            host: "world",
             begins: Clocks {
                 utc_ns: START_UTC,
                 monotonic_ns: START_MONOTONIC,
@@ -236,8 +238,8 @@ impl World {
         let capture = Capture {
             host: HostFacts {
                 boot_uuid: self.boot_uuid.to_owned(),
-                host_name: Some("world".to_owned()),
-                machine_id_hash: Some("the machine".to_owned()),
+                host_name: Some(self.host.to_owned()),
+                machine_id_hash: Some(format!("the machine of {}", self.host)),
                 kernel_release: self.kernel_release.map(str::to_owned),
                 architecture: None,
             },
