@@ -426,7 +426,7 @@ impl Tracker {
         let is_former = former.is_some_and(|former| is_same(former, &seen.message));
         let started_ns = tick.started.monotonic_ns;
         let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
-        let gone = (!is_former).then(|| left_of(&mut self.register, &seen, told_ns)).flatten();
+        let gone = (!is_former).then(|| left_of(&mut self.register, seen, told_ns)).flatten();
         let is_ghost = gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
         if is_ghost {
             return; // its destroy event has been read
@@ -454,27 +454,27 @@ impl Tracker {
         scope.seen += 1;
         scope.live += 1;
         self.rows_in_group += 1;
-        let mut live = Live::new(self.next_socket, scope_index, 0, &seen);
+        let mut live = Live::new(self.next_socket, scope_index, 0, seen);
         if let Some(gone) = gone {
-            live.remain(&gone, &seen, out);
+            live.remain(&gone, seen, out);
             let has_own_cookie = self.register.gone(message.cookie()).is_none();
-            begin_remains(&live, &seen, has_own_cookie, &mut self.register, out);
+            begin_remains(&live, seen, has_own_cookie, &mut self.register, out);
             self.live.insert(key, live);
             return;
         }
         match self.formers.remove(&key) {
-            Some(former) if is_same(&former, &message) => {
-                live.resume(&former, &seen, out);
+            Some(former) if is_same(&former, message) => {
+                live.resume(&former, seen, out);
                 let flow = seen.flow().filter(|_| !live.is_over);
                 let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
                 self.register.resume(flow, live.socket, cookie, open_by_ns, out);
-                note_listener(&mut self.register, &live, &seen);
+                note_listener(&mut self.register, &live, seen);
                 if seen.is_over() && !live.is_over {
                     let evidence = Some(seen.over_evidence());
                     let death = death_of_former(&former, Some(tick.snapshot), evidence);
-                    end_life(&mut live, death, &seen, &mut self.register, out);
+                    end_life(&mut live, death, seen, &mut self.register, out);
                 } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
-                    begin_remains(&live, &seen, false, &mut self.register, out);
+                    begin_remains(&live, seen, false, &mut self.register, out);
                 }
                 self.live.insert(key, live);
                 return;
@@ -493,7 +493,7 @@ impl Tracker {
         }
         self.next_socket = self.next_socket.next();
         let netns = scope.scope.netns;
-        announce(&mut live, &seen, netns, opened_after, &mut self.register, out);
+        announce(&mut live, seen, netns, opened_after, &mut self.register, out);
         self.live.insert(key, live);
     }
 
