@@ -83,22 +83,23 @@ fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyho
     let mut recording = None;
     // Whose socket was freed while the other end had not closed: their connection goes on.
     let mut half_closed = HashSet::new();
-    for sockets in ended {
+    let ticks = ended.iter().map(|sockets| (sockets, false));
+    for (sockets, is_last) in ticks.chain([(Vec::new(), true)]) {
         // There is a recording once something was stored.
         let recording = match &mut recording {
             Some(recording) => recording,
+            None if is_last => break,
             none => {
                 let opened = Recording::open(path)?;
                 out.begin(&opened.columns(Question::Connections, &selection)?)?;
                 none.insert(opened)
             }
         };
-        let mut ended: Vec<i64> =
-            sockets.iter().map(|socket| socket.0).chain(half_closed).collect();
-        half_closed = recording.half_closed(&ended)?;
-        ended.retain(|socket| !half_closed.contains(socket));
-        if !ended.is_empty() {
-            selection.ended = Some(ended);
+        let mut over: Vec<i64> = sockets.iter().map(|socket| socket.0).chain(half_closed).collect();
+        half_closed = recording.half_closed(&over, is_last)?;
+        over.retain(|socket| !half_closed.contains(socket));
+        if !over.is_empty() {
+            selection.ended = Some(over);
             recording.answer(Question::Connections, &selection, |row| {
                 out.row(row).map_err(QueryError::Output)
             })?;
