@@ -214,7 +214,9 @@ SELECT
         WHEN k.is_capture_over THEN 'recording_end'
     END AS closed_evidence,
     k.destroyed_at_ns,
-    en.name AS ending,
+    -- A FIN-WAIT-2 that is still there is not over.
+    CASE WHEN k.is_half AND k.time_wait_id IS NULL AND k.remains_gone_id IS NULL
+        AND en.evidence = 'fin_acked' THEN NULL ELSE en.name END AS ending,
     en.evidence AS ending_evidence,
     max(0, k.closed_after_boottime_ns - min(k.there_by_boottime_ns,
         coalesce(k.closed_before_boottime_ns, k.there_by_boottime_ns))) AS duration_min_ns,

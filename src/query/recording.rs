@@ -1,5 +1,6 @@
 //! A recording that is asked.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::choice::{Choice, statement};
@@ -379,6 +380,27 @@ impl Recording {
             },
         )?;
         Ok(scopes)
+    }
+
+    /// Of these sockets those whose connection goes on in FIN-WAIT-2, or may do so, as the next dump
+    /// shows unless there was the last one.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn half_closed(&self, sockets: &[i64], is_last: bool) -> Result<HashSet<i64>, StoreError> {
+        let ids: Vec<_> = sockets.iter().map(i64::to_string).collect();
+        let ids = format!("[{}]", ids.join(","));
+        let mut half_closed = HashSet::new();
+        let sql = include_str!("../../queries/half_closed.sql");
+        let parameters =
+            [(":socket_ids", Value::Text(&ids)), (":is_last", Value::Integer(is_last.into()))];
+        self.reader.run(sql, &parameters, |row| {
+            if let [Value::Integer(socket)] = row {
+                half_closed.insert(*socket);
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(half_closed)
     }
 
     /// Sockets that were recorded, all captures together.

@@ -219,6 +219,13 @@ impl Flows {
         added
     }
 
+    /// A member goes on under another cookie.
+    pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64) {
+        if let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) {
+            member.cookie = cookie;
+        }
+    }
+
     /// Makes two members that are there the ends of one connection.
     pub(super) fn pair(&mut self, flow: &Flow) {
         let reversed = flow.reversed();

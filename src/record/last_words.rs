@@ -25,6 +25,8 @@ pub(super) struct LastWords {
     pub(super) said: Option<Final>,
     pub(super) counters: Option<FinalCounters>,
     pub(super) destroyed: Destroyed,
+    /// Its event was sent at this moment of `CLOCK_MONOTONIC` or later.
+    pub(super) sent_after_ns: Nanos,
     /// The connection was active at this moment of `CLOCK_MONOTONIC` or later; if nothing tells, its
     /// socket was freed later.
     pub(super) active_ns: Nanos,
@@ -66,8 +68,13 @@ impl LastWords {
         };
         let is_half_wiped = message.is_half_wiped();
         let evidence = Evidence::of(&observation).filter(|_| protocol == Protocol::Tcp);
-        let was_established = observation.tcp.min_rtt_us.is_some()
-            || observation.tcp.snd_wnd_bytes.is_some_and(|window| window != 0);
+        let tcp = &observation.tcp;
+        // The peer's window is of the last connection; the round-trip time survives connect().
+        let was_established = match (tcp.min_rtt_us, tcp.snd_wnd_bytes) {
+            (_, Some(1..)) | (Some(_), None) => Some(true),
+            (None, _) => Some(false),
+            (Some(_), Some(0)) => None,
+        };
         let said = match evidence {
             Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
             Some(evidence) => Some(Final::Full(evidence)),
@@ -88,6 +95,7 @@ impl LastWords {
                 idle_ms,
                 open_ms: times.established_ms().map(|ms| (i64::from(ms) - OPENING_LAG_MS).max(0)),
             },
+            sent_after_ns: received.monotonic_ns - unread_ms * 1_000_000,
             active_ns: received.monotonic_ns
                 - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
                     * 1_000_000,
@@ -108,7 +116,7 @@ impl LastWords {
     pub(super) fn was_answered(&self) -> bool {
         match &self.said {
             Some(Final::Full(counters)) => counters.has_heard(),
-            Some(Final::Wiped { was_established }) => *was_established,
+            Some(Final::Wiped { was_established }) => *was_established != Some(false),
             None => true,
         }
     }

@@ -426,6 +426,12 @@ impl Register {
                 life.last_words = words.said;
             }
         } else {
+            let is_undirected = held.life.is_some_and(|life| life.direction.is_none());
+            if let Some(origin) =
+                words.said.and_then(|said| said.origin()).filter(|_| is_undirected)
+            {
+                out.news.push((held.socket, SocketNews::Origin(origin)));
+            }
             let ending = held.life.and_then(|life| {
                 let direction = life.direction.or_else(|| direction_told(words));
                 Life { direction, last_words: words.said, ..life }.ending()
@@ -448,6 +454,15 @@ impl Register {
             dead.remnant = Remnant::None;
         }
         Some(held.socket)
+    }
+
+    /// A socket goes on under another cookie.
+    pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64, out: &mut Batch) {
+        self.flows.rename(flow, socket, cookie);
+        match self.birth_of(socket) {
+            Some(birth) => birth.cookie = cookie,
+            None => out.news.push((socket, SocketNews::Cookie { socket: cookie, remains: cookie })),
+        }
     }
 
     /// The connection of this event, whose mini-socket was seen under a cookie of its own.

@@ -14,6 +14,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
+use super::flows::SAME_MOMENT_NS;
 use super::live::{Live, Sighting};
 use super::register::Register;
 use crate::filter::Told;
@@ -105,6 +106,8 @@ pub(super) struct Tracker {
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
     register: Register,
+    /// Whether dumps show TCP sockets that are bound and no more.
+    shows_bound_sockets: bool,
     /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
     events_read_until_ns: Option<Nanos>,
     hasher: DefaultHashBuilder,
@@ -189,6 +192,7 @@ impl Tracker {
                 past.freed,
                 capture_started,
             ),
+            shows_bound_sockets: false,
             events_read_until_ns: None,
             hasher: DefaultHashBuilder::default(),
             capture_started,
@@ -220,6 +224,11 @@ impl Tracker {
             scope.proves_absence = proves_absence(&scope.scope, Some(&chosen));
         }
         self.chosen = Some(chosen);
+    }
+
+    /// The dumps of this kernel show TCP sockets that are bound and no more.
+    pub(super) fn rely_on_bound_sockets(&mut self) {
+        self.shows_bound_sockets = true;
     }
 
     /// From now on destroy events are read.
@@ -335,88 +344,16 @@ impl Tracker {
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                // Who has been seen before is told by the cookie alone.
-                let former = self.formers.get(slot.key());
-                let is_former = former.is_some_and(|former| is_same(former, &seen.message));
-                let started_ns = tick.started.monotonic_ns;
-                let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
-                let gone =
-                    (!is_former).then(|| left_of(&mut self.register, &seen, told_ns)).flatten();
-                let is_ghost =
-                    gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
-                if is_ghost {
-                    return; // its destroy event has been read
+                let key = slot.into_key();
+                match self.request_of(&key, &seen) {
+                    Some(request) => self.rename(&request, &key, &seen, out),
+                    None => return self.meet(scope_index, key, &seen, out),
                 }
-                // One in TIME-WAIT may have been missed by a dump, but not before that began.
-                let mut opened_after = if seen.is_time_wait() {
-                    scope.full_view_before(seen.open_by_ns())
-                } else {
-                    scope.last_full_view()
-                };
-                if seen.is_torn_down() {
-                    let first = TornDown { seen: tick.snapshot, opened_after };
-                    let first = *self.torn_down.entry(message.cookie()).or_insert(first);
-                    if first.seen == tick.snapshot {
-                        return;
-                    }
-                    opened_after = first.opened_after;
-                }
-                if gone.is_none()
-                    && scope.complete_dumps > 0
-                    && tick.new_sockets >= self.max_new_sockets
-                {
-                    scope.not_stored += 1;
-                    return;
-                }
-                tick.new_sockets += u64::from(gone.is_none());
-                tick.seen += 1;
-                scope.seen += 1;
-                scope.live += 1;
-                self.rows_in_group += 1;
-                let mut live = Live::new(self.next_socket, scope_index, 0, &seen);
-                if let Some(gone) = gone {
-                    live.remain(&gone, &seen, out);
-                    let has_own_cookie = self.register.gone(message.cookie()).is_none();
-                    begin_remains(&live, &seen, has_own_cookie, &mut self.register, out);
-                    slot.insert(live);
-                    return;
-                }
-                match self.formers.remove(slot.key()) {
-                    Some(former) if is_same(&former, &message) => {
-                        live.resume(&former, &seen, out);
-                        let flow = seen.flow().filter(|_| !live.is_over);
-                        let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
-                        self.register.resume(flow, live.socket, cookie, open_by_ns, out);
-                        note_listener(&mut self.register, &live, &seen);
-                        if seen.is_over() && !live.is_over {
-                            let evidence = Some(seen.over_evidence());
-                            let death = death_of_former(&former, Some(tick.snapshot), evidence);
-                            end_life(&mut live, death, &seen, &mut self.register, out);
-                        } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
-                            begin_remains(&live, &seen, false, &mut self.register, out);
-                        }
-                        slot.insert(live);
-                        return;
-                    }
-                    Some(former) => {
-                        live.generation = former.generation + 1;
-                        end_former(
-                            &former,
-                            Some(tick.snapshot),
-                            EndEvidence::Replaced,
-                            &mut self.register,
-                            out,
-                        );
-                    }
-                    None => {}
-                }
-                self.next_socket = self.next_socket.next();
-                let netns = scope.scope.netns;
-                announce(&mut live, &seen, netns, opened_after, &mut self.register, out);
-                slot.insert(live);
-                return;
+                let Entry::Occupied(slot) = self.live.entry(key) else { return };
+                slot
             }
         };
+        let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
         let live = slot.get_mut();
         if live.is_dying(&seen) {
             return;
@@ -478,6 +415,112 @@ impl Tracker {
             self.scopes[scope_index].live += 1;
         }
         self.rows_in_group += 1;
+    }
+
+    /// Takes a socket that no dump of this capture has shown under this cookie.
+    fn meet(&mut self, scope_index: usize, key: SocketKey, seen: &Sighting<'_>, out: &mut Batch) {
+        let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
+        let message = &seen.message;
+        // Who has been seen before is told by the cookie alone.
+        let former = self.formers.get(&key);
+        let is_former = former.is_some_and(|former| is_same(former, &seen.message));
+        let started_ns = tick.started.monotonic_ns;
+        let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
+        let gone = (!is_former).then(|| left_of(&mut self.register, seen, told_ns)).flatten();
+        let is_ghost = gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
+        if is_ghost {
+            return; // its destroy event has been read
+        }
+        // One in TIME-WAIT may have been missed by a dump, but not before that began.
+        let mut opened_after = if seen.is_time_wait() {
+            scope.full_view_before(seen.open_by_ns())
+        } else {
+            scope.last_full_view()
+        };
+        if seen.is_torn_down() {
+            let first = TornDown { seen: tick.snapshot, opened_after };
+            let first = *self.torn_down.entry(message.cookie()).or_insert(first);
+            if first.seen == tick.snapshot {
+                return;
+            }
+            opened_after = first.opened_after;
+        }
+        if gone.is_none() && scope.complete_dumps > 0 && tick.new_sockets >= self.max_new_sockets {
+            scope.not_stored += 1;
+            return;
+        }
+        tick.new_sockets += u64::from(gone.is_none());
+        tick.seen += 1;
+        scope.seen += 1;
+        scope.live += 1;
+        self.rows_in_group += 1;
+        let mut live = Live::new(self.next_socket, scope_index, 0, seen);
+        if let Some(gone) = gone {
+            live.remain(&gone, seen, out);
+            let has_own_cookie = self.register.gone(message.cookie()).is_none();
+            begin_remains(&live, seen, has_own_cookie, &mut self.register, out);
+            self.live.insert(key, live);
+            return;
+        }
+        match self.formers.remove(&key) {
+            Some(former) if is_same(&former, message) => {
+                live.resume(&former, seen, out);
+                let flow = seen.flow().filter(|_| !live.is_over);
+                let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
+                self.register.resume(flow, live.socket, cookie, open_by_ns, out);
+                note_listener(&mut self.register, &live, seen);
+                if seen.is_over() && !live.is_over {
+                    let evidence = Some(seen.over_evidence());
+                    let death = death_of_former(&former, Some(tick.snapshot), evidence);
+                    end_life(&mut live, death, seen, &mut self.register, out);
+                } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
+                    begin_remains(&live, seen, false, &mut self.register, out);
+                }
+                self.live.insert(key, live);
+                return;
+            }
+            Some(former) => {
+                live.generation = former.generation + 1;
+                end_former(
+                    &former,
+                    Some(tick.snapshot),
+                    EndEvidence::Replaced,
+                    &mut self.register,
+                    out,
+                );
+            }
+            None => {}
+        }
+        self.next_socket = self.next_socket.next();
+        let netns = scope.scope.netns;
+        announce(&mut live, seen, netns, opened_after, &mut self.register, out);
+        self.live.insert(key, live);
+    }
+
+    /// The connection request that this socket was, if a dump asked for the cookie of the request just
+    /// when the socket was made: that is another one then.
+    fn request_of(&self, key: &SocketKey, seen: &Sighting<'_>) -> Option<SocketKey> {
+        if seen.protocol != Protocol::Tcp
+            || seen.message.is_mini()
+            || self.formers.contains_key(key)
+        {
+            return None;
+        }
+        let member = self.register.flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
+        let established_ms = seen.ago.handshake_ms().map(i64::from);
+        let established_ns = established_ms.map(|ms| seen.read_at_ns - ms * 1_000_000);
+        if established_ns > member.there.open_by_ns.map(|ns| ns + SAME_MOMENT_NS) {
+            return None; // of a later one with these addresses and ports
+        }
+        let request = SocketKey { cookie: member.cookie, ..key.clone() };
+        self.live.get(&request)?.is_request().then_some(request)
+    }
+
+    /// A socket goes on under another cookie.
+    fn rename(&mut self, from: &SocketKey, to: &SocketKey, seen: &Sighting<'_>, out: &mut Batch) {
+        let (Some(live), Some(flow)) = (self.live.remove(from), seen.flow()) else { return };
+        self.register.rename(&flow, live.socket, to.cookie, out);
+        self.live.insert(to.clone(), live);
     }
 
     fn remove_live(&mut self, key: &SocketKey) {

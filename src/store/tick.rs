@@ -392,7 +392,8 @@ impl TickWriter<'_> {
         )
     }
 
-    /// Notes what came to be known of a socket after its end was stored.
+    /// Notes what came to be known of a socket after its end was stored. That its FIN was acknowledged
+    /// tells less than whatever is known already.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -439,8 +440,14 @@ impl TickWriter<'_> {
         }
         if let Some(ending) = update.ending {
             self.run(
-                "UPDATE socket_ends SET ending = ?2 WHERE socket_id = ?1",
-                params![socket.0, ending.number()],
+                "UPDATE socket_ends SET ending = ?2 WHERE socket_id = ?1
+                    AND (ending IS NULL OR ?2 NOT IN (?3, ?4))",
+                params![
+                    socket.0,
+                    ending.number(),
+                    Ending::FinAcked.number(),
+                    Ending::HalfClosed.number()
+                ],
             )?;
         }
         Ok(())

@@ -81,6 +81,7 @@ pub struct World {
     pub families: Vec<Family>,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
+    pub kernel_release: Option<&'static str>,
     pub boot_uuid: &'static str,
     pub host: &'static str,
     pub begins: Clocks,
@@ -101,6 +102,7 @@ impl Default for World {
             families: vec![Family::Inet],
             interval_ns: SECOND,
             max_new_sockets: 100_000,
+            kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
             host: "world",
             begins: Clocks {
@@ -238,7 +240,7 @@ impl World {
                 boot_uuid: self.boot_uuid.to_owned(),
                 host_name: Some(self.host.to_owned()),
                 machine_id_hash: Some(format!("the machine of {}", self.host)),
-                kernel_release: None,
+                kernel_release: self.kernel_release.map(str::to_owned),
                 architecture: None,
             },
             namespace: NamespaceFacts {

@@ -195,10 +195,15 @@ impl Tracker {
         let id = self.next_socket;
         self.next_socket = id.next();
         let is_tcp = words.protocol == Protocol::Tcp;
-        // A TCP socket that is not connected, or no longer, is in no dump though it is there: only
-        // one that was active since was opened since.
-        let tells = words.tells_activity || !is_tcp;
-        let opened_after = tells.then(|| scope.full_view_before(words.active_ns)).flatten();
+        let is_connected = !words.tuple.remote.address.is_unspecified();
+        // A TCP socket whose connection is over is in no dump though it is there: only one that was
+        // active since was opened since. Nor is one that is bound and no more, before Linux 6.8.
+        let there_ns = match is_tcp {
+            true if is_connected => words.tells_activity.then_some(words.active_ns),
+            true => self.shows_bound_sockets.then_some(words.sent_after_ns),
+            false => Some(words.active_ns),
+        };
+        let opened_after = there_ns.and_then(|there_ns| scope.full_view_before(there_ns));
         self.register.birth(
             NewSocket {
                 id,
