@@ -63,7 +63,7 @@ INSERT INTO endings (ending, name, evidence) VALUES
     (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
     (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
     (9, 'not_established', 'nothing_received'), (10, NULL, 'request_vanished'),
-    (11, NULL, 'half_closed');
+    (11, NULL, 'half_closed'), (12, NULL, 'silent_after_fin');
 
 -- Where and when was recorded.
 
