@@ -96,7 +96,17 @@ WITH
                 WHEN NOT h.is_half THEN e.last_snapshot_id
                 WHEN m.time_wait_snapshot_id IS NULL
                     THEN coalesce(m.last_snapshot_id, o.last_snapshot_id)
-                ELSE m.first_snapshot_id END
+                -- The last one that showed it before its TIME-WAIT.
+                ELSE coalesce((
+                    SELECT d.snapshot_id FROM complete_dumps AS d
+                    JOIN scopes AS sc ON sc.scope_id = d.scope_id AND sc.netns_id = k.netns_id
+                        AND sc.family = k.family AND sc.protocol = k.protocol
+                    WHERE d.snapshot_id > m.first_snapshot_id
+                        AND d.snapshot_id < m.time_wait_snapshot_id
+                        AND NOT EXISTS (SELECT 1 FROM missing_sockets AS x
+                            WHERE x.snapshot_id = d.snapshot_id AND x.socket_id = k.socket_id)
+                    ORDER BY d.snapshot_id DESC LIMIT 1
+                ), m.first_snapshot_id) END
         LEFT JOIN capture_sources AS os ON os.capture_id = last.capture_id
         LEFT JOIN snapshots AS gone ON gone.snapshot_id =
             CASE WHEN h.is_half THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)

@@ -176,6 +176,21 @@ fn a_late_event_that_tells_who_opened_a_connection_tells_the_other_end_too() {
 }
 
 #[test]
+fn what_goes_on_without_its_socket_was_there_until_its_last_sighting_in_fin_wait_2() {
+    let a = a().opened_at(1_650).fin_acked();
+    let half = FakeSocket { cookie: 7, ..a.time_wait_since(1_650) }.in_state(TcpState::FIN_WAIT2);
+    let over = FakeSocket { cookie: 7, ..a.time_wait_since(5_500) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]);
+    world.shows(&[&half]).shows(&[&half]).shows(&[&half]).shows(&[]).shows(&[&over]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["closed_after", "closed_before", "closed_evidence"]),
+        ["closed_after=4000 closed_before=5520 closed_evidence=time_wait"]
+    );
+}
+
+#[test]
 fn what_goes_on_without_its_socket_was_last_alive_in_fin_wait_2() {
     let a = a().opened_at(1_650).fin_acked();
     let left = FakeSocket { cookie: 7, ..a.time_wait_since(1_650) }.in_state(TcpState::FIN_WAIT2);
