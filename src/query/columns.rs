@@ -30,7 +30,7 @@ pub const COLUMNS: &[Column] = &[
     c("is_keyframe", Kind::Boolean, "Whether the snapshot holds a row of every live socket"),
     c("observed_at", Kind::Time, "End of the snapshot in which the values of this row were really seen; earlier than taken_at where a keyframe repeats what its own dump did not show"),
     c("cookie", Kind::Identifier, "The kernel's socket cookie (SO_COOKIE), unique per boot and network namespace"),
-    c("generation", Kind::Integer, "How often this cookie was seen with other addresses before; 0 again after it was gone"),
+    c("generation", Kind::Integer, "How often this cookie was seen with other addresses before; 0 again after it was gone for a while unless destroy events were read"),
     c("inode", Kind::Integer, "Inode of the socket's file, the last known"),
     c("uid", Kind::Integer, "The socket's user id (idiag_uid)"),
     c("netns", Kind::Text, "Network namespace: name, or inode"),
