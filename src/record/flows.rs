@@ -307,7 +307,8 @@ impl Flows {
             let member = self.members.get(&flow).filter(|m| m.socket == socket && m.dead.is_some());
             let Some(&member) = member else { continue };
             let peer = self.members.get(&flow.reversed());
-            let is_waiting = peer.is_some_and(|p| Some(p.socket) == member.peer && p.dead.is_none());
+            let is_waiting =
+                peer.is_some_and(|p| Some(p.socket) == member.peer && p.dead.is_none());
             if is_waiting && !is_crowded {
                 self.dead.push_back((now, flow, socket));
             } else {

@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::flows::{Added, Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
 use super::ending::Life;
+use super::flows::{Added, Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
 use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};

@@ -18,9 +18,9 @@ use super::last_words::LastWords;
 use super::listeners::Listeners;
 use super::tracker::Past;
 use crate::model::{
-    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FormerSocket, FreedSocket, Nanos,
-    NetnsId,
-    NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
+    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FormerSocket, FreedSocket,
+    Nanos, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews,
+    TcpState, TupleTold,
 };
 
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
@@ -107,12 +107,7 @@ pub(super) struct Register {
 }
 
 impl Register {
-    pub(super) fn new(
-        netns: NetnsId,
-        now: SnapshotId,
-        past: &Past,
-        started: Clocks,
-    ) -> Self {
+    pub(super) fn new(netns: NetnsId, now: SnapshotId, past: &Past, started: Clocks) -> Self {
         let mut register = Self {
             netns,
             now,
