@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod budget;
 mod events;
 mod extracts;
 mod filters;
