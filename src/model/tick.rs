@@ -288,6 +288,8 @@ pub enum ExceptionKind {
     DumpUnsupported,
     /// New sockets were counted but not stored, more came at once than the bound allows.
     SocketsNotStored,
+    /// Ticks just before the snapshot were left out, to keep within a limit of CPU time.
+    TicksLeftOut,
     /// Messages that could not be read.
     MessagesUnreadable,
     /// Nobody made such a dump (only in an import).
@@ -304,6 +306,7 @@ impl ExceptionKind {
             Self::DumpInterrupted => "dump_interrupted",
             Self::DumpUnsupported => "dump_unsupported",
             Self::SocketsNotStored => "sockets_not_stored",
+            Self::TicksLeftOut => "ticks_left_out",
             Self::MessagesUnreadable => "messages_unreadable",
             Self::NotAsked => "not_asked",
             Self::PartlyAsked => "partly_asked",

@@ -213,6 +213,11 @@ impl Tracker {
         }
     }
 
+    /// Stores no more new sockets a tick than that from now on.
+    pub(super) fn limit_new_sockets(&mut self, max: u64) {
+        self.max_new_sockets = max;
+    }
+
     /// Takes only the sockets that the filter holds for.
     pub(super) fn choose(&mut self, chosen: Chosen) {
         for scope in &mut self.scopes {

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod budget;
 mod ends;
 mod events;
 mod extracts;
