@@ -63,7 +63,7 @@ INSERT INTO endings (ending, name, evidence) VALUES
     (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
     (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
     (9, 'not_established', 'nothing_received'), (10, NULL, 'request_vanished'),
-    (11, NULL, 'half_closed');
+    (11, NULL, 'half_closed'), (12, NULL, 'silent_after_fin');
 
 -- Where and when was recorded.
 
@@ -793,7 +793,8 @@ WITH RECURSIVE
         FROM chain AS c
         JOIN samples AS s
             ON s.snapshot_id = c.previous_snapshot_id AND s.socket_id = c.socket_id
-        WHERE c.condition_id IS NULL
+        -- A recording may come from anyone: no chain is endless.
+        WHERE c.condition_id IS NULL AND s.snapshot_id < c.snapshot_id
     ),
     counted_rows AS MATERIALIZED (
         SELECT socket_id, min(snapshot_id) AS snapshot_id FROM chain GROUP BY socket_id

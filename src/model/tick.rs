@@ -247,6 +247,8 @@ pub struct FormerSocket {
     pub origin: Option<Origin>,
     /// Whether its connection is over, and what is left of it was there to the end.
     pub is_remains: bool,
+    /// The other end of its connection.
+    pub peer: Option<SocketId>,
 }
 
 /// A connection is over, or gone from what is looked at.

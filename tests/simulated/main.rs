@@ -4,6 +4,7 @@
 mod harness;
 
 mod budget;
+mod ends;
 mod events;
 mod extracts;
 mod filters;
