@@ -80,6 +80,14 @@ impl Sighting<'_> {
         is_closed && self.message.is_half_wiped()
     }
 
+    /// Whether this is a socket whose connection is over and whose file somebody holds. Dumps show those
+    /// that were bound.
+    pub(super) fn is_closed_and_held(&self) -> bool {
+        self.protocol == Protocol::Tcp
+            && self.message.state() == TcpState::CLOSE
+            && self.message.tuple().remote.port != 0
+    }
+
     pub(super) fn over_evidence(&self) -> EndEvidence {
         if self.message.is_mini() { EndEvidence::TimeWait } else { EndEvidence::Closed }
     }

@@ -44,6 +44,24 @@ pub(super) struct Gone {
     pub(super) rows: Rows,
 }
 
+/// What a timewait mini-socket is left of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LeftOf {
+    /// No socket that is known.
+    Nobody,
+    /// A socket whose destroy event was read.
+    Socket(Gone),
+    /// What is still to be read may tell: that of another connection, or that of the other end.
+    NotToldYet,
+}
+
+impl LeftOf {
+    /// One that no dump ever showed.
+    fn unseen(socket: SocketId) -> Self {
+        Self::Socket(Gone { socket, generation: 0, state: None, rows: Rows::default() })
+    }
+}
+
 /// A connection that is over and whose destroy event has not come.
 #[derive(Clone, Debug)]
 struct Held {
@@ -359,12 +377,13 @@ impl Register {
 
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
-    pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
-        let rows = Rows::default();
+    pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> LeftOf {
         let Some(&member) = self.flows.get(flow) else {
-            let (socket, began_by_ns) = self.freed.remove(flow)?;
+            let Some((socket, began_by_ns)) = self.freed.remove(flow) else {
+                return LeftOf::Nobody;
+            };
             let is_its_own = began_ns <= began_by_ns + SAME_MOMENT_NS;
-            return is_its_own.then_some(Gone { socket, generation: 0, state: None, rows });
+            return if is_its_own { LeftOf::unseen(socket) } else { LeftOf::Nobody };
         };
         let Member { socket, peer, there, .. } = member;
         let peer_gone_ns = match self.flows.get(&flow.reversed()) {
@@ -374,21 +393,26 @@ impl Register {
             _ => None,
         };
         let remnant = self.remnant_of_this_tick(flow, socket);
-        let dead = self.flows.dead_mut(flow, socket)?;
-        let destroyed_ns = dead.destroyed_ns.filter(|_| dead.is_unseen)?;
+        let Some(dead) = self.flows.dead_mut(flow, socket).filter(|dead| dead.is_unseen) else {
+            return LeftOf::Nobody;
+        };
+        let Some(destroyed_ns) = dead.destroyed_ns else { return LeftOf::Nobody };
         let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
         let began_by_ns = match (remnant, peer_gone_ns) {
-            (Remnant::None, _) => return None,
+            (Remnant::None, _) => return LeftOf::Nobody,
             (Remnant::TimeWait, _) => there.over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
             (Remnant::FinWait2, Some(gone_ns)) => gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns),
             (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
         };
-        if began_ns > began_by_ns + SAME_MOMENT_NS {
-            return None;
+        if began_ns <= began_by_ns + SAME_MOMENT_NS {
+            dead.remnant = Remnant::None;
+            LeftOf::unseen(socket)
+        } else if remnant == Remnant::FinWait2 && began_ns > told_ns {
+            LeftOf::NotToldYet
+        } else {
+            LeftOf::Nobody
         }
-        dead.remnant = Remnant::None;
-        Some(Gone { socket, generation: 0, state: None, rows })
     }
 
     /// What may be left of a connection that died in this tick, by the listeners seen since.
@@ -426,6 +450,14 @@ impl Register {
         }
         let update = EndUpdate { ending: Some(Ending::TimeWait), ..EndUpdate::default() };
         out.end_updates.push((socket, update));
+    }
+
+    /// Whether nothing but the TIME-WAIT was seen of the latest connection with these addresses and ports.
+    pub(super) fn has_time_wait(&self, flow: &Flow) -> bool {
+        let dead = self.flows.get(flow).and_then(|member| member.dead);
+        dead.is_some_and(|dead| {
+            dead.is_unseen && dead.destroyed_ns.is_none() && dead.remnant == Remnant::TimeWait
+        })
     }
 
     /// Whether no other socket had the same addresses and ports since.

@@ -17,7 +17,7 @@ use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
 use super::flows::SAME_MOMENT_NS;
 use super::live::{Live, Sighting};
-use super::register::Register;
+use super::register::{LeftOf, Register};
 use crate::filter::Told;
 use crate::kernel::DumpEnd;
 use crate::model::{
@@ -104,8 +104,12 @@ pub(super) struct Tracker {
     chosen: Option<Chosen>,
     scopes: Vec<TrackedScope>,
     live: HashMap<SocketKey, Live>,
-    /// Seen for the first time as if on their way out; by their cookies.
-    torn_down: HashMap<u64, TornDown>,
+    /// Seen for the first time as if on their way out, or left of what is still to be told; by their
+    /// cookies.
+    undecided: HashMap<u64, Undecided>,
+    /// Cookies of sockets that are closed and held, of which the TIME-WAIT is what was recorded, with the
+    /// snapshot that showed them last.
+    held_closed: HashMap<u64, SnapshotId>,
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
     register: Register,
@@ -128,9 +132,11 @@ pub(super) struct Tracker {
     takes_events_as_found: bool,
 }
 
-/// A socket that no dump showed before, closed and half wiped: if the next one shows it too it is so.
+/// What no dump showed before and waits for the next one: a socket closed and half wiped is so if that
+/// shows it too, and whose a TIME-WAIT is the events that were read by then tell. One that is closed and
+/// held may have left a TIME-WAIT, which comes later in the same dump.
 #[derive(Clone, Copy)]
-struct TornDown {
+struct Undecided {
     seen: SnapshotId,
     opened_after: Option<SnapshotId>,
 }
@@ -188,7 +194,8 @@ impl Tracker {
                 })
                 .collect(),
             live: HashMap::new(),
-            torn_down: HashMap::new(),
+            undecided: HashMap::new(),
+            held_closed: HashMap::new(),
             register,
             shows_bound_sockets: false,
             events_read_until_ns: None,
@@ -429,7 +436,11 @@ impl Tracker {
         let is_former = former.is_some_and(|former| is_same(former, &seen.message));
         let started_ns = tick.started.monotonic_ns;
         let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
-        let gone = (!is_former).then(|| left_of(&mut self.register, seen, told_ns)).flatten();
+        let left_of = match is_former {
+            true => LeftOf::Nobody,
+            false => left_of(&mut self.register, seen, told_ns),
+        };
+        let gone = if let LeftOf::Socket(gone) = left_of { Some(gone) } else { None };
         let is_ghost = gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
         if is_ghost {
             return; // its destroy event has been read
@@ -440,9 +451,14 @@ impl Tracker {
         } else {
             scope.last_full_view()
         };
-        if seen.is_torn_down() {
-            let first = TornDown { seen: tick.snapshot, opened_after };
-            let first = *self.torn_down.entry(message.cookie()).or_insert(first);
+        let is_held = !is_former && seen.is_closed_and_held();
+        if is_held && self.is_of_time_wait(seen) {
+            return;
+        }
+        let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
+        if is_held || seen.is_torn_down() || matches!(left_of, LeftOf::NotToldYet) {
+            let first = Undecided { seen: tick.snapshot, opened_after };
+            let first = *self.undecided.entry(message.cookie()).or_insert(first);
             if first.seen == tick.snapshot {
                 return;
             }
@@ -501,6 +517,18 @@ impl Tracker {
         let netns = scope.scope.netns;
         announce(&mut live, seen, netns, opened_after, &mut self.register, out);
         self.live.insert(key, live);
+    }
+
+    /// Whether this socket, closed and held, is of a connection that has its row: of that the dumps show
+    /// the TIME-WAIT, under a cookie of its own.
+    fn is_of_time_wait(&mut self, seen: &Sighting<'_>) -> bool {
+        let cookie = seen.message.cookie();
+        let is_known = self.held_closed.contains_key(&cookie);
+        let is_so = is_known || seen.flow().is_some_and(|flow| self.register.has_time_wait(&flow));
+        if is_so {
+            self.held_closed.insert(cookie, seen.snapshot);
+        }
+        is_so
     }
 
     /// The connection request that this socket was, if a dump asked for the cookie of the request just
@@ -656,7 +684,8 @@ impl Tracker {
             }
         }
         let seen = tick.seen;
-        self.torn_down.retain(|_, first| first.seen == snapshot);
+        self.undecided.retain(|_, first| first.seen == snapshot);
+        self.held_closed.retain(|_, last_seen| *last_seen == snapshot);
         self.end_formers(out, &mut flush);
         self.register.resolve(&mut self.live, out, &mut flush);
         if self.scopes.iter().all(|scope| scope.is_complete || !scope.is_supported) {

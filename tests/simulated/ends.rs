@@ -6,7 +6,7 @@ use sockrec::model::TcpState;
 
 use crate::events::{a, lives, told_at_1700};
 use crate::socket::FakeSocket;
-use crate::world::{SECOND, World};
+use crate::world::{SECOND, START_MONOTONIC, World};
 
 /// What somebody closed first may have been reset; its TIME-WAIT tells that it was not.
 #[test]
@@ -155,6 +155,43 @@ fn a_late_event_that_tells_who_opened_a_connection_tells_the_other_end_too() {
             "cookie=2 direction=inbound direction_evidence=peer",
         ]
     );
+}
+
+/// Both ends closed, and a program holds the socket: a bound one is shown beside its TIME-WAIT.
+#[test]
+fn a_bound_socket_that_is_held_is_one_with_its_time_wait() {
+    let a = a().opened_at(1_400).fin_acked();
+    let held = a.in_state(TcpState::CLOSE);
+    let time_wait = FakeSocket { cookie: 7, ..a.time_wait_since(1_450) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]);
+    for _ in 0..9 {
+        world.shows(&[&held, &time_wait]);
+    }
+    world.tells(&[a.destroyed()]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_before", "ending_evidence", "destroyed_at"]),
+        ["cookie=1 closed_before=1470 ending_evidence=time_wait destroyed_at=10700"]
+    );
+}
+
+/// The reader of events stands still while the other end closes.
+#[test]
+fn a_time_wait_that_began_after_the_last_event_that_was_read_waits_for_the_next_one() {
+    let a = a().opened_at(1_400).fin_acked();
+    let bytes_acked = a.bytes_sent + 2;
+    let a = FakeSocket { bytes_acked, ..a };
+    let last_ack_recv_at_ms = START_MONOTONIC / 1_000_000 + 1_850;
+    let b = FakeSocket { last_ack_recv_at_ms, ..a.peer(2).fin_acked() };
+    let time_wait = FakeSocket { cookie: 7, ..a.time_wait_since(1_850) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]).shows(&[&time_wait]);
+    world.tells(&[b.destroyed().unread_for(600)]).shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    let rows = lives(&world, &["cookie", "closed_before", "ending_evidence"]);
+    assert_eq!(rows[0], "cookie=1 closed_before=1870 ending_evidence=time_wait");
+    assert_eq!(rows.len(), 2, "{rows:?}");
 }
 
 #[test]
