@@ -541,10 +541,11 @@ impl Tracker {
             return None;
         }
         let member = self.register.flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
-        let established_ms = seen.ago.handshake_ms().map(i64::from);
-        let established_ns = established_ms.map(|ms| seen.read_at_ns - ms * 1_000_000);
-        if established_ns > member.there.open_by_ns.map(|ns| ns + SAME_MOMENT_NS) {
-            return None; // of a later one with these addresses and ports
+        // It was made as the request was seen; a later one may have these addresses and ports.
+        let ago_ms = seen.ago.handshake_ms().or(seen.ago.established_ms())?;
+        let there_ns = seen.read_at_ns - i64::from(ago_ms) * 1_000_000;
+        if there_ns > member.there.open_by_ns? + SAME_MOMENT_NS {
+            return None;
         }
         let request = SocketKey { cookie: member.cookie, ..key.clone() };
         self.live.get(&request)?.is_request().then_some(request)
