@@ -251,9 +251,9 @@ pub struct FreedSocket {
     pub last_sample: Option<SnapshotId>,
     /// Rows of samples that it has.
     pub samples: u32,
-    /// A TIME-WAIT that began later, on `CLOCK_BOOTTIME`, is not what it left: when its destroy event was
+    /// A TIME-WAIT that began later, on `CLOCK_MONOTONIC`, is not what it left: when its destroy event was
     /// read or, if the other end may have closed later, until when events were listened for.
-    pub time_wait_by_boottime_ns: Nanos,
+    pub time_wait_by_ns: Nanos,
 }
 
 /// A span in which destroy events were lost.

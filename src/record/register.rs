@@ -175,7 +175,7 @@ impl Register {
             );
         }
         for socket in &past.freed {
-            register.remember(socket, started);
+            register.remember(socket);
         }
         register
     }
@@ -191,15 +191,14 @@ impl Register {
 
     /// A TIME-WAIT goes on as the connection of its cookie or, if no dump ever gave it one, of its
     /// addresses and ports.
-    fn remember(&mut self, freed: &FreedSocket, started: Clocks) {
+    fn remember(&mut self, freed: &FreedSocket) {
         let FreedSocket { id: socket, cookie, generation, state, .. } = *freed;
         let rows = Rows { last: freed.last_sample, count: freed.samples };
         self.bury(cookie, Gone { socket, generation, state, rows });
         let Some(flow) = Flow::new(Protocol::Tcp, &freed.tuple) else { return };
-        let ago_ns = started.boottime_ns - freed.time_wait_by_boottime_ns;
         if state.is_none() {
             // The latest comes first.
-            self.freed.entry(flow).or_insert((socket, started.monotonic_ns - ago_ns));
+            self.freed.entry(flow).or_insert((socket, freed.time_wait_by_ns));
         }
     }
 
