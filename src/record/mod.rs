@@ -19,6 +19,7 @@ mod last_words;
 mod limits;
 mod listeners;
 mod live;
+mod outbox;
 mod owner_finder;
 mod owners;
 mod pace;
