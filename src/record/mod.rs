@@ -19,7 +19,6 @@ mod last_words;
 mod limits;
 mod listeners;
 mod live;
-mod outbox;
 mod owner_finder;
 mod owners;
 mod pace;

@@ -6,8 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::collector::{Collector, Event, Kernel, Plan, RecordError, Summary};
-use super::outbox::Outbox;
+use super::collector::{Collector, Event, Kernel, Outbox, Plan, RecordError, Summary};
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Written, write_all};
@@ -101,7 +100,7 @@ impl Session<'_> {
         if !ways.kernel.tells_every_event() {
             tracker.take_events_as_found();
         }
-        let outbox = Outbox { parcels, empties, owners, batch: Box::default(), sent: 0 };
+        let outbox = Outbox { parcels, empties, owners, batch: Box::default() };
         let mut collector = Collector::new(plan, tracker, outbox, &written, start.next_snapshot);
         let result = work(&mut collector, &mut ways);
         let mut progress = collector.progress();
