@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use anstream::stream::RawStream;
+use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use super::Exit;
@@ -62,9 +64,31 @@ pub(super) fn warn(text: &str) {
 /// escaped, line by line. If stderr is closed there is nobody to tell.
 pub(super) fn say(text: &str) {
     let mut out = io::stderr().lock();
+    let is_colored = has_color(&out);
     for line in text.split('\n') {
-        let _ = writeln!(out, "{}", visible(line));
+        let label = LABELS.iter().find(|(label, _)| is_colored && line.starts_with(label));
+        let _ = match label {
+            Some((label, style)) => {
+                let rest = visible(&line[label.len()..]);
+                writeln!(out, "{style}{label}{style:#}{rest}")
+            }
+            None => writeln!(out, "{}", visible(line)),
+        };
     }
+}
+
+/// What a line begins with, and its colour on a terminal.
+const LABELS: [(&str, Style); 4] = [
+    ("error:", AnsiColor::Red.on_default().bold()),
+    ("warning:", AnsiColor::Yellow.on_default().bold()),
+    ("note:", Style::new().bold()),
+    ("hint:", AnsiColor::Green.on_default().bold()),
+];
+
+/// Whether what is written there may have colour: on a terminal, unless `--color` or the environment
+/// (`NO_COLOR`, `CLICOLOR`, `TERM=dumb`) has it otherwise.
+pub(super) fn has_color(stream: &impl RawStream) -> bool {
+    anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

@@ -13,6 +13,7 @@ mod json;
 mod jsonl;
 mod object;
 mod options;
+mod paint;
 mod row;
 mod sheet;
 mod sink;
