@@ -21,7 +21,7 @@ mod tick;
 mod writer;
 
 pub use error::StoreError;
-pub use extract::{Excerpt, Stretch, Taken};
+pub use extract::{Before, Excerpt, Stretch, Taken};
 pub use file::{has_log, is_being_recorded};
 pub use markers::write_marker;
 pub use merge::Merged;

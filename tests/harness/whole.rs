@@ -316,6 +316,8 @@ const RULES: &[(&str, &str)] = &[
              LEFT JOIN absent AS a ON a.snapshot_id = n.snapshot_id)
          SELECT * FROM counted AS c WHERE sockets_seen <> there - missed
             AND capture_id NOT IN (SELECT capture_id FROM vague)
+            AND capture_id NOT IN (
+                SELECT capture_id FROM capture_sources WHERE selection IS NOT NULL)
             AND capture_id NOT IN (SELECT n.capture_id FROM eventful AS v
                 JOIN snapshots AS n ON n.snapshot_id = v.snapshot_id)
             AND NOT EXISTS (SELECT 1 FROM exceptions AS x WHERE x.snapshot_id = c.snapshot_id
