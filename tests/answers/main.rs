@@ -9,9 +9,11 @@ mod socket;
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod world;
 
+mod colors;
 mod coverage;
 mod dense;
 mod filters;
+mod hosts;
 mod incident;
 mod markers;
 mod owners;
