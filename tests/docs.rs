@@ -107,6 +107,7 @@ fn the_format_names_the_numbers_and_words_of_the_code() {
         ExceptionKind::DumpInterrupted,
         ExceptionKind::DumpUnsupported,
         ExceptionKind::SocketsNotStored,
+        ExceptionKind::TicksLeftOut,
         ExceptionKind::MessagesUnreadable,
         ExceptionKind::NotAsked,
         ExceptionKind::PartlyAsked,

@@ -11,20 +11,27 @@ mod export;
 mod extract;
 mod filter;
 mod follow;
+mod generate;
 mod import;
 mod info;
 mod lacks;
+mod limits;
 mod live;
 mod mark;
 mod merge;
 mod message;
+mod metrics;
 mod moment;
 mod output;
 mod query;
 mod questions;
 mod record;
+mod service;
 mod sockets;
 mod sql;
+mod status;
+mod user;
+mod voice;
 
 use std::process::ExitCode;
 
@@ -93,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Assert(args) => assert::run(&args),
+        Command::Completions(args) => generate::completions(args.shell),
+        Command::Man(args) => generate::man(&args.directory),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -86,7 +86,8 @@ impl Session<'_> {
                 })
                 .map_err(|_| RecordError::WriterDied)?
         };
-        let mut tracker = Tracker::new(&start, capture.started, scopes, past, plan.max_new_sockets);
+        let mut tracker =
+            Tracker::new(&start, capture.started, scopes, past, plan.limits.max_new_sockets);
         if let Some(chosen) = &plan.chosen {
             tracker.choose(chosen.clone());
         }

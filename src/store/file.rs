@@ -111,6 +111,28 @@ pub(super) fn log_path(path: &Path) -> PathBuf {
     PathBuf::from(log)
 }
 
+/// What a recording takes on its file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSizes {
+    /// Bytes of the file itself.
+    pub file_bytes: u64,
+    /// Bytes of its log, `FILE-wal`.
+    pub log_bytes: u64,
+}
+
+impl FileSizes {
+    /// Bytes of both.
+    pub fn bytes(self) -> u64 {
+        self.file_bytes + self.log_bytes
+    }
+}
+
+/// What a recording takes on its file system; 0 for what is not there.
+pub fn file_sizes(path: &Path) -> FileSizes {
+    let len = |path: &Path| path.metadata().map_or(0, |m| m.len());
+    FileSizes { file_bytes: len(path), log_bytes: len(&log_path(path)) }
+}
+
 /// Whether a part of what was recorded stands in the log beside the file, `FILE-wal`. After a
 /// clean end it does only while a reader keeps it there.
 pub fn has_log(path: &Path) -> bool {

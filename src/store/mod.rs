@@ -22,7 +22,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use extract::{Before, Excerpt, Stretch, Taken};
-pub use file::{has_log, is_being_recorded};
+pub use file::{FileSizes, file_sizes, has_log, is_being_recorded};
 pub use markers::write_marker;
 pub use merge::Merged;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};

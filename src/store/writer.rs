@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 
 use super::StoreError;
 use super::columns::{SqlInteger, int};
-use super::file::{file_uri, lock_if_idle, log_path, open_for_recording};
+use super::file::{file_sizes, file_uri, lock_if_idle, log_path, open_for_recording};
 use super::former;
 use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
 use super::owners::{self, FormerOwners};
@@ -259,8 +259,7 @@ impl Writer {
 
     /// Bytes of the recording with its log.
     pub fn file_bytes(&self) -> u64 {
-        let len = |path: &Path| path.metadata().map_or(0, |m| m.len());
-        len(&self.path) + len(&log_path(&self.path))
+        file_sizes(&self.path).bytes()
     }
 }
 

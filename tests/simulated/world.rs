@@ -14,7 +14,9 @@ use sockrec::model::{
     Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, Source, States, Value,
 };
 use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
-use sockrec::record::{Chosen, Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
+use sockrec::record::{
+    Chosen, CpuShare, Event, Inputs, Kernel, Limits, Pace, Plan, RecordError, Summary, Wake, run,
+};
 use sockrec::store::{Reader, StoreError, Writer};
 
 use crate::socket::{FakeEvent, FakeSocket};
@@ -81,6 +83,9 @@ pub struct World {
     pub families: Vec<Family>,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
+    pub max_cpu: Option<CpuShare>,
+    /// What each tick takes.
+    pub cpu_ns_a_tick: i64,
     pub kernel_release: Option<&'static str>,
     pub boot_uuid: &'static str,
     pub host: &'static str,
@@ -102,6 +107,8 @@ impl Default for World {
             families: vec![Family::Inet],
             interval_ns: SECOND,
             max_new_sockets: 100_000,
+            max_cpu: None,
+            cpu_ns_a_tick: 0,
             kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
             host: "world",
@@ -194,6 +201,12 @@ impl World {
         (summary, events)
     }
 
+    /// From the first snapshot to the last, from when the world began.
+    pub fn span_ns(&self) -> (i64, i64) {
+        let span = Recording::open(&self.path()).unwrap().span().unwrap().unwrap();
+        (span.from_ns - self.begins.utc_ns, span.to_ns - self.begins.utc_ns)
+    }
+
     /// Records the script as far as it goes.
     pub fn try_record(&self) -> (Result<Summary, RecordError>, Vec<Event>) {
         let clock = Cell::new(self.begins);
@@ -232,7 +245,7 @@ impl World {
             interval_ns: self.interval_ns,
             duration_ns: None,
             count: Some(ticks),
-            max_new_sockets: self.max_new_sockets,
+            limits: Limits { max_new_sockets: self.max_new_sockets, max_cpu: self.max_cpu },
             finds_owners: false,
         };
         let capture = Capture {
@@ -420,5 +433,9 @@ impl Pace for FakePace<'_> {
         now.boottime_ns += jump.suspended_ns;
         self.clock.set(now);
         Wake::Due
+    }
+
+    fn cpu_ns(&self) -> i64 {
+        i64::try_from(self.tick).unwrap() * self.world.cpu_ns_a_tick
     }
 }
