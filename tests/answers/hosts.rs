@@ -19,6 +19,11 @@ fn two_hosts() -> Dir {
     quiet.shows(&[&a, &FakeSocket::listener(2, 80, 0, 128)]).record();
     let (mut noisy, b) = world("noisy", "00000000-0000-4000-8000-000000000002", 1_002);
     noisy.ends(&[], failed).shows(&[&b.sent(7)]).record();
+    // Recordings that began at once stand in the order of their UUIDs.
+    for (world, uuid) in [(&quiet, "a"), (&noisy, "b")] {
+        let file = rusqlite::Connection::open(world.path()).unwrap();
+        file.execute("UPDATE recording SET uuid = ?1", [uuid]).unwrap();
+    }
     let paths = [quiet.path(), noisy.path()].map(|path| path.display().to_string());
     let merge = dir.command_of(["merge", &paths[0], &paths[1], "-o", "both.db"]);
     crate::harness::run(merge).fine();
