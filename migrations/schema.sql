@@ -793,7 +793,8 @@ WITH RECURSIVE
         FROM chain AS c
         JOIN samples AS s
             ON s.snapshot_id = c.previous_snapshot_id AND s.socket_id = c.socket_id
-        WHERE c.condition_id IS NULL
+        -- A recording may come from anyone: no chain is endless.
+        WHERE c.condition_id IS NULL AND s.snapshot_id < c.snapshot_id
     ),
     counted_rows AS MATERIALIZED (
         SELECT socket_id, min(snapshot_id) AS snapshot_id FROM chain GROUP BY socket_id

@@ -41,6 +41,7 @@ pub(super) enum Command {
     Import(ImportArgs),
     Info(InfoArgs),
     Extract(ExtractArgs),
+    Check(CheckArgs),
     Copy(CopyArgs),
     Merge(MergeArgs),
     Mark(MarkArgs),
@@ -520,6 +521,26 @@ pub(super) struct ExtractArgs {
     /// (docs/FILTER.md)
     #[arg(value_name = "FILTER")]
     pub(super) filter: Vec<String>,
+}
+
+/// Check that a recording is whole: its file, its schema, and that no table contradicts another
+///
+/// Also one that is being recorded, as it is at one moment. Nothing is changed.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec check night.db
+  sockrec check night.db --format json | jq '.rules[] | select(.verdict != \"holds\")'
+
+Exit codes: 0 it is whole, 1 it is not, 2 it could not be looked at.
+docs/OPERATIONS.md tells what each rule means.")]
+pub(super) struct CheckArgs {
+    /// Recording to check
+    #[arg(value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// table or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
 }
 
 /// Copy a recording, also one that is being recorded

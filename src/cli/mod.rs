@@ -5,6 +5,7 @@
 
 mod args;
 mod assert;
+mod check;
 mod compare;
 mod copy;
 mod export;
@@ -51,6 +52,8 @@ enum Exit {
     Usage,
     /// It was done, but something was not seen or is missing.
     Gaps,
+    /// It could not be looked at.
+    NotLooked,
     /// A recorded command ended with this code.
     Command(u8),
 }
@@ -67,7 +70,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Fine => 0,
             Exit::Failed => 1,
-            Exit::Usage => 2,
+            Exit::Usage | Exit::NotLooked => 2,
             Exit::Gaps => 3,
             Exit::Command(code) => code,
         })
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Mark(args) => mark::run(&args),

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 use super::migrate::{APPLICATION_ID, SCHEMA_VERSION};
+use super::shared_dir::{Access, refuse_planted};
 
 /// The first bytes of every SQLite file, of which only these matter here (sqlite.org/fileformat2).
 const HEADER_LEN: usize = 100;
@@ -37,6 +38,9 @@ enum Content {
 /// POSIX locks that the process has on it.
 pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
     check_directory(path)?;
+    refuse_planted(path, Access::Write)?;
+    // None may come between.
+    let no_link = if path.is_symlink() { 0 } else { libc::O_NOFOLLOW };
     // It shows who talked to whom: for its owner only.
     let file = OpenOptions::new()
         .read(true)
@@ -44,6 +48,7 @@ pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(no_link)
         .open(path)
         .map_err(|e| open_error(path, e))?;
     if content(path, &file)? == Content::Empty {
@@ -80,6 +85,7 @@ pub(super) fn lock_if_idle(path: &Path) -> Option<File> {
 
 /// Checks that the file is a recording that can be read here; tells whether one records to it.
 pub(super) fn check_for_reading(path: &Path) -> Result<bool, StoreError> {
+    refuse_planted(path, Access::Read)?;
     let file = open_to_look(path).map_err(|e| open_error(path, e))?;
     match content(path, &file)? {
         Content::Recording => Ok(is_locked(&file)),

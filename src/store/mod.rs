@@ -3,6 +3,7 @@
 //! A recording is written by one [`Writer`] at a time, one transaction a snapshot, and read by any
 //! number of [`Reader`]s meanwhile; markers are put in beside them ([`write_marker`]).
 
+mod check;
 mod columns;
 mod copy;
 mod error;
@@ -17,9 +18,12 @@ mod new_file;
 mod owners;
 mod reader;
 mod share;
+mod shared_dir;
 mod tick;
+mod trust;
 mod writer;
 
+pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
 pub use error::StoreError;
 pub use extract::{Before, Excerpt, Stretch, Taken};
 pub use file::{FileSizes, file_sizes, has_log, is_being_recorded};
@@ -29,5 +33,6 @@ pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
+pub use shared_dir::{Access, refuse_planted};
 pub use tick::TickWriter;
 pub use writer::{Start, Writer};

@@ -13,10 +13,12 @@ use super::StoreError;
 use super::columns::{SqlInteger, int};
 use super::file::{file_sizes, file_uri, lock_if_idle, log_path, open_for_recording};
 use super::former;
-use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
+use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
 use super::owners::{self, FormerOwners};
 use super::share::Shared;
+use super::shared_dir::{Access, refuse_planted};
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
+use super::trust::distrust;
 use crate::model::{
     Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, NamespaceFacts, Nanos, NetnsId,
     OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, Source, States,
@@ -77,10 +79,7 @@ impl Writer {
             return Err(StoreError::Newer { path, found, supported });
         }
         migrate(&mut connection).map_err(error)?;
-        if let Some(name) = missing_object(&connection).map_err(error)? {
-            let (path, name) = (path.to_owned(), name.to_owned());
-            return Err(StoreError::Incomplete { path, name });
-        }
+        check_schema(&connection, path)?;
         fold_log_on_close(&connection, true).map_err(error)?;
         // Readers and the recorder do not wait for each other; a power cut may cost the last
         // snapshots, never the file.
@@ -88,6 +87,8 @@ impl Writer {
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(error)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(error)?;
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(error)?;
+        // What SQLite has made now nobody else can have put there later.
+        refuse_planted(path, Access::Write)?;
         // Rows of a snapshot come before the snapshot itself; tests check the references.
         connection.pragma_update(None, "foreign_keys", false).map_err(error)?;
         Ok(Self {
@@ -270,6 +271,7 @@ pub(super) fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Resul
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file_uri(path), flags)?;
+    distrust(&connection)?;
     connection.busy_timeout(timeout)?;
     fold_log_on_close(&connection, false)?;
     Ok(connection)

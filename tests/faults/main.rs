@@ -6,13 +6,16 @@ mod harness;
 
 mod arguments;
 mod bad_input;
+mod check;
 mod crash;
 mod disk_full;
 mod events;
+mod hostile_file;
 mod hostile_text;
 mod markers;
 mod output;
 mod parts;
 mod permissions;
+mod planted;
 mod sharing;
 mod signals;
