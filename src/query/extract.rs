@@ -20,6 +20,7 @@ impl Recording {
         words: Option<&str>,
         before: Before,
         taken_at_ns: Nanos,
+        key: Option<&[u8]>,
         new: NewRecording,
     ) -> Result<Option<Taken>, QueryError> {
         let stretches = self.stretches_for(selection)?;
@@ -33,6 +34,7 @@ impl Recording {
             before,
             selection: words,
             taken_at_ns,
+            key,
         };
         Ok(Some(new.extract(self.reader(), &excerpt)?))
     }

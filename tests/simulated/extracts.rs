@@ -44,7 +44,8 @@ pub fn extract_to(whole: &Path, span: (i64, i64), before: Before, to: &Path) -> 
         Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
     let words = (before == Before::WhoIsThere).then_some("what was there");
     let new = NewRecording::create(to).unwrap();
-    let taken = Recording::open(whole).unwrap().extract(&selection, words, before, 1, new).unwrap();
+    let whole = Recording::open(whole).unwrap();
+    let taken = whole.extract(&selection, words, before, 1, None, new).unwrap();
     taken.map(|_| to.to_owned())
 }
 
