@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::limits::{CpuLimit, parse_cpu_limit};
 use super::moment::{parse_duration, parse_interval};
-use super::output::parse_sort_key;
+use super::output::{parse_limit, parse_sort_key};
 use super::sockets::SocketArgs;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
@@ -20,6 +20,17 @@ use crate::render::{Format, TimeFormat};
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
+    /// Colour: on a terminal (`auto`, unless `NO_COLOR` is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Output",
+        display_order = 900
+    )]
+    pub(super) color: clap::ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -360,8 +371,8 @@ pub(super) struct ChurnArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct ConnectionArgs {
     /// Its number (`socket_id` of any answer)
-    #[arg(value_name = "ID")]
-    pub(super) id: i64,
+    #[arg(value_name = "ID", allow_negative_numbers = true)]
+    pub(super) id: Option<String>,
     /// Recording to ask
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
     pub(super) file: PathBuf,
@@ -394,11 +405,12 @@ pub(super) struct SelectArgs {
     /// Up to this time
     #[arg(long, value_name = "TIME")]
     pub(super) to: Option<String>,
-    /// Sort by these columns, greatest first with `:desc` behind the name; unknown values come last
-    #[arg(long, value_name = "COLUMN[:desc]", value_delimiter = ',', value_parser = parse_sort_key)]
+    /// Sort by these columns, greatest first with `:desc` behind the name (or `-` before it); unknown
+    /// values come last
+    #[arg(long, value_name = "COLUMN[:desc]", value_delimiter = ',', allow_hyphen_values = true, value_parser = parse_sort_key)]
     pub(super) sort: Vec<SortKey>,
     /// At most so many rows, after sorting
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = parse_limit)]
     pub(super) limit: Option<u64>,
     /// Only what was recorded on the host of this name, where a recording is of several
     #[arg(long, value_name = "NAME")]
@@ -497,6 +509,8 @@ pub(super) struct AnonymizeArgs {
 ///
 /// Holds the sockets that `query connections` shows with the same options, and answers every question
 /// about the span as the whole recording does. What lies outside of the span is cut off and said to be.
+/// The state at its start rests on snapshots before it (an hour at most, as a rule): they come with it, with
+/// those sockets only that were still there.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -504,6 +518,7 @@ Examples:
   sockrec extract -o tls.db dport = :443 or sport = :443
   sockrec extract --socket 17 -o one.db
   sockrec extract --sort total_retrans:desc -n 20 -o worst.db
+  sockrec extract --from 03:00 --to 04:00 --mergeable -o three.db
   sockrec extract --from 03:00 --to 03:30 --anonymize -o shared.db")]
 pub(super) struct ExtractArgs {
     /// Recording to take from
@@ -512,6 +527,10 @@ pub(super) struct ExtractArgs {
     /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
+    /// Also who had gone between those snapshots and the span, so that parts of one recording can be
+    /// merged again
+    #[arg(long)]
+    pub(super) mergeable: bool,
     #[command(flatten)]
     pub(super) anonymize: AnonymizeArgs,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::message::usage;
+use super::message::{has_color, usage};
 use super::output::{stdout, zone};
 use crate::model::{EndReason, SocketId};
 use crate::query::{QueryError, Question, Recording, Selection};
@@ -85,7 +85,8 @@ fn follow(
         columns: shown.iter().map(|&column| column.to_owned()).collect(),
         ..Selection::default()
     };
-    let options = Options { zone: zone(false), streams: true, ..Options::default() };
+    let (zone, color) = (zone(false), has_color(&io::stdout()));
+    let options = Options { zone, color, streams: true, ..Options::default() };
     let mut out: Box<dyn Exporter> = if is_table {
         Box::new(ConnectionTable::new(stdout(), &options, ShownMoment::Closed))
     } else {

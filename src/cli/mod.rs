@@ -37,7 +37,7 @@ mod voice;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 
 use args::{Cli, Command};
 use message::report;
@@ -88,6 +88,11 @@ pub fn main() -> ExitCode {
             return if e.use_stderr() { Exit::Usage } else { Exit::Fine }.into();
         }
     };
+    match cli.color {
+        ColorChoice::Auto => {}
+        ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
+        ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
+    }
     let result = match cli.command {
         Command::Record(args) => record::run(args),
         Command::Query(args) => query::run(args),

@@ -26,7 +26,7 @@ mod writer;
 
 pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
 pub use error::StoreError;
-pub use extract::{Excerpt, Stretch, Taken};
+pub use extract::{Before, Excerpt, Stretch, Taken};
 pub use file::{FileSizes, file_sizes, has_log, is_being_recorded};
 pub use markers::write_marker;
 pub use merge::Merged;
