@@ -382,6 +382,22 @@ impl Recording {
         Ok(scopes)
     }
 
+    /// The sockets that are freed and whose connection went on when recording ended.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn all_half_closed(&self) -> Result<HashSet<i64>, StoreError> {
+        let mut candidates = Vec::new();
+        let sql = include_str!("../../queries/half_closed_candidates.sql");
+        self.reader.run(sql, &[], |row| {
+            if let [Value::Integer(socket)] = row {
+                candidates.push(*socket);
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        self.half_closed(&candidates, true)
+    }
+
     /// Of these sockets those whose connection goes on in FIN-WAIT-2, or may do so, as the next dump
     /// shows unless there was the last one.
     ///

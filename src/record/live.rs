@@ -321,6 +321,7 @@ impl Live {
             cookie: self.cookie(),
             generation: self.generation,
             flow,
+            peer: None,
             origin: self.origin,
             life: (flow.is_some() && protocol == Protocol::Tcp).then(|| Life {
                 has_peer_fin: self.has_peer_fin,
@@ -329,6 +330,7 @@ impl Live {
             }),
             open_by_ns: None,
             over_ns: None,
+            active_ns: None,
             last_received: None,
             traffic: None,
             is_unseen: false,

@@ -61,12 +61,16 @@ pub(super) struct Death {
     pub(super) cookie: u64,
     pub(super) generation: u32,
     pub(super) flow: Option<Flow>,
+    /// The other end, as far as it was known then.
+    pub(super) peer: Option<SocketId>,
     pub(super) origin: Option<Origin>,
     /// `None` for what is no connection.
     pub(super) life: Option<Life>,
     pub(super) open_by_ns: Option<Nanos>,
     /// It was over by this moment of `CLOCK_MONOTONIC`.
     pub(super) over_ns: Option<Nanos>,
+    /// It was active at this moment of `CLOCK_MONOTONIC` or later, as its event tells.
+    pub(super) active_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
     /// What it tells of what went over the connection.
@@ -270,6 +274,7 @@ impl Register {
             }
             self.flows.bury(flow, death.end.socket, death.over_ns, dead, self.now);
         }
+        death.peer = peer;
         let is_replaced = death.end.evidence == Some(EndEvidence::Replaced);
         if death.end.destroyed.is_none() && self.events.is_some() && !is_replaced {
             self.hold(
@@ -389,8 +394,12 @@ impl Register {
     /// What may be left of a connection that died in this tick, by the listeners seen since.
     fn remnant_of_this_tick(&self, flow: &Flow, socket: SocketId) -> Option<Remnant> {
         let death = &self.deaths[*self.death_of.get(&socket)?];
-        let origin = death.origin.map(Origin::direction);
-        let direction = origin.or_else(|| self.direction_by_listeners(flow));
+        let told_by = |death: &Death| death.origin.or(death.life?.last_words?.origin());
+        let peer = self.flows.get(flow).filter(|m| m.socket == socket).and_then(|m| m.peer);
+        let of_peer = || Some(&self.deaths[*self.death_of.get(&peer?)?]);
+        let origin = told_by(death).or_else(|| Some(told_by(of_peer()?)?.of_peer()));
+        let direction = origin.map(Origin::direction);
+        let direction = direction.or_else(|| self.direction_by_listeners(flow));
         Some(Life { direction, ..death.life? }.remnant())
     }
 
@@ -498,6 +507,7 @@ impl Register {
             && let Some(dead) = self.flows.dead_mut(flow, held.socket)
         {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
+            dead.active_ns = Some(words.active_ns);
             dead.last_received = words.last_received;
             // What it left was seen before.
             dead.remnant = Remnant::None;
@@ -531,11 +541,12 @@ impl Register {
             }
         }
         let origin = member.dead.and_then(|dead| dead.origin);
-        let life = Life {
-            direction: origin.map(Origin::direction),
-            was_in_time_wait: true,
-            ..Life::default()
-        };
+        // It may have been seen in FIN-WAIT-2 only.
+        let was_in_time_wait = member.dead.is_none_or(|dead| {
+            dead.remnant == Remnant::TimeWait || dead.ending == Some(Ending::TimeWait)
+        });
+        let life =
+            Life { direction: origin.map(Origin::direction), was_in_time_wait, ..Life::default() };
         self.held.remove(&member.cookie);
         let (socket, remains) = (words.cookie, member.cookie);
         if socket != remains {
@@ -566,6 +577,7 @@ impl Death {
             ending: None,
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
+            active_ns: self.active_ns,
             last_received: self.last_received,
             traffic: self.traffic,
             is_unseen: self.is_unseen,

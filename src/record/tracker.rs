@@ -7,6 +7,7 @@
 mod destroy_events;
 mod lives;
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::hash_map::Entry;
@@ -38,6 +39,9 @@ const KEYFRAME_ROWS_MIN: u64 = 4_096;
 /// … and after an hour in any case.
 const KEYFRAME_MAX_AGE_NS: i64 = 3_600_000_000_000;
 
+/// What was reset and is held is told of late, and had begun after one of so many full views before.
+const FULL_VIEWS_KEPT: usize = 256;
+
 /// A dump that would have shown every socket of its scope's family and protocol, and of which every
 /// socket is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +58,8 @@ struct TrackedScope {
     /// Whether a connection that a complete dump lacks is not there, or over.
     proves_absence: bool,
     is_supported: bool,
-    /// The last two, the later one last.
-    full_views: [Option<FullView>; 2],
+    /// The last ones, the latest last.
+    full_views: VecDeque<FullView>,
     /// Complete dumps in this capture.
     complete_dumps: u64,
     is_complete: bool,
@@ -68,20 +72,19 @@ struct TrackedScope {
 
 impl TrackedScope {
     fn last_full_view(&self) -> Option<SnapshotId> {
-        self.full_views[1].map(|view| view.snapshot)
+        self.full_views.back().map(|view| view.snapshot)
     }
 
     /// The last full view before this snapshot.
     fn last_full_view_before(&self, snapshot: SnapshotId) -> Option<SnapshotId> {
-        let views = self.full_views.iter().rev().flatten();
-        views.into_iter().map(|view| view.snapshot).find(|&view| view < snapshot)
+        self.full_views.iter().rev().map(|view| view.snapshot).find(|&view| view < snapshot)
     }
 
     /// The last full view that had ended by this moment of `CLOCK_MONOTONIC`: what was there then and
     /// is not in it came later. What went while a dump was made may have been there when it began.
     fn full_view_before(&self, monotonic_ns: Nanos) -> Option<SnapshotId> {
-        let views = self.full_views.iter().rev().flatten();
-        views.into_iter().find(|view| view.ended_ns <= monotonic_ns).map(|view| view.snapshot)
+        let mut views = self.full_views.iter().rev();
+        views.find(|view| view.ended_ns <= monotonic_ns).map(|view| view.snapshot)
     }
 }
 
@@ -174,7 +177,7 @@ impl Tracker {
                     proves_absence: proves_absence(&scope, None),
                     scope,
                     is_supported: true,
-                    full_views: [None, last_full_view],
+                    full_views: last_full_view.into_iter().collect(),
                     complete_dumps: 0,
                     is_complete: false,
                     live: 0,
@@ -646,7 +649,10 @@ impl Tracker {
             scope.complete_dumps += 1;
             if scope.not_stored == 0 && scope.proves_absence {
                 let ended_ns = ended.monotonic_ns;
-                scope.full_views = [scope.full_views[1], Some(FullView { snapshot, ended_ns })];
+                if scope.full_views.len() == FULL_VIEWS_KEPT {
+                    scope.full_views.pop_front();
+                }
+                scope.full_views.push_back(FullView { snapshot, ended_ns });
             }
         }
         let seen = tick.seen;

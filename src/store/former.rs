@@ -111,8 +111,7 @@ pub(super) fn freed(
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
-             CASE WHEN coalesce(n.evidence, 'half_closed') 
-                     IN ('half_closed', 'fin_acked', 'silent_after_fin')
+             CASE WHEN coalesce(n.evidence, 'half_closed') IN ('half_closed', 'fin_acked')
                  THEN (SELECT max(ended_boottime_ns, e.destroyed_boottime_ns) FROM snapshots
                        ORDER BY snapshot_id DESC LIMIT 1)
                  ELSE e.destroyed_boottime_ns END

@@ -8,39 +8,21 @@ use crate::events::{a, lives, told_at_1700};
 use crate::socket::FakeSocket;
 use crate::world::{SECOND, World};
 
-/// What somebody held for long may have been reset; only its TIME-WAIT tells that it was not.
+/// What somebody closed first may have been reset; its TIME-WAIT tells that it was not.
 #[test]
-fn a_fin_that_was_acknowledged_long_before_the_socket_went_tells_nothing_alone() {
+fn a_fin_that_was_acknowledged_tells_nothing_alone() {
     let columns = ["ending", "ending_evidence"];
-    let far = a().to_afar().fin_acked();
+    let far = a().to_afar().opened_at(1_650).fin_acked();
     let bytes_acked = far.bytes_sent + 2;
     let far = FakeSocket { bytes_acked, bytes_received: 9, data_segs_in: 1, ..far };
     let told = |world: &World| lives(world, &columns);
-    assert_eq!(
-        told(&told_at_1700(&[far.opened_at(1_650).destroyed()])),
-        ["ending=orderly ending_evidence=fin_acked"]
-    );
-    let held = far.opened_at(1_400).destroyed();
-    assert_eq!(
-        told(&told_at_1700(std::slice::from_ref(&held))),
-        ["ending=- ending_evidence=silent_after_fin"]
-    );
+    assert_eq!(told(&told_at_1700(&[far.destroyed()])), ["ending=- ending_evidence=fin_acked"]);
     let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[held]);
-    let time_wait = FakeSocket { cookie: 7, ..far.time_wait_since(1_400) };
+    world.shows(&[]).shows(&[]).tells(&[far.destroyed()]);
+    let time_wait = FakeSocket { cookie: 7, ..far.time_wait_since(1_650) };
     world.shows(&[&time_wait]).shows(&[&time_wait]);
     world.record();
     assert_eq!(told(&world), ["ending=orderly ending_evidence=time_wait"]);
-}
-
-#[test]
-fn the_ends_of_what_was_held_for_long_tell_of_each_other() {
-    let (one, other) = (a().opened_at(1_400).fin_acked(), a().opened_at(1_400).peer(2).fin_acked());
-    let world = told_at_1700(&[one.destroyed(), other.destroyed()]);
-    assert_eq!(
-        lives(&world, &["ending", "ending_evidence"]),
-        ["ending=orderly ending_evidence=both_fins"; 2]
-    );
 }
 
 /// A client that shares its port with a listener, connected to another that no dump showed.
