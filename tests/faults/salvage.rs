@@ -82,7 +82,10 @@ fn a_flipped_page_costs_a_part_and_the_rest_is_whole() {
     let snapshots = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
     let pages = whole.len() / PAGE;
     let mut kept_much = 0;
-    for page in 0..pages {
+    // The roots of the tables come first.
+    let tried: Vec<_> =
+        (0..pages.min(48)).chain((48..pages).step_by((pages / 24).max(1))).collect();
+    for &page in &tried {
         let mut damaged = whole.clone();
         damaged[page * PAGE..(page + 1) * PAGE].fill(0xa5);
         fs::write(&path, &damaged).unwrap();
@@ -98,7 +101,7 @@ fn a_flipped_page_costs_a_part_and_the_rest_is_whole() {
         let kept = ask(&dir.path("new.db"), "SELECT count(*) FROM snapshots").unwrap();
         kept_much += usize::from(kept * 2 > snapshots);
     }
-    assert!(kept_much * 2 > pages, "{kept_much} of {pages}");
+    assert!(kept_much * 2 > tried.len(), "{kept_much} of {}", tried.len());
 }
 
 #[test]
