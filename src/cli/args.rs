@@ -42,6 +42,7 @@ pub(super) enum Command {
     Info(InfoArgs),
     Extract(ExtractArgs),
     Check(CheckArgs),
+    Salvage(SalvageArgs),
     Copy(CopyArgs),
     Merge(MergeArgs),
     Mark(MarkArgs),
@@ -559,6 +560,24 @@ pub(super) struct CheckArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
+}
+
+/// Copy what can still be read of a damaged recording into a new one that is whole
+///
+/// The damaged file and its log are only read. What was lost is said, by table and by span of time.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec salvage broken.db -o saved.db
+
+Exit codes: 0 nothing was lost, 1 failed, 2 wrong use, 3 saved with losses.")]
+pub(super) struct SalvageArgs {
+    /// Damaged recording
+    #[arg(value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// Recording to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
 }
 
 /// Copy a recording, also one that is being recorded

@@ -28,6 +28,7 @@ mod output;
 mod query;
 mod questions;
 mod record;
+mod salvage;
 mod service;
 mod sockets;
 mod sql;
@@ -100,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Salvage(args) => salvage::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Merge(args) => merge::run(&args),

@@ -216,7 +216,7 @@ impl NewRecording {
     }
 }
 
-fn extract(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<Taken> {
+pub(super) fn extract(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<Taken> {
     let transaction = connection.unchecked_transaction()?;
     choose(&transaction, excerpt)?;
     for stretch in excerpt.stretches {

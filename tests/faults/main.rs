@@ -17,5 +17,6 @@ mod output;
 mod parts;
 mod permissions;
 mod planted;
+mod salvage;
 mod sharing;
 mod signals;
