@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 
 use super::StoreError;
 use super::check::{INVARIANTS, Look};
-use super::extract::{Excerpt, Stretch, extract};
+use super::extract::{Before, Excerpt, Stretch, extract};
 use super::file::check_directory;
 use super::merge::Merged;
 use super::new_file::NewRecording;
@@ -239,6 +239,7 @@ impl Work {
             let excerpt = Excerpt {
                 stretches: &[stretch],
                 sockets: None,
+                before: Before::Everyone,
                 selection: None,
                 taken_at_ns,
                 key: None,
