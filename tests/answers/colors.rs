@@ -17,7 +17,7 @@ fn world() -> World {
 fn told(world: &World, line: &str, environment: &[(&str, &str)]) -> Ran {
     let dir = Dir::new();
     let mut command = dir.command(&format!("{line} -f '{}'", world.path().display()));
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"] {
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM", "CI"] {
         command.env_remove(name);
     }
     command.envs(environment.iter().copied());
@@ -89,7 +89,11 @@ fn a_terminal_has_color_unless_it_is_not_wanted() {
         let line = format!("'{program}' query connections -f '{}'", world.path().display());
         let dir = Dir::new();
         let mut command = dir.command_at("script".as_ref(), ["-qec", &line, "/dev/null"]);
-        command.env("TERM", "xterm").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        command
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE")
+            .env_remove("CI");
         command.envs(environment.iter().copied());
         run(command).fine().stdout()
     };
