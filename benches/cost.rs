@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench cost -- tick [SOCKETS …]     CPU a tick against the drained floor
 //! cargo bench --bench cost -- bytes [SECONDS]      bytes a sample in a mixed load
+//! cargo bench --bench cost -- memory [SOCKETS …]   memory of a recorder of idle sockets
 //! ```
 //!
 //! Run it in a network namespace of its own where that is allowed, so that only its own sockets are
@@ -40,8 +41,12 @@ fn main() -> Result<()> {
         Some((&"floor", rest)) => floor(rest.first().and_then(number).unwrap_or(1_000)),
         Some((&"tick", [])) | None => tick(&[1_000, 20_000]),
         Some((&"tick", counts)) => tick(&counts.iter().filter_map(number).collect::<Vec<_>>()),
+        Some((&"memory", [])) => memory(&[1_000, 50_000]),
+        Some((&"memory", counts)) => memory(&counts.iter().filter_map(number).collect::<Vec<_>>()),
         Some((&"bytes", rest)) => bytes(rest.first().and_then(number).unwrap_or(60)),
-        Some((other, _)) => Err(format!("`{other}` is neither `tick` nor `bytes`").into()),
+        Some((other, _)) => {
+            Err(format!("`{other}` is none of `tick`, `bytes` and `memory`").into())
+        }
     }
 }
 
@@ -77,6 +82,33 @@ fn tick(counts: &[u32]) -> Result<()> {
         let traffic = Traffic::start(interval_ms, move || herds.exchange());
         print_tick(count, "all changed", interval_ms)?;
         drop(traffic);
+    }
+    Ok(())
+}
+
+/// Of a recorder at an interval of a second, after half a minute.
+fn memory(counts: &[u32]) -> Result<()> {
+    println!("anonymous memory in MB after 30 s, and the most that was resident");
+    println!(
+        "{:>8}  {:>9}  {:>5}  {:>11}  {:>5}",
+        "sockets", "no owners", "most", "with owners", "most"
+    );
+    for &count in counts {
+        let _herds = Herds::open(count)?;
+        let directory = tempfile::tempdir()?;
+        let mut figures = Vec::new();
+        for options in [&["--no-owners"][..], &[]] {
+            let file = directory.path().join(format!("{}.db", figures.len()));
+            let mut command = record_command(&file, 1_000);
+            let mut child = Running(command.args(options).stdout(Stdio::null()).spawn()?);
+            thread::sleep(Duration::from_secs(30));
+            figures.extend([child.memory_mb("RssAnon")?, child.memory_mb("VmHWM")?]);
+            child.stop()?;
+        }
+        println!(
+            "{count:>8}  {:>9.0}  {:>5.0}  {:>11.0}  {:>5.0}",
+            figures[0], figures[1], figures[2], figures[3]
+        );
     }
     Ok(())
 }
@@ -141,6 +173,14 @@ impl Running {
             total_ns += stat.split(' ').next().unwrap_or("0").parse::<f64>()?;
         }
         Ok(total_ns / 1e6)
+    }
+
+    /// A line of `/proc/PID/status` that counts kB.
+    fn memory_mb(&self, name: &str) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kb = line.and_then(|line| line.split_whitespace().next()).unwrap_or("0");
+        Ok(kb.parse::<f64>()? * 1024.0 / 1e6)
     }
 
     fn stop(&mut self) -> Result<()> {

@@ -72,11 +72,11 @@ WITH
             -- Both closed, or one of them was aborted.
             CASE WHEN e.ending IN (1, 2) THEN pe.ending IN (1, 2)
                 WHEN e.ending IN (4, 6) THEN pe.ending IN (4, 5) END AS is_told_by_peer,
-            CASE WHEN d.is_by_dump THEN pg.ended_at_ns ELSE pe.destroyed_at_ns END
+            CASE WHEN w.is_by_dump THEN pg.ended_at_ns ELSE pe.destroyed_at_ns END
                 AS peer_ended_at_ns,
-            CASE WHEN d.is_by_dump THEN pg.ended_boottime_ns ELSE pe.destroyed_boottime_ns END
+            CASE WHEN w.is_by_dump THEN pg.ended_boottime_ns ELSE pe.destroyed_boottime_ns END
                 AS peer_ended_boottime_ns,
-            CASE WHEN d.is_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
+            CASE WHEN w.is_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
             e.ending IN (1, 2) AND pe.ending IN (1, 2) AS is_peer_orderly,
             -- Our FIN was acknowledged, and the other end has not ended.
             coalesce(e.ending IN (2, 3, 11) AND k.peer_socket_id <> k.socket_id
@@ -96,7 +96,7 @@ WITH
         LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
         LEFT JOIN snapshots AS pg ON pg.snapshot_id = pe.closed_before_snapshot_id
         -- Who closed and is held was seen to be over before its event.
-        JOIN (SELECT 0 AS is_by_dump UNION ALL SELECT 1) AS d ON d.is_by_dump = coalesce(
+        JOIN (SELECT 0 AS is_by_dump UNION ALL SELECT 1) AS w ON w.is_by_dump = coalesce(
             pe.ending IN (1, 2) AND pg.ended_boottime_ns < coalesce(pe.destroyed_boottime_ns,
                 pg.ended_boottime_ns + 1), 0)
         LEFT JOIN snapshots AS tw ON tw.snapshot_id =
@@ -161,8 +161,8 @@ WITH
                 AS closed_before_boottime_ns
         FROM choices AS x
     ),
-    -- A connection whose other end was aborted is over, whoever still holds its socket. One whose FIN
-    -- was acknowledged goes on until the other end closes, or is aborted.
+    -- A connection whose other end was aborted is over, whoever still holds its socket. One of which a
+    -- FIN was acknowledged goes on until the other end closes, or is aborted.
     closings AS (
         SELECT
             x.*,

@@ -154,6 +154,8 @@ pub struct Destroyed {
 /// What came to be known of a connection after its end was stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndUpdate {
+    /// A dump showed what is left of it, after others had lacked it: so long it was there.
+    pub shown_over: Option<SnapshotId>,
     /// Its socket is freed now.
     pub destroyed: Option<Destroyed>,
     /// Its final counters.

@@ -70,6 +70,8 @@ struct Held {
     flow: Option<Flow>,
     peer: Option<SocketId>,
     life: Option<Life>,
+    /// As what its mini-socket goes on, if one is seen. `None` for one of an earlier capture.
+    gone: Option<Gone>,
 }
 
 /// An end that is to be written.
@@ -171,6 +173,7 @@ impl Register {
                     flow: Flow::new(socket.protocol, &socket.tuple),
                     peer: None,
                     life: (socket.tuple.remote.port != 0).then_some(life),
+                    gone: None,
                 },
             );
         }
@@ -302,6 +305,7 @@ impl Register {
                     flow: death.flow,
                     peer,
                     life: death.life,
+                    gone: Some(death.gone()),
                 },
             );
         }
@@ -372,6 +376,20 @@ impl Register {
     /// The socket of this cookie, if its destroy event was read.
     pub(super) fn gone(&self, cookie: u64) -> Option<Gone> {
         self.gone.get(&cookie).copied()
+    }
+
+    /// The socket that a mini-socket with its cookie is left of: its destroy event was read, or dumps had
+    /// lacked it.
+    pub(super) fn over(&self, cookie: u64) -> Option<Gone> {
+        self.gone(cookie).or_else(|| self.held.get(&cookie)?.gone)
+    }
+
+    /// The mini-socket with this cookie is seen, and so the dumps that lacked it missed it.
+    pub(super) fn missed(&mut self, cookie: u64, out: &mut Batch) {
+        if let Some(held) = self.held.get(&cookie) {
+            let update = EndUpdate { shown_over: Some(self.now), ..EndUpdate::default() };
+            out.end_updates.push((held.socket, update));
+        }
     }
 
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
@@ -525,8 +543,12 @@ impl Register {
                 let direction = life.direction.or_else(|| direction_told(words));
                 Life { direction, last_words: words.said, ..life }.ending()
             });
-            let update =
-                EndUpdate { destroyed: Some(words.destroyed), counters: words.counters, ending };
+            let update = EndUpdate {
+                destroyed: Some(words.destroyed),
+                counters: words.counters,
+                ending,
+                shown_over: None,
+            };
             out.end_updates.push((held.socket, update));
             if ending.is_some_and(Ending::is_reset)
                 && let Some(peer) = held.peer
@@ -592,6 +614,7 @@ impl Register {
             flow: Some(flow),
             peer: member.peer,
             life: Some(life),
+            gone: None,
         })
     }
 
@@ -603,6 +626,12 @@ impl Register {
 }
 
 impl Death {
+    fn gone(&self) -> Gone {
+        let SocketEnd { socket, state, last_sample, samples, .. } = self.end;
+        let count = u32::try_from(samples).unwrap_or(u32::MAX);
+        Gone { socket, generation: self.generation, state, rows: Rows { last: last_sample, count } }
+    }
+
     pub(super) fn dead(&self) -> Dead {
         Dead {
             ending: None,

@@ -429,41 +429,26 @@ impl Tracker {
 
     /// Takes a socket that no dump of this capture has shown under this cookie.
     fn meet(&mut self, scope_index: usize, key: SocketKey, seen: &Sighting<'_>, out: &mut Batch) {
-        let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
         let message = &seen.message;
         // Who has been seen before is told by the cookie alone.
         let former = self.formers.get(&key);
         let is_former = former.is_some_and(|former| is_same(former, &seen.message));
-        let started_ns = tick.started.monotonic_ns;
+        let started_ns = self.tick.started.monotonic_ns;
         let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
-        let left_of = match is_former {
-            true => LeftOf::Nobody,
-            false => left_of(&mut self.register, seen, told_ns),
-        };
+        let left_of =
+            if is_former { LeftOf::Nobody } else { left_of(&mut self.register, seen, told_ns) };
         let gone = if let LeftOf::Socket(gone) = left_of { Some(gone) } else { None };
         let is_ghost = gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
         if is_ghost {
             return; // its destroy event has been read
         }
-        // One in TIME-WAIT may have been missed by a dump, but not before that began.
-        let mut opened_after = if seen.is_time_wait() {
-            scope.full_view_before(seen.open_by_ns())
-        } else {
-            scope.last_full_view()
-        };
         let is_held = !is_former && seen.is_closed_and_held();
         if is_held && self.is_of_time_wait(seen) {
             return;
         }
+        let waits = is_held || seen.is_torn_down() || matches!(left_of, LeftOf::NotToldYet);
+        let Some(opened_after) = self.opened_after(scope_index, seen, waits) else { return };
         let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
-        if is_held || seen.is_torn_down() || matches!(left_of, LeftOf::NotToldYet) {
-            let first = Undecided { seen: tick.snapshot, opened_after };
-            let first = *self.undecided.entry(message.cookie()).or_insert(first);
-            if first.seen == tick.snapshot {
-                return;
-            }
-            opened_after = first.opened_after;
-        }
         if gone.is_none() && scope.complete_dumps > 0 && tick.new_sockets >= self.max_new_sockets {
             scope.not_stored += 1;
             return;
@@ -476,7 +461,8 @@ impl Tracker {
         let mut live = Live::new(self.next_socket, scope_index, 0, seen);
         if let Some(gone) = gone {
             live.remain(&gone, seen, out);
-            let has_own_cookie = self.register.gone(message.cookie()).is_none();
+            let has_own_cookie = self.register.over(message.cookie()).is_none();
+            self.register.missed(message.cookie(), out);
             begin_remains(&live, seen, has_own_cookie, &mut self.register, out);
             self.live.insert(key, live);
             return;
@@ -517,6 +503,28 @@ impl Tracker {
         let netns = scope.scope.netns;
         announce(&mut live, seen, netns, opened_after, &mut self.register, out);
         self.live.insert(key, live);
+    }
+
+    /// The full view that a new socket was not in, `None` while another dump is waited for.
+    fn opened_after(
+        &mut self,
+        scope_index: usize,
+        seen: &Sighting<'_>,
+        waits: bool,
+    ) -> Option<Option<SnapshotId>> {
+        let scope = &self.scopes[scope_index];
+        // One in TIME-WAIT may have been missed by a dump, but not before that began.
+        let opened_after = if seen.is_time_wait() {
+            scope.full_view_before(seen.open_by_ns())
+        } else {
+            scope.last_full_view()
+        };
+        if !waits {
+            return Some(opened_after);
+        }
+        let first = Undecided { seen: seen.snapshot, opened_after };
+        let first = *self.undecided.entry(seen.message.cookie()).or_insert(first);
+        (first.seen != seen.snapshot).then_some(first.opened_after)
     }
 
     /// Whether this socket, closed and held, is of a connection that has its row: of that the dumps show

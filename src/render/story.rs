@@ -162,8 +162,10 @@ impl Text<'_> {
             ))?;
         }
         if story.traffic.is_empty() {
-            let seen = if story.states.is_empty() { "not by a dump" } else { "but once" };
-            return self.line(&format!("it was seen {seen}: no rates are known"));
+            return self.line(match story.states.is_empty() {
+                true => "no dump showed it: no rates are known",
+                false => "it was seen but once: no rates are known",
+            });
         }
         let shown = thinned(&story.traffic, TRAFFIC_LINES);
         let columns = [

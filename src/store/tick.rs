@@ -398,6 +398,18 @@ impl TickWriter<'_> {
     /// # Errors
     /// When it cannot be written.
     pub fn end_update(&mut self, socket: SocketId, update: &EndUpdate) -> Done {
+        if let Some(shown) = update.shown_over {
+            self.run(
+                "UPDATE socket_ends SET closed_before_snapshot_id = ?2, evidence = ?3
+                 WHERE socket_id = ?1 AND evidence = ?4",
+                params![
+                    socket.0,
+                    shown.0,
+                    EndEvidence::TimeWait.name(),
+                    EndEvidence::Absence.name()
+                ],
+            )?;
+        }
         if let Some(destroyed) = &update.destroyed {
             self.run(
                 "UPDATE socket_ends SET destroyed_snapshot_id = ?2, destroyed_at_ns = ?3,

@@ -6,7 +6,7 @@ use sockrec::model::TcpState;
 
 use crate::events::{a, lives, told_at_1700};
 use crate::socket::FakeSocket;
-use crate::world::{SECOND, START_MONOTONIC, World};
+use crate::world::{Jump, SECOND, START_MONOTONIC, World};
 
 /// What somebody closed first may have been reset; its TIME-WAIT tells that it was not.
 #[test]
@@ -155,6 +155,25 @@ fn a_late_event_that_tells_who_opened_a_connection_tells_the_other_end_too() {
             "cookie=2 direction=inbound direction_evidence=peer",
         ]
     );
+}
+
+/// Dumps that went on while much came and went had lacked it twice.
+#[test]
+fn what_is_left_of_a_connection_that_was_missed_is_one_with_it() {
+    let a = a();
+    let hour_ms = 3_601_000;
+    let time_wait = a.time_wait_since(hour_ms + 5_900);
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).shows(&[]).shows(&[]);
+    world.jumps(Jump { late_ns: hour_ms * 1_000_000, ..Jump::default() }); // time for a keyframe
+    world.shows(&[]).shows(&[&time_wait]).shows(&[&time_wait]);
+    world.tells(&[a.fin_acked().opened_at(hour_ms + 5_890).destroyed()]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_evidence", "ending_evidence", "samples"]),
+        ["cookie=1 closed_evidence=time_wait ending_evidence=time_wait samples=2"]
+    );
+    crate::harness::assert_recording_is_whole(&world.path());
 }
 
 /// Both ends closed, and a program holds the socket: a bound one is shown beside its TIME-WAIT.

@@ -119,6 +119,8 @@ impl Recording {
             && !has_wiped_counters(&row)
         {
             traffic.end(from, to, &row);
+        } else if let Some(last_seen) = bounds.last_seen {
+            traffic.hold(last_seen);
         }
 
         let from_ns = ["opened_after", "opened_before"].iter().find_map(|name| row.integer(name));

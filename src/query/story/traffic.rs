@@ -104,12 +104,15 @@ pub(super) struct Traffic {
     intervals: Vec<Interval>,
     first: Option<Sample>,
     last: Option<Sample>,
+    /// Whether the last sample told no counters.
+    is_blind: bool,
 }
 
 impl Traffic {
     pub(super) fn add(&mut self, sample: &Sample) {
         if sample.bytes_sent.is_none() && sample.bytes_received.is_none() {
-            return; // a mini-socket, or not TCP
+            self.is_blind = true; // a mini-socket, or not TCP
+            return;
         }
         if let Some(last) = self.last.take() {
             let changed_after =
@@ -122,6 +125,15 @@ impl Traffic {
         }
         self.first.get_or_insert_with(|| sample.clone());
         self.last = Some(sample.clone());
+    }
+
+    /// It stayed as it was until it was last seen, unless only a mini-socket was seen of it by then.
+    pub(super) fn hold(&mut self, last_seen: Moment) {
+        if let Some(last) = self.last.clone().filter(|_| !self.is_blind)
+            && last_seen.boottime_ns > last.taken.boottime_ns
+        {
+            self.push(between(&last, &last, last.taken, last_seen));
+        }
     }
 
     /// Adds what its destroy event told: the counters as they stood at its end.

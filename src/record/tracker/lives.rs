@@ -21,7 +21,7 @@ pub(super) fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nan
     if !(seen.is_over() && seen.message.is_mini()) {
         return LeftOf::Nobody;
     }
-    match (register.gone(seen.message.cookie()), seen.flow()) {
+    match (register.over(seen.message.cookie()), seen.flow()) {
         (Some(gone), _) => LeftOf::Socket(gone),
         (None, Some(flow)) => register.left_of(&flow, seen.remains_since_ns(), told_ns),
         (None, None) => LeftOf::Nobody,
