@@ -142,7 +142,7 @@ CREATE TABLE groups (
 CREATE TABLE snapshots (
     snapshot_id           INTEGER PRIMARY KEY,
     capture_id            INTEGER NOT NULL REFERENCES captures,
-    group_id              INTEGER NOT NULL REFERENCES groups,
+    group_id              INTEGER REFERENCES groups,
     is_keyframe           INTEGER NOT NULL,
     started_at_ns         INTEGER NOT NULL,
     ended_at_ns           INTEGER NOT NULL,
@@ -157,6 +157,20 @@ CREATE TABLE snapshots (
     events_unbound        INTEGER
 ) STRICT;
 CREATE INDEX snapshots_by_end ON snapshots (ended_at_ns);
+
+-- What was dropped to keep within a limit: the first snapshots of a capture, perhaps all.
+CREATE TABLE dropped_spans (
+    capture_id           INTEGER PRIMARY KEY REFERENCES captures,
+    first_snapshot_id    INTEGER NOT NULL REFERENCES snapshots (snapshot_id),
+    last_snapshot_id     INTEGER NOT NULL REFERENCES snapshots (snapshot_id),
+    started_at_ns        INTEGER NOT NULL,
+    started_boottime_ns  INTEGER,
+    ended_at_ns          INTEGER NOT NULL,
+    ended_boottime_ns    INTEGER,
+    snapshots            INTEGER NOT NULL,
+    samples              INTEGER NOT NULL,
+    dropped_at_ns        INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE exceptions (
     exception_id  INTEGER PRIMARY KEY,
@@ -488,11 +502,17 @@ CREATE TABLE group_sockets (
     PRIMARY KEY (group_id, socket_id)
 ) STRICT, WITHOUT ROWID;
 
+-- The snapshots that are there with all their rows. Of others only their times are left, for those facts
+-- that rest on them.
+
+CREATE VIEW held_snapshots AS
+SELECT * FROM snapshots WHERE group_id IS NOT NULL;
+
 -- Which dumps were complete: only these prove that a socket of their scope was not there.
 
 CREATE VIEW complete_dumps AS
 SELECT n.snapshot_id, cs.scope_id
-FROM snapshots AS n
+FROM held_snapshots AS n
 JOIN capture_scopes AS cs ON cs.capture_id = n.capture_id
 WHERE NOT EXISTS (
     SELECT 1 FROM exceptions AS x
@@ -514,7 +534,7 @@ WHERE n.ended_at_ns < p.ended_at_ns;
 
 -- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
 -- time between captures (but of an import of another boot: who knows of which machine it is), steps of
--- the clock and suspends. Equal exceptions of snapshots in a row are
+-- the clock and suspends, and what was dropped since. Equal exceptions of snapshots in a row are
 -- one gap.
 
 CREATE VIEW gaps AS
@@ -535,7 +555,7 @@ WITH
         UNION ALL
         SELECT n.snapshot_id - 1, n.snapshot_id, 'ticks_missed', NULL, NULL, NULL, NULL,
             n.missed_ticks, NULL
-        FROM snapshots AS n WHERE n.missed_ticks > 0
+        FROM held_snapshots AS n WHERE n.missed_ticks > 0
         UNION ALL
         SELECT f.first_id - 1, f.first_id, 'not_recording', NULL, NULL, NULL, NULL, NULL, NULL
         FROM (
@@ -565,7 +585,11 @@ JOIN snapshots AS b ON b.snapshot_id = s.last_id
 UNION ALL
 SELECT 'events_lost', NULL, snapshot_id, snapshot_id, started_at_ns, ended_at_ns,
     started_boottime_ns, ended_boottime_ns, NULL, count, NULL, NULL, NULL
-FROM event_losses;
+FROM event_losses
+UNION ALL
+SELECT 'dropped', NULL, first_snapshot_id, last_snapshot_id, started_at_ns, ended_at_ns,
+    started_boottime_ns, ended_boottime_ns, snapshots, NULL, NULL, NULL, NULL
+FROM dropped_spans;
 
 -- One row a sample, everything by name.
 

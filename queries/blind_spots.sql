@@ -24,7 +24,7 @@ UNION ALL
 -- Nearer to an end of the recording than two intervals nobody could have looked.
 SELECT 'before_recording', :from_ns, n.started_at_ns, NULL, NULL, NULL, NULL
 FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
-WHERE n.snapshot_id = (SELECT min(snapshot_id) FROM snapshots)
+WHERE n.snapshot_id = (SELECT min(first_snapshot_id) FROM groups)
     AND n.snapshot_id = :first_snapshot_id AND :from_ns <> -9223372036854775808
     AND :from_ns < n.started_at_ns - 2 * coalesce(c.interval_ns, 0)
 UNION ALL

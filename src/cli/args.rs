@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::moment::{parse_duration, parse_interval};
 use super::output::parse_sort_key;
+use super::retention::{SizeLimit, parse_size, parse_size_limit};
 use super::sockets::SocketArgs;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
@@ -31,6 +32,7 @@ pub(super) enum Command {
     Extract(ExtractArgs),
     Copy(CopyArgs),
     Mark(MarkArgs),
+    Prune(PruneArgs),
     Assert(AssertArgs),
 }
 
@@ -69,6 +71,13 @@ pub(super) struct RecordArgs {
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
     #[arg(long, value_name = "N", default_value_t = 50_000, help_heading = "Options")]
     pub(super) max_new_sockets: u64,
+    /// The file with its log takes no more than this (`2G`, `500M`): the oldest snapshots go. `none`
+    /// for no limit; by default a quarter of the room that there is
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_limit)]
+    pub(super) max_size: Option<SizeLimit>,
+    /// Snapshots older than this go (`14d`)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) max_age: Option<i64>,
     /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
     /// jsonl
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
@@ -570,6 +579,33 @@ pub(super) struct MarkArgs {
     /// The last span of this name ends
     #[arg(long)]
     pub(super) end: bool,
+}
+
+/// Drop the oldest snapshots of a recording, also while it is recorded
+///
+/// Groups of snapshots go, from keyframe to keyframe, and sockets and processes that nothing else tells
+/// of. The state at any time that is still held stays exact; what was dropped is shown as a gap. The
+/// last group stays.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec prune --max-age 14d
+  sockrec prune -f night.db --max-size 2G --dry-run
+
+Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than asked.")]
+pub(super) struct PruneArgs {
+    /// Recording to prune
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// The file with its log is to take no more than this (`2G`, `500M`)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present = "max_age")]
+    pub(super) max_size: Option<u64>,
+    /// Snapshots older than this go (`14d`)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) max_age: Option<i64>,
+    /// Only say about how much would go
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Hold a recording to rules, as a test does

@@ -19,9 +19,11 @@ mod mark;
 mod message;
 mod moment;
 mod output;
+mod prune;
 mod query;
 mod questions;
 mod record;
+mod retention;
 mod sockets;
 mod sql;
 
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Extract(args) => extract::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Mark(args) => mark::run(&args),
+        Command::Prune(args) => prune::run(&args),
         Command::Assert(args) => assert::run(&args),
     };
     match result {

@@ -19,6 +19,7 @@ use super::args::RecordArgs;
 use super::filter::{choose, read_filter};
 use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
+use super::retention::{self, Excess};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
 use crate::kernel::{
@@ -43,6 +44,8 @@ struct Options<'a> {
     states: u32,
     filter: Option<String>,
     max_new_sockets: u64,
+    max_bytes: Option<u64>,
+    max_age_ns: Option<i64>,
     events: bool,
     event_buffer_bytes: Option<usize>,
     owners: bool,
@@ -68,6 +71,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         Ok(events) => (events, None),
         Err(e) => (None, Some(e)),
     };
+    let limits = retention::limits(&args);
     let options = Options {
         interval_ns: plan.interval_ns,
         duration_ns: plan.duration_ns,
@@ -77,13 +81,16 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         states: plan.states.0,
         filter: plan.chosen.as_ref().map(|chosen| chosen.filter.to_string()),
         max_new_sockets: plan.max_new_sockets,
+        max_bytes: limits.max_bytes,
+        max_age_ns: limits.max_age_ns,
         events: events.is_some(),
         event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
         owners: plan.finds_owners,
         sees_every_process: sees_every_process(),
         has_net_admin,
     };
-    let writer = Writer::open(&args.output)?;
+    let mut writer = Writer::open(&args.output)?;
+    writer.set_limits(limits);
     let (mut pace, stop) = SignalPace::new();
     // From here on a signal ends the recording, and a second one the process: should the disk hang,
     // the file holds every snapshot that was committed. One that was to be ignored stays ignored.
@@ -134,6 +141,10 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     if !args.quiet && plan.finds_owners && !sees_every_process() {
         note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
     }
+    if !args.quiet {
+        retention::explain(&args, limits);
+    }
+    let mut excess = Excess::of(limits);
     let events = events.map(EventReader::start).transpose();
     let events = events.context("could not start reading destroy events")?;
     let line = Line::new(&args);
@@ -153,6 +164,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
                         let what = unsupported.join(", ");
                         line.aside(&format!("this kernel cannot dump {what}: not recorded"));
                         unsupported.clear();
+                    }
+                    if let Some(text) = excess.said_once(progress.file_bytes) {
+                        line.aside(&text);
                     }
                     line.show(progress);
                 }

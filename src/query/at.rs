@@ -58,7 +58,7 @@ impl Recording {
                      AND +x.snapshot_id >= :start AND +x.snapshot_id < :end
                      AND x.ended_at_ns >= :utc_ns)
              FROM (SELECT snapshot_id, ended_at_ns, capture_id FROM snapshots
-                 WHERE ended_at_ns <= :utc_ns AND +snapshot_id >= :start AND +snapshot_id < :end
+                 WHERE ended_at_ns <= :utc_ns AND group_id IS NOT NULL AND +snapshot_id >= :start AND +snapshot_id < :end
                  ORDER BY ended_at_ns DESC LIMIT 1) AS f
              JOIN captures AS c ON c.capture_id = f.capture_id",
             &[

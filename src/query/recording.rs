@@ -249,7 +249,7 @@ impl Recording {
     pub(super) fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
         self.reader.run(
-            "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots
+            "SELECT min(snapshot_id), max(snapshot_id) FROM held_snapshots
              WHERE ended_at_ns BETWEEN :from_ns AND :to_ns",
             &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
             |row| {
@@ -280,7 +280,7 @@ impl Recording {
     pub fn span(&self) -> Result<Option<Span>, StoreError> {
         let mut span = None;
         self.reader.run(
-            "SELECT count(*), min(started_at_ns), max(ended_at_ns) FROM snapshots",
+            "SELECT count(*), min(started_at_ns), max(ended_at_ns) FROM held_snapshots",
             &[],
             |row| {
                 if let [Value::Integer(n), Value::Integer(from), Value::Integer(to)] = row {

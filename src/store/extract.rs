@@ -1,6 +1,6 @@
 //! A span of a recording as a recording of its own.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
 use super::new_file::NewRecording;
@@ -188,7 +188,13 @@ fn choose(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<()
         })
     };
     while let Some(seen) = unseen_since(first)? {
-        first = keyframe_of(seen)?;
+        // What was seen last in what was dropped is repeated by the first keyframe that is held.
+        let Some(keyframe) = keyframe_of(seen).optional()? else {
+            let held = "SELECT min(first_snapshot_id) FROM src.groups";
+            first = connection.query_row(held, [], |r| r.get(0))?;
+            break;
+        };
+        first = keyframe;
     }
     let last: i64 = connection.query_row(NEXT_LOOK, [excerpt.last_snapshot], |r| r.get(0))?;
     connection.execute(SPAN, params![first, last, is_all])?;

@@ -15,7 +15,9 @@ mod migrate;
 mod new_file;
 mod owners;
 mod reader;
+mod retention;
 mod share;
+mod sweep;
 mod tick;
 mod writer;
 
@@ -27,5 +29,6 @@ pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
+pub use retention::{Limits, LOG_BYTES, Pruned, Room, SMALLEST_BYTES, forecast, prune, room};
 pub use tick::TickWriter;
 pub use writer::{Start, Writer};

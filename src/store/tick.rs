@@ -192,7 +192,9 @@ impl TickWriter<'_> {
                 params![socket.0, origin.number()],
             ),
             SocketNews::Peer(peer) => self.run(
-                "UPDATE sockets SET peer_socket_id = ?2 WHERE socket_id = ?1",
+                "UPDATE sockets SET peer_socket_id =
+                     (SELECT k.socket_id FROM sockets AS k WHERE k.socket_id = ?2)
+                 WHERE socket_id = ?1",
                 params![socket.0, peer.0],
             ),
             SocketNews::Addresses(tuple) => self.run(

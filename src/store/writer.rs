@@ -15,6 +15,7 @@ use super::file::{file_uri, lock_if_idle, log_path, open_for_recording};
 use super::former;
 use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
 use super::owners::{self, FormerOwners};
+use super::retention::{LOG_BYTES, Limits, Moment, Retention};
 use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
@@ -24,6 +25,8 @@ use crate::model::{
 
 /// Prepared statements kept; more than this module has.
 const STATEMENTS: usize = 64;
+/// A log that grew beyond this is cut to it once it begins anew.
+const LOG_KEPT_BYTES: u64 = LOG_BYTES / 2;
 /// Page cache of the writer, in KiB.
 const CACHE_KIB: i64 = 8 * 1024;
 /// So long the end of a capture waits for readers to let go of the log.
@@ -38,6 +41,7 @@ pub struct Writer {
     settings: Shared,
     /// Whether a transaction began that has not been committed.
     is_tick_open: bool,
+    retention: Retention,
     /// Keeps other recorders out. Dropped after the connection, see [`open_for_recording`].
     _lock: File,
 }
@@ -86,6 +90,7 @@ impl Writer {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(error)?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(error)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(error)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES.cast_signed()).map_err(error)?;
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(error)?;
         // Rows of a snapshot come before the snapshot itself; tests check the references.
         connection.pragma_update(None, "foreign_keys", false).map_err(error)?;
@@ -96,6 +101,7 @@ impl Writer {
             conditions: Shared::new(),
             settings: Shared::new(),
             is_tick_open: false,
+            retention: Retention::new(Limits::default()),
             _lock: lock,
         })
     }
@@ -220,6 +226,30 @@ impl Writer {
             is_open: &mut self.is_tick_open,
             path,
         })
+    }
+
+    /// What the recording may hold from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.retention = Retention::new(limits);
+    }
+
+    /// Drops the oldest groups beyond the limits, in small steps: at least as many as `rows` new rows
+    /// ask for, and on until nothing is left to do or `is_awaited`. False where no more can go and it
+    /// is still beyond them.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_within_limits(
+        &mut self,
+        start: &Start,
+        now: Clocks,
+        rows: u64,
+        is_awaited: impl Fn() -> bool,
+    ) -> Result<bool, StoreError> {
+        let moment = Moment { clocks: now, capture: Some(start.capture) };
+        self.retention
+            .run(&self.connection, moment, rows, is_awaited)
+            .map_err(|e| StoreError::sqlite(&self.path, "drop old snapshots of", e))
     }
 
     /// Ends the capture, folds the write-ahead log in and makes the recording one file that can be

@@ -14,5 +14,6 @@ mod markers;
 mod output;
 mod parts;
 mod permissions;
+mod retention;
 mod sharing;
 mod signals;

@@ -15,9 +15,9 @@ use crate::world::{Jump, SECOND, World, text};
 /// So late a tick begins with a keyframe.
 const HOUR_NS: i64 = 3_601 * SECOND;
 
-type Row = HashMap<&'static str, String>;
+pub type Row = HashMap<&'static str, String>;
 
-fn rows(path: &Path, question: Question, span: (i64, i64)) -> Vec<Row> {
+pub fn rows(path: &Path, question: Question, span: (i64, i64)) -> Vec<Row> {
     let recording = Recording::open(path).unwrap();
     let selection =
         Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
@@ -42,7 +42,7 @@ fn extract(world: &World, span: (i64, i64), sockets: SocketFilter) -> Option<std
     whole.extract(&selection, None, 1, new).unwrap().map(|_| path)
 }
 
-fn integer(row: &Row, column: &str) -> Option<i64> {
+pub fn integer(row: &Row, column: &str) -> Option<i64> {
     row[column].parse().ok()
 }
 
@@ -174,7 +174,7 @@ fn compare(world: &World, span: (i64, i64)) {
     compare_connections(&whole, &part, span, (first_ns, last_ns));
 }
 
-fn with_keyframes() -> impl Strategy<Value = Script> {
+pub fn with_keyframes() -> impl Strategy<Value = Script> {
     (script(), prop::collection::hash_set(1..TICKS, 0..3)).prop_map(|(mut script, ticks)| {
         for tick in ticks {
             script.jumps.insert(tick, Jump { late_ns: HOUR_NS, ..Jump::default() });

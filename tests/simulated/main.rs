@@ -9,6 +9,7 @@ mod filters;
 mod lifetimes;
 mod machine;
 mod mishaps;
+mod retention;
 mod socket;
 mod world;
 

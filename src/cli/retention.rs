@@ -1,0 +1,126 @@
+//! How much a recording may hold: sizes on the command line, the default, what is said of it.
+
+use super::args::RecordArgs;
+use super::message::note;
+use crate::render::human::{bytes, duration};
+use crate::store::{LOG_BYTES, Limits, Room, SMALLEST_BYTES, room};
+
+/// By default a recording takes so much of the room at its start: what is free and what it has.
+const SHARE_OF_ROOM: u64 = 4;
+/// Larger than a snapshot that shows tens of thousands of new sockets.
+const SLACK_BYTES: u64 = 4 * LOG_BYTES;
+
+/// `--max-size` of `record`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SizeLimit {
+    None,
+    Bytes(u64),
+}
+
+/// Reads a size such as `2G`, `500M` or `1.5GiB`: powers of 1,024.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.trim().to_ascii_lowercase().as_str() {
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        "" => return Err(format!("it has no unit, write `{number}M`")),
+        _ => return Err("write it as in `500M` or `2G`".to_owned()),
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let is_read = part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit());
+    let (Ok(whole), Ok(part), true) =
+        (whole.parse::<u64>(), format!("{part:0<3}").parse::<u64>(), is_read)
+    else {
+        return Err("write it as in `500M` or `2G`".to_owned());
+    };
+    let size = whole
+        .checked_mul(1_000)
+        .and_then(|thousandths| thousandths.checked_add(part))
+        .and_then(|thousandths| thousandths.checked_mul(1 << power))
+        .ok_or("it is too large")?;
+    match size / 1_000 {
+        size if size < SMALLEST_BYTES => Err(format!(
+            "the smallest is {}M: the log alone may take {}M",
+            SMALLEST_BYTES >> 20,
+            LOG_BYTES >> 20
+        )),
+        size => Ok(size),
+    }
+}
+
+/// The same, or `none`.
+pub(super) fn parse_size_limit(text: &str) -> Result<SizeLimit, String> {
+    if text.trim() == "none" { Ok(SizeLimit::None) } else { parse_size(text).map(SizeLimit::Bytes) }
+}
+
+/// What was asked for, or the default.
+pub(super) fn limits(args: &RecordArgs) -> Limits {
+    let max_bytes = match args.max_size {
+        Some(SizeLimit::Bytes(bytes)) => Some(bytes),
+        Some(SizeLimit::None) => None,
+        None => room(&args.output).map(default_size),
+    };
+    Limits { max_bytes, max_age_ns: args.max_age }
+}
+
+fn default_size(room: Room) -> u64 {
+    ((room.free_bytes + room.used_bytes) / SHARE_OF_ROOM).max(SMALLEST_BYTES)
+}
+
+/// Says the default, and a limit that needs more room than there is.
+pub(super) fn explain(args: &RecordArgs, limits: Limits) {
+    let Some(max) = limits.max_bytes else { return };
+    let size = bytes(max.cast_signed());
+    let age = limits.max_age_ns.map_or(String::new(), |ns| format!(" or {}", duration(ns)));
+    if args.max_size.is_none() {
+        note(&format!(
+            "keeps to {size}{age}, a quarter of the room on this disk: then the oldest snapshots go \
+             (`--max-size`)"
+        ));
+    } else if room(&args.output).is_some_and(|room| room.free_bytes + room.used_bytes < max) {
+        note(&format!("`--max-size` is more than the room on this disk: {size}"));
+    }
+}
+
+/// Whether the limit was exceeded by more than it is by and by.
+pub(super) struct Excess {
+    max_bytes: Option<u64>,
+}
+
+impl Excess {
+    pub(super) fn of(limits: Limits) -> Self {
+        Self { max_bytes: limits.max_bytes.map(|max| max.saturating_add(SLACK_BYTES)) }
+    }
+
+    /// What there is to say, at the first time.
+    pub(super) fn said_once(&mut self, file_bytes: u64) -> Option<String> {
+        self.max_bytes.take_if(|max| file_bytes > *max)?;
+        Some(format!(
+            "the recording has {}, more than its limit: its last group of snapshots alone is as \
+             large, or a reader keeps its log from being folded in",
+            bytes(file_bytes.cast_signed())
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit_and_are_large_enough() {
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        assert_eq!(parse_size("500MiB"), Ok(500 << 20));
+        assert_eq!(parse_size("1.5g"), Ok(3 << 29));
+        assert!(parse_size("2").unwrap_err().contains("2M"));
+        assert!(parse_size("31M").unwrap_err().contains("smallest is 32M"));
+        for text in ["", "G", "1.2.3G", "-1G", "2X", "99999999999T"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_size_limit("none"), Ok(SizeLimit::None));
+    }
+}
