@@ -85,6 +85,8 @@ pub(super) struct Floor {
 }
 
 enum Work {
+    /// See what others have left to do.
+    Begin,
     /// See whether there is something to do.
     Look,
     /// Rows of dropped groups, from this table on.
@@ -113,8 +115,7 @@ pub(super) struct Retention {
 
 impl Retention {
     pub(super) fn new(limits: Limits) -> Self {
-        // What was interrupted earlier is done first.
-        Self { limits, work: Work::Rows(0), dropped: 0, gives_back: false }
+        Self { limits, work: Work::Begin, dropped: 0, gives_back: false }
     }
 
     /// Does steps, see [`super::Writer::keep_within_limits`].
@@ -147,6 +148,12 @@ impl Retention {
     fn step(&mut self, connection: &Connection, now: Moment) -> rusqlite::Result<Step> {
         let Some(floor) = floor(connection)? else { return Ok(Step::Done) };
         match &mut self.work {
+            Work::Begin => {
+                let left = "SELECT count(*) FROM snapshots WHERE snapshot_id < ?1";
+                self.dropped = connection.query_row(left, [floor.snapshot], |r| r.get(0))?;
+                self.work = Work::Rows(0);
+                Ok(Step::More)
+            }
             Work::Rows(table) => {
                 match TABLES.get(*table) {
                     Some(place) if delete_first(connection, *place, floor)? => *table += 1,
@@ -418,6 +425,11 @@ fn prune_all(
         .query_row("SELECT max(capture_id) FROM captures", [], |r| r.get::<_, Option<i64>>(0))?
         .filter(|_| !is_idle);
     let before = dropped(connection)?;
+    let from_ns: Option<Nanos> = connection.query_row(
+        "SELECT min(started_at_ns) FROM snapshots WHERE group_id = (SELECT min(group_id) FROM groups)",
+        [],
+        |r| r.get(0),
+    )?;
     let mut retention = Retention::new(limits);
     retention.gives_back = true;
     let now = Moment { clocks, capture };
@@ -437,12 +449,15 @@ fn prune_all(
     // Busy: a reader keeps the log.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     let after = dropped(connection)?;
+    if after.snapshots == before.snapshots {
+        return Ok(Pruned { is_beyond, ..Pruned::default() });
+    }
     Ok(Pruned {
         snapshots: after.snapshots - before.snapshots,
         samples: after.samples - before.samples,
-        from_ns: if before.snapshots > 0 { before.to_ns } else { after.from_ns },
+        from_ns: from_ns.unwrap_or(after.to_ns),
+        to_ns: after.to_ns,
         is_beyond,
-        ..after
     })
 }
 
@@ -450,15 +465,14 @@ fn prune_all(
 fn dropped(connection: &Connection) -> rusqlite::Result<Pruned> {
     connection.query_row(
         "SELECT coalesce(sum(snapshots), 0), coalesce(sum(samples), 0),
-             coalesce(min(started_at_ns), 0), coalesce(max(ended_at_ns), 0) FROM dropped_spans",
+             coalesce(max(ended_at_ns), 0) FROM dropped_spans",
         [],
         |r| {
             Ok(Pruned {
                 snapshots: r.get(0)?,
                 samples: r.get(1)?,
-                from_ns: r.get(2)?,
-                to_ns: r.get(3)?,
-                is_beyond: false,
+                to_ns: r.get(2)?,
+                ..Pruned::default()
             })
         },
     )
