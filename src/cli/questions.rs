@@ -117,8 +117,12 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
 /// The snapshot that shows a moment; what is to be minded about it is told.
 fn moment(recording: &Recording, asked_ns: i64, zone: Zone) -> anyhow::Result<(i64, Exit)> {
     let Some(id) = recording.snapshot_at(asked_ns)? else {
+        let moment = time(asked_ns, zone);
         return Err(usage(
-            format!("nothing had been recorded by {}", time(asked_ns, zone)),
+            match recording.is_dropped_at(asked_ns)? {
+                true => format!("what was recorded at {moment} was dropped to keep within a limit"),
+                false => format!("nothing had been recorded by {moment}"),
+            },
             Some("`sockrec info` tells from when to when was recorded"),
         ));
     };

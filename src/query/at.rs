@@ -83,6 +83,18 @@ impl Recording {
         Ok(found)
     }
 
+    /// Whether what was recorded at this moment was dropped to keep within a limit.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn is_dropped_at(&self, utc_ns: i64) -> Result<bool, StoreError> {
+        let found = self.reader.integer(
+            "SELECT 1 FROM dropped_spans WHERE :utc_ns BETWEEN started_at_ns AND ended_at_ns",
+            &[(":utc_ns", Value::Integer(utc_ns))],
+        )?;
+        Ok(found.is_some())
+    }
+
     /// What a reader of the answer about a moment has to know beside it.
     ///
     /// # Errors

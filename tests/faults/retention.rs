@@ -102,6 +102,10 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
     let coverage = dir.sockrec("query coverage -f rec.db").fine();
     assert!(coverage.stdout().contains("dropped"), "{}", coverage.stdout());
 
+    let first = ask(&path, "SELECT min(started_at_ns) / 1000000000 + 1 FROM dropped_spans").unwrap();
+    let gone = dir.sockrec(&format!("query at @{first} -f rec.db"));
+    assert!(gone.stderr().contains("was dropped to keep within a limit"), "{}", gone.stderr());
+
     let sockets = ask(&path, "SELECT count(*) FROM sockets").unwrap();
     let told = dir.sockrec("prune -f rec.db --max-age 1ms --dry-run");
     assert!(told.stderr().contains("would go"), "{}", told.stderr());
