@@ -25,10 +25,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use sockrec::filter::{Filter, Services, Vocabulary};
 use sockrec::kernel::{DumpEnd, EventBatch};
 use sockrec::model::{Clocks, Family, Protocol, States, TcpState};
-use sockrec::query::{By, Question, Recording, Selection};
+use sockrec::query::{By, COLUMNS, Question, Recording, Selection, SortKey};
 use sockrec::record::Kernel;
+use sockrec::render::{ConnectionTable, Sheet};
 
 use socket::{FakeEvent, FakeSocket};
 use world::{SECOND, START_MONOTONIC, START_UTC, World, later};
@@ -268,18 +270,37 @@ impl Kernel for Day<'_> {
     }
 }
 
+fn filtered(text: &str) -> Result<Selection> {
+    let services = Services::read("");
+    let vocabulary =
+        Vocabulary { columns: COLUMNS, answer: &[], services: &services, moment: &|_| Ok(0) };
+    let filter = Some(Filter::parse(text, &vocabulary)?);
+    Ok(Selection { filter, filter_text: text.to_owned(), ..Selection::default() })
+}
+
 /// Asks and prints how long each answer took.
 fn ask(path: &Path, words: &[String]) -> Result<()> {
     let minute = 60 * SECOND;
     let noon = START_UTC + 12 * 3_600 * SECOND;
     let day = Selection::default();
     let hour = Selection { from_ns: Some(noon), to_ns: Some(noon + 3_600 * SECOND), ..day.clone() };
+    let shown = |columns: &[&str]| columns.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
+    let twenty =
+        Selection { limit: Some(20), columns: shown(&Sheet::SLOW.columns()), ..day.clone() };
+    let sort = vec![SortKey { column: "bytes_sent".to_owned(), is_descending: true }];
+    let columns = shown(ConnectionTable::COLUMNS);
+    let greatest = Selection { sort, limit: Some(20), columns: columns.clone(), ..day.clone() };
+    let of_a_peer = filtered("dst 198.51.0.7")?;
+    let slow = Selection { columns, ..filtered("rtt > 45ms")? };
     let snapshot_id = Recording::open(path)?.snapshot_at(noon)?.unwrap_or(0);
-    let (before, after) = (snapshot_id - 3_600, snapshot_id);
+    let (before_ns, after_ns) = (noon - 3_600 * SECOND, noon);
     let questions: Vec<(&str, Question, &Selection)> = vec![
         ("at", Question::At { snapshot_id }, &day),
-        ("diff of an hour", Question::Diff { before, after }, &day),
+        ("diff of an hour", Question::Diff { before_ns, after_ns }, &day),
         ("connections", Question::Connections, &day),
+        ("connections of a peer", Question::Connections, &of_a_peer),
+        ("its table, rtt > 45 ms", Question::Connections, &slow),
+        ("its table, most bytes", Question::Connections, &greatest),
         ("states, 1 min", Question::States { bucket_ns: minute }, &day),
         ("states of an hour, 10 s", Question::States { bucket_ns: 10 * SECOND }, &hour),
         ("churn, 1 min", Question::Churn { bucket_ns: minute }, &day),
@@ -289,6 +310,7 @@ fn ask(path: &Path, words: &[String]) -> Result<()> {
         ("ports", Question::Totals(By::Port), &day),
         ("processes", Question::Totals(By::Process), &day),
         ("slow", Question::Slow, &day),
+        ("its table, the first 20", Question::Slow, &twenty),
         ("slow of an hour", Question::Slow, &hour),
         ("leaks", Question::Leaks { longer_ns: minute }, &day),
     ];

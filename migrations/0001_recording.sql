@@ -62,7 +62,7 @@ INSERT INTO endings (ending, name, evidence) VALUES
     (1, 'orderly', 'time_wait'), (2, 'orderly', 'both_fins'), (3, 'orderly', 'fin_acked'),
     (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
     (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
-    (9, 'not_established', 'nothing_received'), (10, 'not_established', 'request_vanished'),
+    (9, 'not_established', 'nothing_received'), (10, NULL, 'request_vanished'),
     (11, NULL, 'half_closed');
 
 -- Where and when was recorded.
@@ -82,7 +82,8 @@ CREATE TABLE namespaces (
 
 CREATE TABLE captures (
     capture_id            INTEGER PRIMARY KEY,
-    uuid                  TEXT    NOT NULL UNIQUE,
+    uuid                  TEXT    NOT NULL,
+    previous_capture_id   INTEGER REFERENCES captures (capture_id),
     boot_id               INTEGER NOT NULL REFERENCES boots,
     source                TEXT    NOT NULL,
     host_name             TEXT,
@@ -105,14 +106,19 @@ CREATE TABLE captures (
     CHECK ((ended_at_ns IS NULL) = (end_reason IS NULL))
 ) STRICT;
 
--- Captures that were taken from other recordings, and what was cut off.
+-- Captures that were taken from other recordings: what was cut off, and how the numbers here come of
+-- those there.
 CREATE TABLE capture_sources (
-    capture_id      INTEGER PRIMARY KEY REFERENCES captures,
-    recording_uuid  TEXT    NOT NULL,
-    taken_at_ns     INTEGER NOT NULL,
-    is_cut_before   INTEGER NOT NULL,
-    is_cut_after    INTEGER NOT NULL,
-    selection       TEXT
+    capture_id       INTEGER PRIMARY KEY REFERENCES captures,
+    recording_uuid   TEXT    NOT NULL,
+    taken_at_ns      INTEGER NOT NULL,
+    is_cut_before    INTEGER NOT NULL,
+    is_cut_after     INTEGER NOT NULL,
+    selection        TEXT,
+    capture_offset   INTEGER NOT NULL,
+    group_offset     INTEGER NOT NULL,
+    snapshot_offset  INTEGER NOT NULL,
+    socket_offset    INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE scopes (
@@ -520,53 +526,65 @@ WHERE NOT EXISTS (
         AND x.kind <> 'sockets_not_stored'
 );
 
--- The snapshots that ended earlier, by UTC, than the one before them: after a step of the clock,
--- within a capture or between two.
+-- The first and last snapshot of each capture, and the last one before it on its machine.
+
+CREATE VIEW capture_spans AS
+WITH spans AS MATERIALIZED (
+    SELECT g.capture_id, min(g.first_snapshot_id) AS first_snapshot_id,
+        (SELECT max(n.snapshot_id) FROM snapshots AS n
+         WHERE n.group_id = max(g.group_id) AND n.snapshot_id >= max(g.first_snapshot_id))
+            AS last_snapshot_id
+    FROM groups AS g GROUP BY g.capture_id
+)
+SELECT s.capture_id, s.first_snapshot_id, s.last_snapshot_id,
+    p.last_snapshot_id AS previous_snapshot_id
+FROM spans AS s
+JOIN captures AS c ON c.capture_id = s.capture_id
+LEFT JOIN spans AS p ON p.capture_id = c.previous_capture_id;
+
+-- The snapshots that ended earlier, by UTC, than the one before them on the same machine: after a step
+-- of the clock, within a capture or between two.
 
 CREATE VIEW utc_steps_back AS
-SELECT snapshot_id FROM clock_changes WHERE kind = 'step' AND delta_ns < 0
+SELECT snapshot_id, snapshot_id - 1 AS previous_snapshot_id
+FROM clock_changes WHERE kind = 'step' AND delta_ns < 0
 UNION
-SELECT n.snapshot_id
-FROM (SELECT min(first_snapshot_id) AS snapshot_id FROM groups GROUP BY capture_id) AS f
-JOIN snapshots AS n ON n.snapshot_id = f.snapshot_id
-JOIN snapshots AS p ON p.snapshot_id = f.snapshot_id - 1
+SELECT n.snapshot_id, p.snapshot_id
+FROM capture_spans AS s
+JOIN snapshots AS n ON n.snapshot_id = s.first_snapshot_id
+JOIN snapshots AS p ON p.snapshot_id = s.previous_snapshot_id
 WHERE n.ended_at_ns < p.ended_at_ns;
 
 -- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
--- time between captures (but of an import of another boot: who knows of which machine it is), steps of
--- the clock and suspends, and what was dropped since. Equal exceptions of snapshots in a row are
--- one gap.
+-- time between captures of a machine, steps of the clock and suspends, and what was dropped since. Equal
+-- exceptions of snapshots in a row of one capture are one gap.
 
 CREATE VIEW gaps AS
 WITH
     islands AS (
-        SELECT x.snapshot_id, x.kind, x.scope_id, x.errno, x.count, x.message,
+        SELECT x.snapshot_id, x.kind, x.scope_id, x.errno, x.count, x.message, n.capture_id,
             x.snapshot_id - row_number() OVER (
-                PARTITION BY x.kind, x.scope_id, x.errno, x.message ORDER BY x.snapshot_id
+                PARTITION BY n.capture_id, x.kind, x.scope_id, x.errno, x.message
+                ORDER BY x.snapshot_id
             ) AS island
         FROM exceptions AS x
+        JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
     ),
     spans AS (
-        SELECT min(snapshot_id) AS first_id, max(snapshot_id) AS last_id, kind, scope_id, errno,
-            message, count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count,
-            NULL AS delta_ns
+        -- What came since the snapshot before may not have been stored.
+        SELECT min(snapshot_id) - (kind = 'sockets_not_stored') AS first_id,
+            max(snapshot_id) AS last_id, kind, scope_id, errno, message,
+            count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count, NULL AS delta_ns
         FROM islands
-        GROUP BY kind, scope_id, errno, message, island
+        GROUP BY capture_id, kind, scope_id, errno, message, island
         UNION ALL
         SELECT n.snapshot_id - 1, n.snapshot_id, 'ticks_missed', NULL, NULL, NULL, NULL,
             n.missed_ticks, NULL
         FROM held_snapshots AS n WHERE n.missed_ticks > 0
         UNION ALL
-        SELECT f.first_id - 1, f.first_id, 'not_recording', NULL, NULL, NULL, NULL, NULL, NULL
-        FROM (
-            SELECT capture_id, min(first_snapshot_id) AS first_id FROM groups GROUP BY capture_id
-        ) AS f
-        JOIN captures AS c ON c.capture_id = f.capture_id
-        LEFT JOIN snapshots AS n ON n.snapshot_id = f.first_id - 1
-        LEFT JOIN captures AS d ON d.capture_id = n.capture_id
-        WHERE f.first_id > (SELECT min(first_snapshot_id) FROM groups)
-            AND (d.boot_id IS NULL OR d.boot_id = c.boot_id
-                OR 'import' NOT IN (c.source, d.source))
+        SELECT previous_snapshot_id, first_snapshot_id, 'not_recording', NULL, NULL, NULL, NULL, NULL,
+            NULL
+        FROM capture_spans WHERE previous_snapshot_id IS NOT NULL
         UNION ALL
         SELECT snapshot_id - 1, snapshot_id, 'clock_' || kind, NULL, NULL, NULL, NULL, NULL, delta_ns
         FROM clock_changes
@@ -578,18 +596,22 @@ SELECT s.kind, s.scope_id, s.first_id AS first_snapshot_id, s.last_id AS last_sn
         AS from_boottime_ns,
     CASE WHEN s.kind = 'not_recording' THEN b.started_boottime_ns ELSE b.ended_boottime_ns END
         AS to_boottime_ns,
-    s.snapshots, s.count, s.delta_ns, s.errno, s.message
+    s.snapshots, s.count, s.delta_ns, s.errno, s.message, c.host_name
 FROM spans AS s
 LEFT JOIN snapshots AS a ON a.snapshot_id = s.first_id
 JOIN snapshots AS b ON b.snapshot_id = s.last_id
+JOIN captures AS c ON c.capture_id = b.capture_id
 UNION ALL
-SELECT 'events_lost', NULL, snapshot_id, snapshot_id, started_at_ns, ended_at_ns,
-    started_boottime_ns, ended_boottime_ns, NULL, count, NULL, NULL, NULL
-FROM event_losses
+SELECT 'events_lost', NULL, l.snapshot_id, l.snapshot_id, l.started_at_ns, l.ended_at_ns,
+    l.started_boottime_ns, l.ended_boottime_ns, NULL, l.count, NULL, NULL, NULL, c.host_name
+FROM event_losses AS l
+JOIN snapshots AS n ON n.snapshot_id = l.snapshot_id
+JOIN captures AS c ON c.capture_id = n.capture_id
 UNION ALL
-SELECT 'dropped', NULL, first_snapshot_id, last_snapshot_id, started_at_ns, ended_at_ns,
-    started_boottime_ns, ended_boottime_ns, snapshots, NULL, NULL, NULL, NULL
-FROM dropped_spans;
+SELECT 'dropped', NULL, d.first_snapshot_id, d.last_snapshot_id, d.started_at_ns, d.ended_at_ns,
+    d.started_boottime_ns, d.ended_boottime_ns, d.snapshots, NULL, NULL, NULL, NULL, c.host_name
+FROM dropped_spans AS d
+JOIN captures AS c ON c.capture_id = d.capture_id;
 
 -- One row a sample, everything by name.
 
@@ -604,6 +626,7 @@ SELECT
     k.generation,
     k.inode,
     k.uid,
+    a.host_name,
     coalesce(w.name, 'net:[' || w.inode || ']') AS netns,
     coalesce(p.name, k.protocol) AS protocol,
     coalesce(f.name, k.family) AS family,
@@ -742,6 +765,7 @@ SELECT
     g.unknown_attributes
 FROM samples AS s
 JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id
+JOIN captures AS a ON a.capture_id = n.capture_id
 JOIN sockets AS k ON k.socket_id = s.socket_id
 LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id
 LEFT JOIN settings AS g ON g.group_id = n.group_id AND g.setting_id = s.setting_id
@@ -797,10 +821,8 @@ WITH RECURSIVE
     earlier_samples AS MATERIALIZED (
         SELECT t.socket_id, sum(t.samples) AS samples
         FROM group_sockets AS t
-        JOIN open_rows AS r ON r.socket_id = t.socket_id
-        JOIN groups AS g ON g.group_id = t.group_id
-        WHERE NOT EXISTS (
-            SELECT 1 FROM last_groups AS l WHERE l.first_snapshot_id = g.first_snapshot_id)
+        WHERE t.socket_id IN (SELECT socket_id FROM open_rows)
+            AND t.group_id NOT IN (SELECT max(group_id) FROM groups GROUP BY capture_id)
         GROUP BY t.socket_id
     ),
     -- The last complete dump of each scope of each capture, and the one before it.

@@ -1,7 +1,8 @@
 -- What of a span was not looked at, or not well: gaps, what lies outside of the recording, captures
 -- without destroy events, and such as did not ask for TCP sockets in the states that are needed.
 --
--- Parameters: :from_ns, :to_ns (UTC), :first_snapshot_id, :last_snapshot_id, :needed_states (bit mask).
+-- Parameters: :from_ns, :to_ns (UTC), :first_snapshot_id, :last_snapshot_id, :needed_states (bit mask),
+-- :host (NULL: all).
 -- Order: none. Index: primary keys; scans of snapshots.
 SELECT g.kind,
     -- What a dump lacked was not seen since the one before, nor until the one after.
@@ -14,7 +15,7 @@ LEFT JOIN protocols AS p ON p.protocol = sc.protocol
 LEFT JOIN families AS f ON f.family = sc.family
 LEFT JOIN snapshots AS a ON a.snapshot_id = g.first_snapshot_id - 1
 LEFT JOIN snapshots AS b ON b.snapshot_id = g.last_snapshot_id + 1
-WHERE g.kind NOT IN ('clock_step', 'clock_suspend', 'dump_unsupported')
+WHERE (:host IS NULL OR g.host_name = :host) AND g.kind NOT IN ('clock_step', 'clock_suspend', 'dump_unsupported')
     AND g.to_ns >= :from_ns AND coalesce(g.from_ns, g.to_ns) <= :to_ns
 UNION ALL
 SELECT 'nothing_recorded', nullif(:from_ns, -9223372036854775808), nullif(:to_ns, 9223372036854775807),
@@ -24,13 +25,17 @@ UNION ALL
 -- Nearer to an end of the recording than two intervals nobody could have looked.
 SELECT 'before_recording', :from_ns, n.started_at_ns, NULL, NULL, NULL, NULL
 FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
-WHERE n.snapshot_id = (SELECT min(first_snapshot_id) FROM groups)
+WHERE n.snapshot_id = (SELECT min(s.first_snapshot_id) FROM capture_spans AS s
+        JOIN captures AS x ON x.capture_id = s.capture_id
+        WHERE :host IS NULL OR x.host_name = :host)
     AND n.snapshot_id = :first_snapshot_id AND :from_ns <> -9223372036854775808
     AND :from_ns < n.started_at_ns - 2 * coalesce(c.interval_ns, 0)
 UNION ALL
 SELECT 'after_recording', n.ended_at_ns, :to_ns, NULL, NULL, NULL, NULL
 FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
-WHERE n.snapshot_id = (SELECT max(snapshot_id) FROM snapshots)
+WHERE n.snapshot_id = (SELECT max(s.last_snapshot_id) FROM capture_spans AS s
+        JOIN captures AS x ON x.capture_id = s.capture_id
+        WHERE :host IS NULL OR x.host_name = :host)
     AND n.snapshot_id = :last_snapshot_id AND :to_ns <> 9223372036854775807
     AND :to_ns > n.ended_at_ns + 2 * coalesce(c.interval_ns, 0)
 UNION ALL

@@ -5,6 +5,7 @@
 SELECT
     c.capture_id,
     c.uuid,
+    c.previous_capture_id,
     c.source,
     c.host_name,
     c.kernel_release,

@@ -2,7 +2,8 @@
 -- ended. Each counts where it is known to have happened by then.
 --
 -- Reads `chosen`, rows of connections.sql.
--- Parameters: :from_ns, :to_ns (UTC), :bucket_ns, :first_snapshot_id, :last_snapshot_id (those within).
+-- Parameters: :from_ns, :to_ns (UTC), :bucket_ns, :first_snapshot_id, :last_snapshot_id (those
+-- within), :host (NULL: all).
 -- Order: time. Index: one scan of snapshots.
 WITH RECURSIVE
     looked AS MATERIALIZED (
@@ -21,7 +22,8 @@ WITH RECURSIVE
         SELECT
             CASE WHEN e.is_opening THEN opened_before_ns ELSE closed_before_ns END AS at_ns,
             e.is_opening, direction, ending
-        FROM chosen
+        -- The limit, which is none, keeps SQLite from working out each column at each of its uses.
+        FROM (SELECT * FROM chosen LIMIT -1)
         JOIN (SELECT 1 AS is_opening UNION ALL SELECT 0) AS e ON CASE WHEN e.is_opening
             THEN opened_evidence NOT IN ('recording_start', 'extract_start')
             ELSE closed_evidence NOT IN ('recording_end', 'extract_end', 'left_scope') END
@@ -44,7 +46,8 @@ WITH RECURSIVE
     ),
     blind AS MATERIALIZED (
         SELECT from_ns, to_ns, kind FROM gaps
-        WHERE kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend')
+        WHERE (:host IS NULL OR host_name = :host)
+            AND kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend')
     )
 SELECT
     b.bucket * :bucket_ns AS from_ns,

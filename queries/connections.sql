@@ -18,7 +18,7 @@ WITH
         LEFT JOIN captures AS bf ON bf.capture_id = nf.capture_id
         LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
         WHERE g.kind IN ('dump_failed', 'dump_interrupted', 'events_lost', 'messages_unreadable',
-            'not_recording', 'not_asked', 'partly_asked', 'dropped')
+            'not_recording', 'not_asked', 'partly_asked', 'sockets_not_stored', 'dropped')
     ),
     first_snapshots AS MATERIALIZED (
         SELECT capture_id, min(first_snapshot_id) AS snapshot_id FROM (
@@ -45,7 +45,7 @@ WITH
             e.destroyed_boottime_ns - coalesce(e.open_ms, 0) * 1000000 AS there_boottime_ns,
             first.ended_at_ns AS first_at_ns,
             first.ended_boottime_ns AS first_boottime_ns,
-            first.capture_id,
+            coalesce(first.capture_id, told.capture_id) AS capture_id,
             fs.is_cut_before,
             os.is_cut_after,
             before.started_at_ns AS before_at_ns,
@@ -87,6 +87,8 @@ WITH
             AND e.evidence IS NOT 'closed' AND m.time_wait_snapshot_id IS NOT m.first_snapshot_id)
         LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
         LEFT JOIN snapshots AS first ON first.snapshot_id = k.first_snapshot_id
+        LEFT JOIN snapshots AS told ON told.snapshot_id =
+            CASE WHEN k.first_snapshot_id IS NULL THEN e.destroyed_snapshot_id END
         LEFT JOIN capture_sources AS fs ON fs.capture_id = first.capture_id
         LEFT JOIN snapshots AS before ON before.snapshot_id = k.opened_after_snapshot_id
         LEFT JOIN snapshots AS last ON last.snapshot_id =
@@ -145,6 +147,7 @@ SELECT
     k.generation,
     k.inode,
     k.uid,
+    hc.host_name,
     coalesce(ns.name, 'net:[' || ns.inode || ']') AS netns,
     coalesce(p.name, k.protocol) AS protocol,
     coalesce(f.name, k.family) AS family,
@@ -214,7 +217,9 @@ SELECT
         WHEN k.is_capture_over THEN 'recording_end'
     END AS closed_evidence,
     k.destroyed_at_ns,
-    en.name AS ending,
+    -- A FIN-WAIT-2 that is still there is not over.
+    CASE WHEN k.is_half AND k.time_wait_id IS NULL AND k.remains_gone_id IS NULL
+        AND en.evidence = 'fin_acked' THEN NULL ELSE en.name END AS ending,
     en.evidence AS ending_evidence,
     max(0, k.closed_after_boottime_ns - min(k.there_by_boottime_ns,
         coalesce(k.closed_before_boottime_ns, k.there_by_boottime_ns))) AS duration_min_ns,
@@ -257,6 +262,7 @@ LEFT JOIN conditions AS c ON c.group_id = qn.group_id AND c.condition_id = q.con
 LEFT JOIN snapshots AS mf ON mf.snapshot_id = k.time_wait_id
 LEFT JOIN snapshots AS ml ON ml.snapshot_id = k.remains_last_id
 LEFT JOIN snapshots AS mg ON mg.snapshot_id = k.remains_gone_id
+LEFT JOIN captures AS hc ON hc.capture_id = k.capture_id
 LEFT JOIN captures AS mc ON mc.capture_id = mg.capture_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN cgroups AS cg ON cg.boot_id = ns.boot_id AND cg.cgroup_id = k.cgroup_id

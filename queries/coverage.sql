@@ -13,7 +13,7 @@ WITH
                 JOIN snapshots AS xn ON xn.snapshot_id = x.snapshot_id
                 WHERE x.scope_id = cs.scope_id AND xn.capture_id = c.capture_id
                     AND x.kind <> 'sockets_not_stored') AS complete,
-            sum(n.events) AS count, c.interval_ns,
+            sum(n.events) AS count, c.interval_ns, c.host_name,
             json_extract(c.options, '$.owners') AS owners,
             json_extract(c.options, '$.sees_every_process') AS sees_every_process,
             t.selection
@@ -33,25 +33,26 @@ WITH
                     WHEN sees_every_process = 0 THEN 'owners: own processes only, ' ELSE '' END ||
                 coalesce('only ' || selection, ''),
                 ', '), '') AS message,
-            interval_ns
+            interval_ns, host_name
         FROM recorded JOIN scopes AS fs USING (scope_id)
         UNION ALL
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,
-            snapshots, NULL, count, delta_ns, errno, message, NULL
+            snapshots, NULL, count, delta_ns, errno, message, NULL, host_name
         FROM gaps
         UNION ALL
         SELECT coalesce(
                 (SELECT min(snapshot_id) FROM held_snapshots WHERE ended_at_ns >= m.started_at_ns),
                 (SELECT max(snapshot_id) + 1 FROM snapshots), 0),
             2, m.started_at_ns, CASE WHEN m.is_span THEN m.ended_at_ns ELSE m.started_at_ns END,
-            'marker', NULL, NULL, NULL, NULL, NULL, NULL, m.name, NULL
+            'marker', NULL, NULL, NULL, NULL, NULL, NULL, m.name, NULL, NULL
         FROM markers AS m
     )
 SELECT s.from_ns, s.to_ns, s.kind, p.name AS protocol, f.name AS family,
     CASE WHEN sc.states = 4294967295 THEN 'all' WHEN sc.states IS NOT NULL THEN 'some' END
         AS states_asked,
-    s.interval_ns, s.snapshots, s.complete AS complete_snapshots, s.count, s.delta_ns, s.errno, s.message
+    s.interval_ns, s.snapshots, s.complete AS complete_snapshots, s.count, s.delta_ns, s.errno, s.message,
+    s.host_name
 FROM spans AS s
 LEFT JOIN scopes AS sc ON sc.scope_id = s.scope_id
 LEFT JOIN protocols AS p ON p.protocol = sc.protocol

@@ -10,6 +10,7 @@ SELECT
     coalesce(a.socket_id, b.socket_id) AS socket_id,
     coalesce(a.cookie, b.cookie) AS cookie,
     coalesce(a.inode, b.inode) AS inode,
+    coalesce(a.host_name, b.host_name) AS host_name,
     coalesce(a.protocol, b.protocol) AS protocol,
     coalesce(a.family, b.family) AS family,
     coalesce(a.local_address, b.local_address) AS local_address,

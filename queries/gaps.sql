@@ -4,7 +4,7 @@
 -- Parameters: none.
 -- Order: in the order of recording. Index: primary keys; one scan of snapshots.
 SELECT g.from_ns, g.to_ns, g.kind, p.name AS protocol, f.name AS family, g.snapshots, g.count,
-    g.delta_ns, g.errno, g.message
+    g.delta_ns, g.errno, g.message, g.host_name
 FROM gaps AS g
 LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
 LEFT JOIN protocols AS p ON p.protocol = sc.protocol

@@ -91,6 +91,7 @@ SELECT
     k.cookie,
     k.inode,
     k.uid,
+    hc.host_name,
     coalesce(ns.name, 'net:[' || ns.inode || ']') AS netns,
     coalesce(p.name, k.protocol) AS protocol,
     coalesce(f.name, k.family) AS family,
@@ -142,6 +143,8 @@ LEFT JOIN processes AS w ON w.process_id = (
     SELECT o.process_id FROM socket_owners AS o WHERE o.socket_id = k.socket_id
     ORDER BY o.first_snapshot_id, o.process_id LIMIT 1
 )
+LEFT JOIN snapshots AS hn ON hn.snapshot_id = k.first_snapshot_id
+LEFT JOIN captures AS hc ON hc.capture_id = hn.capture_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN cgroups AS cg ON cg.boot_id = ns.boot_id AND cg.cgroup_id = k.cgroup_id
 LEFT JOIN families AS f ON f.family = k.family

@@ -6,6 +6,7 @@ SELECT
     o.socket_id,
     k.cookie,
     k.inode,
+    c.host_name,
     coalesce(p.name, k.protocol) AS protocol,
     coalesce(f.name, k.family) AS family,
     k.local_address,
@@ -29,6 +30,7 @@ FROM socket_owners AS o
 JOIN sockets AS k ON k.socket_id = o.socket_id
 JOIN processes AS w ON w.process_id = o.process_id
 LEFT JOIN snapshots AS since ON since.snapshot_id = o.first_snapshot_id
+LEFT JOIN captures AS c ON c.capture_id = since.capture_id
 LEFT JOIN snapshots AS until ON until.snapshot_id = o.last_snapshot_id
 LEFT JOIN families AS f ON f.family = k.family
 LEFT JOIN protocols AS p ON p.protocol = k.protocol

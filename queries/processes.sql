@@ -14,6 +14,7 @@ WITH held AS MATERIALIZED (
 SELECT
     w.process_id,
     b.uuid AS boot,
+    c.host_name,
     w.pid,
     w.started_at_ns AS process_started_at_ns,
     w.comm,
@@ -31,5 +32,6 @@ FROM processes AS w
 JOIN boots AS b ON b.boot_id = w.boot_id
 LEFT JOIN held AS h ON h.process_id = w.process_id
 LEFT JOIN snapshots AS since ON since.snapshot_id = h.first_snapshot_id
+LEFT JOIN captures AS c ON c.capture_id = since.capture_id
 LEFT JOIN snapshots AS until ON until.snapshot_id = h.last_snapshot_id
 ORDER BY w.process_id

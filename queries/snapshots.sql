@@ -9,6 +9,7 @@ SELECT
     n.ended_monotonic_ns - n.started_monotonic_ns AS duration_ns,
     n.started_boottime_ns AS started_boottime_ns,
     n.capture_id,
+    p.host_name,
     n.group_id,
     n.is_keyframe,
     n.missed_ticks,
@@ -23,6 +24,7 @@ SELECT
     (SELECT delta_ns FROM clock_changes AS c
      WHERE c.snapshot_id = n.snapshot_id AND c.kind = 'suspend') AS suspended_ns
 FROM held_snapshots AS n
+JOIN captures AS p ON p.capture_id = n.capture_id
 WHERE n.snapshot_id BETWEEN :first_snapshot_id AND :last_snapshot_id
     AND n.ended_at_ns BETWEEN :from_ns AND :to_ns
 ORDER BY n.snapshot_id

@@ -8,6 +8,7 @@ SELECT
     k.generation,
     k.inode,
     k.uid,
+    c.host_name,
     coalesce(ns.name, 'net:[' || ns.inode || ']') AS netns,
     ns.netns_cookie,
     b.uuid AS boot,
@@ -60,6 +61,7 @@ FROM sockets AS k
 LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
 LEFT JOIN snapshots AS n ON n.snapshot_id = k.first_snapshot_id
 LEFT JOIN snapshots AS l ON l.snapshot_id = e.last_snapshot_id
+LEFT JOIN captures AS c ON c.capture_id = n.capture_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN boots AS b ON b.boot_id = ns.boot_id
 LEFT JOIN cgroups AS cg ON cg.boot_id = ns.boot_id AND cg.cgroup_id = k.cgroup_id

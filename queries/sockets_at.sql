@@ -1,13 +1,14 @@
--- Every socket as it was in one snapshot: the keyframe before it plus what changed since.
+-- Every socket as it was in one snapshot, or in one of each machine: the keyframe before it plus what
+-- changed since.
 -- Where the snapshot's own dump of a socket's family and protocol failed, what was there in the
 -- last complete one is held; last_observed_at_ns tells.
 --
--- Parameters: :snapshot_id.
--- Order: protocol, family, local address and port, remote address and port.
+-- Parameters: :snapshot_ids (JSON).
+-- Order: host, protocol, family, local address and port, remote address and port.
 -- Index: primary key of samples, from the keyframe on; primary key of socket_owners.
 WITH
     asked AS (
-        SELECT n.snapshot_id, n.ended_at_ns, n.ended_monotonic_ns, n.capture_id,
+        SELECT n.snapshot_id, n.ended_at_ns, n.ended_monotonic_ns, n.capture_id, p.host_name,
             g.first_snapshot_id AS keyframe_id,
             (SELECT min(first_snapshot_id) FROM groups WHERE capture_id = n.capture_id)
                 AS capture_first_id,
@@ -17,17 +18,18 @@ WITH
                 AS capture_last_id
         FROM snapshots AS n
         JOIN groups AS g ON g.group_id = n.group_id
-        WHERE n.snapshot_id = :snapshot_id
+        JOIN captures AS p ON p.capture_id = n.capture_id
+        WHERE n.snapshot_id IN (SELECT value FROM json_each(:snapshot_ids))
     ),
     latest AS (
-        SELECT s.socket_id, max(s.snapshot_id) AS snapshot_id
+        SELECT a.snapshot_id AS asked_id, s.socket_id, max(s.snapshot_id) AS snapshot_id
         FROM asked AS a
         JOIN samples AS s ON s.snapshot_id BETWEEN a.keyframe_id AND a.snapshot_id
-        GROUP BY s.socket_id
+        GROUP BY a.snapshot_id, s.socket_id
     ),
     -- The last complete dump of each scope, the one before it and the next one.
     complete AS MATERIALIZED (
-        SELECT sc.netns_id, sc.family, sc.protocol, sc.scope_id,
+        SELECT a.snapshot_id AS asked_id, sc.netns_id, sc.family, sc.protocol, sc.scope_id,
             (SELECT d.snapshot_id FROM complete_dumps AS d
              WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN a.capture_first_id AND a.snapshot_id
              ORDER BY d.snapshot_id DESC LIMIT 1) AS last_id,
@@ -84,13 +86,14 @@ SELECT
     coalesce(cg.unit, w.unit) AS unit,
     coalesce(cg.container, w.container) AS container
 FROM asked AS a
-CROSS JOIN latest AS l
+CROSS JOIN latest AS l ON l.asked_id = a.snapshot_id
 CROSS JOIN socket_samples AS v ON v.snapshot_id = l.snapshot_id AND v.socket_id = l.socket_id
 JOIN sockets AS k ON k.socket_id = l.socket_id
 LEFT JOIN socket_ends AS e ON e.socket_id = l.socket_id
 LEFT JOIN remains AS z ON z.socket_id = l.socket_id
 LEFT JOIN complete AS c
-    ON c.netns_id = k.netns_id AND c.family = k.family AND c.protocol = k.protocol
+    ON c.asked_id = a.snapshot_id AND c.netns_id = k.netns_id AND c.family = k.family
+    AND c.protocol = k.protocol
 LEFT JOIN missing_sockets AS m ON m.snapshot_id = c.last_id AND m.socket_id = l.socket_id
 LEFT JOIN held_samples AS h ON h.snapshot_id = l.snapshot_id AND h.socket_id = l.socket_id
 LEFT JOIN snapshots AS last
@@ -125,5 +128,5 @@ WHERE
         -- Lacked by that dump alone: had the next one lacked it too, it would have ended.
         ELSE m.socket_id IS NULL OR c.next_id IS NOT NULL
     END
-ORDER BY v.protocol, v.family, v.local_address, v.local_port, v.remote_address, v.remote_port,
+ORDER BY a.host_name, a.snapshot_id, v.protocol, v.family, v.local_address, v.local_port, v.remote_address, v.remote_port,
     v.socket_id

@@ -2,7 +2,8 @@
 -- showed. What a dump that failed would have shown is held as last observed.
 --
 -- Reads `chosen`, rows of sockets.sql.
--- Parameters: :from_ns, :to_ns (UTC), :bucket_ns, :first_snapshot_id, :last_snapshot_id (those within).
+-- Parameters: :from_ns, :to_ns (UTC), :bucket_ns, :first_snapshot_id, :last_snapshot_id (those
+-- within), :host (NULL: all).
 -- Order: time. Index: primary keys: of samples the first row of each socket and the group in which
 -- the span begins; state_changes of the span.
 WITH RECURSIVE
@@ -105,7 +106,7 @@ WITH RECURSIVE
     ),
     blind AS MATERIALIZED (
         SELECT from_ns, to_ns, kind FROM gaps
-        WHERE kind NOT IN ('dump_unsupported', 'events_lost', 'clock_step', 'clock_suspend')
+        WHERE (:host IS NULL OR host_name = :host) AND kind NOT IN ('dump_unsupported', 'events_lost', 'clock_step', 'clock_suspend')
     )
 SELECT
     b.bucket * :bucket_ns AS from_ns,

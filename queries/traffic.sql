@@ -112,7 +112,8 @@ WITH
                 AS zero_window_samples,
             s.busy_time_us AS busy_after,
             s.rwnd_limited_us AS rwnd_after, s.sndbuf_limited_us AS sndbuf_after
-        FROM chosen AS k
+        -- The limit, which is none, keeps SQLite from working out each column at each of its uses.
+        FROM (SELECT * FROM chosen LIMIT -1) AS k
         LEFT JOIN edges AS d ON 1
         LEFT JOIN before AS b ON b.socket_id = k.socket_id
         LEFT JOIN after AS a ON a.socket_id = k.socket_id

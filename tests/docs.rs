@@ -14,7 +14,7 @@ use sockrec::model::{
     Timer,
 };
 use sockrec::query::{
-    Assertion, By, COLUMNS, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording,
+    Assertion, By, COLUMNS, Dense, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording,
     SCHEMA_COLUMNS, STATE_COLUMNS, Selection, SocketFilter, TRAFFIC_COLUMNS, column,
 };
 use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
@@ -276,7 +276,7 @@ fn generated(recording: &Recording) -> String {
         ("`query churn`", Question::Churn { bucket_ns: 1 }),
         ("`query slow`", Question::Slow),
         ("`query leaks`", Question::Leaks { longer_ns: 1 }),
-        ("`query diff`", Question::Diff { before: 0, after: 0 }),
+        ("`query diff`", Question::Diff { before_ns: 0, after_ns: 0 }),
         ("`query compare`", Question::Compare),
     ];
     let mut text = String::from("\n### By answer\n");
@@ -288,10 +288,17 @@ fn generated(recording: &Recording) -> String {
         ("`query schema`", SCHEMA_COLUMNS),
         ("`query connection` as csv and jsonl", EVENT_COLUMNS),
     ];
+    let dense = Dense { step_ns: 1, with_rates: true };
+    let samples = names(recording, Question::Samples, &Selection::default());
+    let even = recording.dense_columns(&Selection::default(), dense).unwrap();
+    let added: Vec<_> =
+        even.iter().map(|column| column.name).filter(|n| !samples.contains(n)).collect();
+    let even = ("`export samples --dense --rates`: beside the columns of samples", added);
     let answers = answers
         .map(|(title, question)| (title, names(recording, question, &Selection::default())))
         .into_iter()
-        .chain(parts.map(|(title, names)| (title, names.to_vec())));
+        .chain(parts.map(|(title, names)| (title, names.to_vec())))
+        .chain([even]);
     for (title, names) in answers {
         write!(text, "\n**{title}** ({} columns)\n\n{}", names.len(), wrapped(&names)).unwrap();
         used.extend(names);

@@ -31,6 +31,7 @@ pub(super) enum Command {
     Info(InfoArgs),
     Extract(ExtractArgs),
     Copy(CopyArgs),
+    Merge(MergeArgs),
     Mark(MarkArgs),
     Prune(PruneArgs),
     Assert(AssertArgs),
@@ -69,7 +70,7 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
-    #[arg(long, value_name = "N", default_value_t = 50_000, help_heading = "Options")]
+    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Options")]
     pub(super) max_new_sockets: u64,
     /// The file with its log takes no more than this (`2G`, `500M`): the oldest snapshots go. `none`
     /// for no limit; by default a quarter of the room that there is
@@ -385,6 +386,9 @@ pub(super) struct SelectArgs {
     /// At most so many rows, after sorting
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(super) limit: Option<u64>,
+    /// Only what was recorded on the host of this name, where a recording is of several
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
     /// Only the socket of this number (`socket_id` of any answer)
@@ -442,6 +446,13 @@ pub(super) struct ExportArgs {
     /// Columns in the order wanted; `help` lists them, `all` is every one
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(super) columns: Vec<String>,
+    /// Of samples: a row a socket and step of time, with the values that held then; none where it was not
+    /// seen
+    #[arg(long, value_name = "STEP", value_parser = parse_duration)]
+    pub(super) dense: Option<i64>,
+    /// Beside the values how much each counter grew a second, from step to step
+    #[arg(long, requires = "dense")]
+    pub(super) rates: bool,
     /// Times as rfc3339 (UTC) or unix-ns
     #[arg(long, value_name = "FORM", default_value = "rfc3339")]
     pub(super) time_format: TimeFormat,
@@ -488,6 +499,24 @@ pub(super) struct CopyArgs {
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
     pub(super) file: PathBuf,
     /// File to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+}
+
+/// Make one recording out of several: of other hosts, of other times, or parts of one
+///
+/// Each machine keeps its own line of time. Sockets become one only where boot, network namespace, cookie
+/// and addresses are the same, and parts of one recording are put together again.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec merge web1.db web2.db db1.db -o night.db
+  sockrec merge monday.db tuesday.db -o week.db")]
+pub(super) struct MergeArgs {
+    /// Recordings to take from
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
 }

@@ -20,7 +20,8 @@ use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
 };
 use crate::kernel::is_ignored;
-use crate::query::{QueryError, Question, Recording, Selection};
+use crate::model::{Column, Value};
+use crate::query::{Dense, QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
 use crate::render::{Format, Options, exporter};
 use crate::store::partial_file;
@@ -35,24 +36,27 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         "markers" => Question::Markers,
         _ => Question::Snapshots,
     };
+    let dense = dense(&args)?;
     let recording = Recording::open(&args.file)?;
     if asks_for_help(&args.columns) {
-        print_columns(&recording.columns(question, &Selection::default())?)?;
+        print_columns(&columns_of(&recording, question, &Selection::default(), dense)?)?;
         return Ok(Exit::Fine);
     }
     let format = chosen_format(&args)?;
     let chosen = default_columns(format, &args.columns, &[]);
     let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
-    let columns = recording.columns(question, &selection)?;
+    let columns = columns_of(&recording, question, &selection, dense)?;
     let options = Options { times: args.time_format, ..Options::default() };
     let lacks = note_lacks(&recording, question, &selection)?;
-    let progress = progress_bar(recording.expected_rows(question)?);
+    let expected = if dense.is_some() { None } else { recording.expected_rows(question)? };
+    let progress = progress_bar(expected);
     let is_interrupted = Arc::new(AtomicBool::new(false));
 
     let count = match &args.output {
         None => write(
             &recording,
             question,
+            dense,
             &selection,
             &columns,
             format,
@@ -71,6 +75,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             let count = write(
                 &recording,
                 question,
+                dense,
                 &selection,
                 &columns,
                 format,
@@ -96,12 +101,43 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     Ok(lacks)
 }
 
+/// Samples at even steps, if they are asked for.
+fn dense(args: &ExportArgs) -> anyhow::Result<Option<Dense>> {
+    let Some(step_ns) = args.dense else { return Ok(None) };
+    if args.what != "samples" {
+        return Err(usage(
+            format!("`--dense` goes with `samples`, not with `{}`", args.what),
+            Some("`sockrec export samples --dense 1s`"),
+        ));
+    }
+    if !args.select.sort.is_empty() {
+        return Err(usage(
+            "rows of even steps come in the order of time: `--sort` does not go with `--dense`",
+            Some("sort what was exported"),
+        ));
+    }
+    Ok(Some(Dense { step_ns, with_rates: args.rates }))
+}
+
+fn columns_of(
+    recording: &Recording,
+    question: Question,
+    selection: &Selection,
+    dense: Option<Dense>,
+) -> Result<Vec<Column>, QueryError> {
+    match dense {
+        Some(dense) => recording.dense_columns(selection, dense),
+        None => recording.columns(question, selection),
+    }
+}
+
 #[allow(clippy::too_many_arguments, reason = "one call, each argument is another thing")]
 fn write(
     recording: &Recording,
     question: Question,
+    dense: Option<Dense>,
     selection: &Selection,
-    columns: &[crate::model::Column],
+    columns: &[Column],
     format: Format,
     options: &Options,
     writer: Box<dyn Write + '_>,
@@ -111,7 +147,7 @@ fn write(
     let mut out = exporter(format, options, writer);
     out.begin(columns)?;
     let mut written: u64 = 0;
-    let count = recording.answer(question, selection, |row| {
+    let each = |row: &[Value<'_>]| {
         out.row(row)?;
         written += 1;
         if is_interrupted.load(Ordering::Relaxed) {
@@ -122,7 +158,11 @@ fn write(
             progress.set_position(written);
         }
         Ok(())
-    })?;
+    };
+    let count = match dense {
+        Some(dense) => recording.dense(selection, dense, each)?,
+        None => recording.answer(question, selection, each)?,
+    };
     out.finish()?;
     Ok(count)
 }

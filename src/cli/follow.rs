@@ -1,5 +1,6 @@
 //! `sockrec record --follow`: each connection on stdout as it ends.
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -80,18 +81,25 @@ fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyho
         exporter(format, &options, stdout())
     };
     let mut recording = None;
-    for sockets in ended {
+    // Whose socket was freed while the other end had not closed: their connection goes on.
+    let mut half_closed = HashSet::new();
+    let ticks = ended.iter().map(|sockets| (sockets, false));
+    for (sockets, is_last) in ticks.chain([(Vec::new(), true)]) {
         // There is a recording once something was stored.
         let recording = match &mut recording {
             Some(recording) => recording,
+            None if is_last => break,
             none => {
                 let opened = Recording::open(path)?;
                 out.begin(&opened.columns(Question::Connections, &selection)?)?;
                 none.insert(opened)
             }
         };
-        if !sockets.is_empty() {
-            selection.ended = Some(sockets.iter().map(|socket| socket.0).collect());
+        let mut over: Vec<i64> = sockets.iter().map(|socket| socket.0).chain(half_closed).collect();
+        half_closed = recording.half_closed(&over, is_last)?;
+        over.retain(|socket| !half_closed.contains(socket));
+        if !over.is_empty() {
+            selection.ended = Some(over);
             recording.answer(Question::Connections, &selection, |row| {
                 out.row(row).map_err(QueryError::Output)
             })?;

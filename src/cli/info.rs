@@ -70,7 +70,12 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
     let options = Options { zone, ..Options::default() };
     for (_, title, question, columns) in PARTS {
         let columns = columns.iter().map(|&name| name.to_owned()).collect();
-        let selection = Selection { columns, ..Selection::default() };
+        let mut selection = Selection { columns, ..Selection::default() };
+        if *question == Question::Gaps && recording.hosts()?.len() < 2 {
+            let all = recording.columns(*question, &selection)?;
+            let names = all.iter().map(|column| column.name.to_owned());
+            selection.columns = names.filter(|name| name != "host_name").collect();
+        }
         let mut body = Vec::new();
         let count = {
             let mut exporter = exporter(Format::Table, &options, Box::new(&mut body));

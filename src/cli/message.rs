@@ -72,6 +72,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
         error.downcast_ref(),
         Some(
             QueryError::UnknownColumn { .. }
+                | QueryError::UnknownHost { .. }
+                | QueryError::SeveralHosts { .. }
                 | QueryError::Store(StoreError::NoQuery | StoreError::TypedWrong { .. })
         )
     ) || filter_error(error).is_some()
@@ -122,6 +124,16 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(e) = filter_error(error) {
         return e.hint.clone();
+    }
+    match error.downcast_ref() {
+        Some(QueryError::UnknownHost { hosts, .. }) => {
+            return Some(format!("recorded were: {}", hosts.join(", ")));
+        }
+        Some(QueryError::SeveralHosts { hosts }) => {
+            let name = hosts.first().map_or("NAME", String::as_str);
+            return Some(format!("choose one: `--host {name}`"));
+        }
+        _ => {}
     }
     if let Some(QueryError::UnknownColumn { nearest, .. }) = error.downcast_ref() {
         return Some(match nearest {

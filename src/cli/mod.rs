@@ -16,6 +16,7 @@ mod info;
 mod lacks;
 mod live;
 mod mark;
+mod merge;
 mod message;
 mod moment;
 mod output;
@@ -86,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::run(&args),
         Command::Extract(args) => extract::run(&args),
         Command::Copy(args) => copy::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Assert(args) => assert::run(&args),

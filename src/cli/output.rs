@@ -139,6 +139,7 @@ pub(super) fn selection(
     }
     Ok(Selection {
         columns: columns.to_vec(),
+        host: select.host.clone(),
         sockets,
         from_ns,
         to_ns,

@@ -13,8 +13,8 @@ use super::output::{
 };
 use super::{questions, sql};
 use crate::model::{Column, States};
-use crate::query::{By, EVENT_COLUMNS, QueryError, Question, Recording, Selection, column};
-use crate::render::human::{Zone, duration, time};
+use crate::query::{By, EVENT_COLUMNS, Look, QueryError, Question, Recording, Selection, column};
+use crate::render::human::{Zone, duration, time, visible};
 use crate::render::{
     ConnectionTable, Details, Exporter, Format, Sheet, ShownMoment, SocketTable, exporter,
     story_json, story_text,
@@ -106,7 +106,9 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         return Ok(Exit::Fine);
     }
     let format = common.output.format.unwrap_or(Format::Table);
-    let columns = default_columns(format, &common.output.columns, table);
+    let with_host = question == Question::Coverage && recording.hosts()?.len() > 1;
+    let table = [if with_host { &["host_name"] } else { &[][..] }, table].concat();
+    let columns = default_columns(format, &common.output.columns, &table);
     let selection =
         selection(question, &common.select, &common.filter, &columns, anchor(&recording)?)?;
     let columns = recording.columns(question, &selection)?;
@@ -224,7 +226,7 @@ fn at_moment(
     common: &CommonArgs,
 ) -> anyhow::Result<Exit> {
     if asks_for_help(&common.output.columns) {
-        let question = Question::At { snapshot_id: 0 };
+        let question = Question::AtTime { utc_ns: 0 };
         print_columns(&recording.columns(question, &Selection::default())?)?;
         return Ok(Exit::Fine);
     }
@@ -247,19 +249,12 @@ fn at_moment(
     let zone = options.zone;
     let as_ss = format == Format::Table && common.output.columns.is_empty();
     let columns = default_columns(format, &common.output.columns, &[]);
-    let selection = selection(
-        Question::At { snapshot_id: 0 },
-        &common.select,
-        &common.filter,
-        &columns,
-        anchor,
-    )?;
-    let found = recording.snapshot_at(asked_ns)?;
-    let snapshot_id = found.unwrap_or(0); // of which nothing is known
-    let question = Question::At { snapshot_id };
+    let question = Question::AtTime { utc_ns: asked_ns };
+    let selection = selection(question, &common.select, &common.filter, &columns, anchor)?;
     let columns = recording.columns(question, &selection)?;
+    let looks = recording.looks_at(asked_ns, selection.host.as_deref())?;
     let mut exit = Exit::Fine;
-    if found.is_none() {
+    if looks.is_empty() {
         exit = Exit::Gaps;
         match recording.span()? {
             Some(span) if recording.is_dropped_at(asked_ns)? => warn(&format!(
@@ -276,38 +271,63 @@ fn at_moment(
             None => note("the recording holds no snapshot yet"),
         }
     }
-    let ended_ns = recording.ended_at(snapshot_id)?;
-    if let Some(ended_ns) = ended_ns {
-        note(&format!("snapshot {snapshot_id}, ended at {}", time(ended_ns, zone)));
-        let age_ns = asked_ns - ended_ns;
-        let interval_ns = recording.interval_at(snapshot_id)?;
-        if interval_ns.is_some_and(|interval| age_ns > 2 * interval) {
-            warn(&format!(
-                "nothing was recorded from then to {}: the answer is {} old",
-                time(asked_ns, zone),
-                duration(age_ns)
-            ));
+    for look in &looks {
+        if tell_of_look(recording, look, looks.len() > 1, asked_ns, zone)? == Exit::Gaps {
             exit = Exit::Gaps;
         }
     }
-    let of_then = Selection { from_ns: ended_ns, to_ns: ended_ns, ..selection.clone() };
+    let of_then = Selection {
+        from_ns: looks.iter().map(|look| look.ended_at_ns).min(),
+        to_ns: looks.iter().map(|look| look.ended_at_ns).max(),
+        ..selection.clone()
+    };
     let lacks = match text {
         Some(_) => note_lacks(recording, question, &of_then)?,
         None => note_limits(recording, question, &of_then)?,
     };
     exit = exit.or(lacks);
-    for text in recording.notes_at(asked_ns, snapshot_id)? {
-        warn(&text);
-        exit = Exit::Gaps;
-    }
     let mut out: Box<dyn Exporter> = if as_ss {
         Box::new(SocketTable::new(stdout(), details))
     } else {
         exporter(format, &options, stdout())
     };
     let count = stream(recording, question, &selection, &columns, out.as_mut())?;
-    if count == 0 && found.is_some() {
+    if count == 0 && !looks.is_empty() {
         explain_empty(recording, &selection, zone)?;
+    }
+    Ok(exit)
+}
+
+/// Says which snapshot the answer is of, and what is to be known beside it.
+fn tell_of_look(
+    recording: &Recording,
+    look: &Look,
+    with_host: bool,
+    asked_ns: i64,
+    zone: Zone,
+) -> anyhow::Result<Exit> {
+    let host = match &look.host_name {
+        Some(name) if with_host => format!("{}: ", visible(name)),
+        _ => String::new(),
+    };
+    note(&format!(
+        "{host}snapshot {}, ended at {}",
+        look.snapshot_id,
+        time(look.ended_at_ns, zone)
+    ));
+    let mut exit = Exit::Fine;
+    let age_ns = asked_ns - look.ended_at_ns;
+    if look.interval_ns.is_some_and(|interval_ns| age_ns > 2 * interval_ns) {
+        warn(&format!(
+            "{host}nothing was recorded from then to {}: the answer is {} old",
+            time(asked_ns, zone),
+            duration(age_ns)
+        ));
+        exit = Exit::Gaps;
+    }
+    for text in recording.notes_at(asked_ns, look.snapshot_id)? {
+        warn(&format!("{host}{text}"));
+        exit = Exit::Gaps;
     }
     Ok(exit)
 }

@@ -36,11 +36,18 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
     }
     let recording = Recording::open(&common.file)?;
     let at = args.at.as_deref().map(|text| parse_moment(text, anchor(&recording)?)).transpose()?;
-    let shown = at.map(|ns| moment(&recording, ns, zone(common.output.utc))).transpose()?;
-    let snapshot_id = shown.map(|(id, _)| id);
+    let host = common.select.host.as_deref();
+    let mut exit = Exit::Fine;
+    let mut snapshot_id = None;
+    if let Some(ns) = at {
+        exit = tell_of_moment(&recording, ns, host, zone(common.output.utc))?;
+        let looks = recording.looks_at(ns, host)?;
+        let latest = looks.iter().max_by_key(|look| look.ended_at_ns);
+        snapshot_id = latest.map(|look| look.snapshot_id);
+    }
     let question = Question::Listeners { snapshot_id };
     let answered = rows(&recording, |_| Ok(question), common, Sheet::LISTENERS)?;
-    Ok(shown.map_or(answered, |(_, exit)| answered.or(exit)))
+    Ok(answered.or(exit))
 }
 
 pub(super) fn states(args: &StateArgs) -> anyhow::Result<Exit> {
@@ -103,44 +110,51 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
         return Err(usage(text, Some("swap the two moments")));
     }
     let zone = zone(common.output.utc);
-    let (before, first_exit) = moment(&recording, before_ns, zone)?;
-    let (after, second_exit) = moment(&recording, after_ns, zone)?;
+    let host = common.select.host.as_deref();
+    let first_exit = tell_of_moment(&recording, before_ns, host, zone)?;
+    let second_exit = tell_of_moment(&recording, after_ns, host, zone)?;
     // The gaps between them matter, no others.
     let mut between = common.clone();
     between.select.from = Some(args.before.clone());
     between.select.to = Some(args.after.clone());
-    let question = Question::Diff { before, after };
+    let question = Question::Diff { before_ns, after_ns };
     let answered = rows(&recording, |_| Ok(question), &between, Sheet::DIFF)?;
     Ok(answered.or(first_exit).or(second_exit))
 }
 
-/// The snapshot that shows a moment; what is to be minded about it is told.
-fn moment(recording: &Recording, asked_ns: i64, zone: Zone) -> anyhow::Result<(i64, Exit)> {
-    let Some(id) = recording.snapshot_at(asked_ns)? else {
+/// What is to be minded about the snapshots that show a moment.
+fn tell_of_moment(
+    recording: &Recording,
+    asked_ns: i64,
+    host: Option<&str>,
+    zone: Zone,
+) -> anyhow::Result<Exit> {
+    let looks = recording.looks_at(asked_ns, host)?;
+    if looks.is_empty() {
         let moment = time(asked_ns, zone);
-        return Err(usage(
-            match recording.is_dropped_at(asked_ns)? {
-                true => format!("what was recorded at {moment} was dropped to keep within a limit"),
-                false => format!("nothing had been recorded by {moment}"),
-            },
-            Some("`sockrec info` tells from when to when was recorded"),
-        ));
-    };
-    let mut exit = Exit::Fine;
-    let mut told = recording.notes_at(asked_ns, id)?;
-    let ended_ns = recording.ended_at(id)?.unwrap_or(asked_ns);
-    let age_ns = asked_ns - ended_ns;
-    if recording.interval_at(id)?.is_some_and(|interval| age_ns > 2 * interval) {
-        let (from, to) = (time(ended_ns, zone), time(asked_ns, zone));
-        told.push(format!(
-            "nothing was recorded from {from} to {to}: what was there before is shown"
-        ));
+        let text = if recording.is_dropped_at(asked_ns)? {
+            format!("what was recorded at {moment} was dropped to keep within a limit")
+        } else {
+            format!("nothing had been recorded by {moment}")
+        };
+        let hint = "`sockrec info` tells from when to when was recorded";
+        return Err(usage(text, Some(hint)));
     }
-    for text in told {
-        warn(&text);
-        exit = Exit::Gaps;
+    let mut told = Vec::new();
+    for look in &looks {
+        told.extend(recording.notes_at(asked_ns, look.snapshot_id)?);
+        let age_ns = asked_ns - look.ended_at_ns;
+        if look.interval_ns.is_some_and(|interval_ns| age_ns > 2 * interval_ns) {
+            let (from, to) = (time(look.ended_at_ns, zone), time(asked_ns, zone));
+            told.push(format!(
+                "nothing was recorded from {from} to {to}: what was there before is shown"
+            ));
+        }
     }
-    Ok((id, exit))
+    for text in &told {
+        warn(text);
+    }
+    Ok(if told.is_empty() { Exit::Fine } else { Exit::Gaps })
 }
 
 /// What the kernel says now.
@@ -183,7 +197,9 @@ fn write(
     let columns = recording.columns(question, chosen)?;
     let mut out = sheet_exporter(recording, common, sheet)?;
     let count = stream(recording, question, chosen, &columns, out.as_mut())?;
-    if count == 0 {
+    if count == 0 && matches!(question, Question::Leaks { .. }) && chosen.is_open() {
+        note("nothing was half closed for so long, only got more, or took a quarter of the ports");
+    } else if count == 0 {
         explain_empty(recording, chosen, options(&common.output).zone)?;
     }
     Ok(())

@@ -105,6 +105,8 @@ pub struct EventBatch {
     stamps: Vec<EventStamp>,
     /// Spans in which some are missing.
     pub losses: Vec<LostSpan>,
+    /// What was sent before this moment of `CLOCK_MONOTONIC` has been read. `None` if nothing tells.
+    pub read_until_ns: Option<Nanos>,
 }
 
 impl EventBatch {
@@ -130,6 +132,7 @@ impl EventBatch {
         self.stamps.clear();
         self.stamps.shrink_to(KEPT_BYTES / 16 / 256);
         self.losses.clear();
+        self.read_until_ns = None;
     }
 }
 
@@ -185,6 +188,7 @@ impl EventReader {
         }
         batch.clear();
         std::mem::swap(&mut inbox.batch, batch);
+        batch.read_until_ns = Some(inbox.empty_at.monotonic_ns);
     }
 }
 

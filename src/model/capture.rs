@@ -113,6 +113,19 @@ pub struct HostFacts {
     pub architecture: Option<String>,
 }
 
+impl HostFacts {
+    /// Whether dumps show TCP sockets that are bound and neither listen nor are connected (since
+    /// Linux 6.8, `SOCK_DIAG` of `BOUND_INACTIVE`). `false` if the release is not known.
+    pub fn shows_bound_sockets(&self) -> bool {
+        let release = self.kernel_release.as_deref().unwrap_or_default();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 8),
+            _ => false,
+        }
+    }
+}
+
 /// How a network namespace is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceFacts {

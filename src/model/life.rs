@@ -239,8 +239,9 @@ pub struct FreedSocket {
     pub last_sample: Option<SnapshotId>,
     /// Rows of samples that it has.
     pub samples: u32,
-    /// When its destroy event was read, on `CLOCK_BOOTTIME`.
-    pub destroyed_boottime_ns: Nanos,
+    /// A TIME-WAIT that began later, on `CLOCK_BOOTTIME`, is not what it left: when its destroy event was
+    /// read or, if the other end may have closed later, until when events were listened for.
+    pub time_wait_by_boottime_ns: Nanos,
 }
 
 /// A span in which destroy events were lost.

@@ -1,83 +1,185 @@
-//! Which snapshot tells of a moment, and what is to be known beside it.
+//! Which snapshots tell of a moment, and what is to be known beside them.
+
+use std::collections::HashMap;
 
 use super::recording::Recording;
 use crate::model::Value;
 use crate::store::StoreError;
 
-/// The last snapshot by a moment in a stretch of snapshots.
-struct Latest {
-    snapshot_id: i64,
-    ended_at_ns: i64,
-    /// What the recorder and each import are told apart by.
-    line: i64,
+/// The last snapshot by a moment on one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The snapshot.
+    pub snapshot_id: i64,
+    /// When it had ended, UTC nanoseconds.
+    pub ended_at_ns: i64,
+    /// The name of the host, where it is known.
+    pub host_name: Option<String>,
+    /// The interval of its capture.
+    pub interval_ns: Option<i64>,
+    /// By what machines are told apart; what is not known may be any.
+    machine: Option<String>,
     /// Whether its capture goes on past the moment.
     is_passed: bool,
 }
 
+/// Captures that follow each other on one machine.
+pub(super) struct Line {
+    /// In their order.
+    pub(super) captures: Vec<i64>,
+    /// First and last snapshots of runs in which UTC only grows, in their order.
+    pub(super) blocks: Vec<(i64, i64)>,
+    /// From the start of the earliest snapshot to the end of the latest.
+    pub(super) span_ns: (i64, i64),
+}
+
 impl Recording {
-    /// The last snapshot that had ended by then. Where UTC went back and passed this time twice,
-    /// the later pass counts.
+    /// The last snapshot of each machine, or of the host of this name, that had ended by then. Where UTC
+    /// went back and passed this time twice, the later pass counts. Of recorders that ran at once on
+    /// one machine all that were running then count, and of imports of who knows which machine.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn looks_at(&self, utc_ns: i64, host: Option<&str>) -> Result<Vec<Look>, StoreError> {
+        let mut looks = Vec::new();
+        for line in self.lines(host)? {
+            looks.extend(self.latest_of(&line, utc_ns)?);
+        }
+        looks.sort_by(|a, b| {
+            let of_machine = (&a.machine, !a.is_passed).cmp(&(&b.machine, !b.is_passed));
+            of_machine.then((b.ended_at_ns, b.snapshot_id).cmp(&(a.ended_at_ns, a.snapshot_id)))
+        });
+        // Of a machine those that were running, or the last that was.
+        looks.dedup_by(|next, kept| {
+            next.machine == kept.machine
+                && (!next.is_passed || (next.machine.is_none() && kept.is_passed))
+        });
+        looks.sort_by(|a, b| (&a.host_name, a.snapshot_id).cmp(&(&b.host_name, b.snapshot_id)));
+        Ok(looks)
+    }
+
+    /// The one snapshot that tells of a moment where one machine was recorded, the latest of several.
     ///
     /// # Errors
     /// When the recording cannot be read.
     pub fn snapshot_at(&self, utc_ns: i64) -> Result<Option<i64>, StoreError> {
-        // Between two steps back UTC only grows: look in the last such stretch first.
-        let mut stretches = vec![i64::MIN];
-        self.reader.run(
-            "SELECT snapshot_id FROM utc_steps_back ORDER BY snapshot_id",
-            &[],
-            |row| {
-                if let [Value::Integer(id)] = row {
-                    stretches.push(*id);
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
-        let mut end = i64::MAX;
-        let mut latest: Vec<Latest> = Vec::new();
-        for start in stretches.into_iter().rev() {
-            let found = self.latest_in(start, end, utc_ns)?;
-            // Of one recorder the later stretch tells more, however its clock went.
-            latest
-                .extend(found.filter(|found| latest.iter().all(|known| known.line != found.line)));
-            end = start;
-        }
-        let best = latest.iter().max_by_key(|found| (found.is_passed, found.ended_at_ns));
-        Ok(best.map(|found| found.snapshot_id))
+        let looks = self.looks_at(utc_ns, None)?;
+        let latest = looks.iter().max_by_key(|look| (look.is_passed, look.ended_at_ns));
+        Ok(latest.map(|look| look.snapshot_id))
     }
 
-    /// The last snapshot by a moment, of those in a stretch in which UTC grows.
-    fn latest_in(&self, start: i64, end: i64, utc_ns: i64) -> Result<Option<Latest>, StoreError> {
+    /// The captures of each machine, or of the host of this name.
+    pub(super) fn lines(&self, host: Option<&str>) -> Result<Vec<Line>, StoreError> {
+        let mut lines: Vec<Line> = Vec::new();
+        let mut of_captures: HashMap<i64, usize> = HashMap::new();
+        let mut last_of_all = None;
+        self.run(
+            "SELECT s.capture_id, c.previous_capture_id, b.snapshot_id, s.last_snapshot_id,
+                 b.is_step, (SELECT min(started_at_ns) FROM snapshots
+                    WHERE snapshot_id BETWEEN s.first_snapshot_id AND s.last_snapshot_id),
+                 (SELECT max(ended_at_ns) FROM snapshots
+                    WHERE snapshot_id BETWEEN s.first_snapshot_id AND s.last_snapshot_id)
+             FROM capture_spans AS s
+             JOIN captures AS c ON c.capture_id = s.capture_id
+             JOIN (SELECT snapshot_id, max(is_step) AS is_step FROM (
+                    SELECT first_snapshot_id AS snapshot_id, 0 AS is_step FROM capture_spans
+                    UNION ALL SELECT snapshot_id, 1 FROM utc_steps_back)
+                   GROUP BY snapshot_id) AS b
+                ON b.snapshot_id BETWEEN s.first_snapshot_id AND s.last_snapshot_id
+             WHERE :host IS NULL OR c.host_name = :host
+             ORDER BY s.capture_id, b.snapshot_id",
+            &[(":host", host.map_or(Value::Null, Value::Text))],
+            |row| {
+                let [
+                    Value::Integer(capture),
+                    previous,
+                    Value::Integer(first),
+                    Value::Integer(last),
+                    Value::Integer(is_step),
+                    Value::Integer(from_ns),
+                    Value::Integer(to_ns),
+                ] = *row
+                else {
+                    return;
+                };
+                let before = if let Value::Integer(id) = previous { id } else { capture };
+                let place = of_captures.get(&before).copied().unwrap_or(lines.len());
+                if place == lines.len() {
+                    let (captures, blocks) = (Vec::new(), Vec::new());
+                    lines.push(Line { captures, blocks, span_ns: (from_ns, to_ns) });
+                }
+                let Some(line) = lines.get_mut(place) else { return };
+                line.span_ns = (line.span_ns.0.min(from_ns), line.span_ns.1.max(to_ns));
+                if of_captures.insert(capture, place).is_none() {
+                    line.captures.push(capture);
+                }
+                // Ids that follow each other without a step back are one block.
+                match line.blocks.last_mut() {
+                    Some(block) if is_step == 0 && last_of_all == Some(first - 1) => block.1 = last,
+                    block => {
+                        if let Some(block) = block {
+                            block.1 = block.1.min(first - 1);
+                        }
+                        line.blocks.push((first, last));
+                    }
+                }
+                last_of_all = Some(last);
+            },
+        )?;
+        Ok(lines)
+    }
+
+    /// The last snapshot by a moment on one machine.
+    pub(super) fn latest_of(&self, line: &Line, utc_ns: i64) -> Result<Option<Look>, StoreError> {
+        for &block in line.blocks.iter().rev() {
+            // The later pass tells more, however the clock went.
+            if let Some(look) = self.latest_in(block, utc_ns)? {
+                return Ok(Some(look));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last snapshot by a moment, of those in a run in which UTC grows.
+    fn latest_in(&self, block: (i64, i64), utc_ns: i64) -> Result<Option<Look>, StoreError> {
         let mut found = None;
-        self.reader.run(
-            // One look into the index by time; by number it would be a scan of the stretch. That is
-            // what the plus signs are for.
-            "SELECT f.snapshot_id, f.ended_at_ns,
-                 CASE c.source WHEN 'import' THEN c.capture_id ELSE 0 END,
-                 EXISTS (SELECT 1 FROM snapshots AS x WHERE x.capture_id = f.capture_id
-                     AND +x.snapshot_id >= :start AND +x.snapshot_id < :end
-                     AND x.ended_at_ns >= :utc_ns)
+        self.run(
+            // One look into the index by time; by number it would be a scan of the run. That is what the
+            // plus signs are for.
+            "SELECT f.snapshot_id, f.ended_at_ns, c.host_name, c.interval_ns,
+                 coalesce(c.machine_id_hash, c.host_name),
+                 EXISTS (SELECT 1 FROM snapshots AS x WHERE x.snapshot_id = f.snapshot_id + 1
+                     AND x.snapshot_id <= :last AND x.capture_id = f.capture_id
+                     AND x.ended_at_ns >= :utc_ns) OR f.ended_at_ns = :utc_ns
              FROM (SELECT snapshot_id, ended_at_ns, capture_id FROM snapshots
-                 WHERE ended_at_ns <= :utc_ns AND group_id IS NOT NULL AND +snapshot_id >= :start AND +snapshot_id < :end
+                 WHERE ended_at_ns <= :utc_ns AND group_id IS NOT NULL
+                     AND +snapshot_id BETWEEN :first AND :last
                  ORDER BY ended_at_ns DESC LIMIT 1) AS f
              JOIN captures AS c ON c.capture_id = f.capture_id",
             &[
                 (":utc_ns", Value::Integer(utc_ns)),
-                (":start", Value::Integer(start)),
-                (":end", Value::Integer(end)),
+                (":first", Value::Integer(block.0)),
+                (":last", Value::Integer(block.1)),
             ],
             |row| {
-                if let [
-                    Value::Integer(snapshot_id),
-                    Value::Integer(ended_at_ns),
-                    Value::Integer(line),
-                    Value::Integer(is_passed),
-                ] = *row
-                {
-                    let is_passed = is_passed != 0;
-                    found = Some(Latest { snapshot_id, ended_at_ns, line, is_passed });
+                let text = |i: usize| match row.get(i) {
+                    Some(Value::Text(text)) => Some((*text).to_owned()),
+                    _ => None,
+                };
+                let integer = |i: usize| match row.get(i) {
+                    Some(Value::Integer(n)) => Some(*n),
+                    _ => None,
+                };
+                if let (Some(snapshot_id), Some(ended_at_ns)) = (integer(0), integer(1)) {
+                    found = Some(Look {
+                        snapshot_id,
+                        ended_at_ns,
+                        host_name: text(2),
+                        interval_ns: integer(3),
+                        machine: text(4),
+                        is_passed: integer(5) == Some(1),
+                    });
                 }
-                Ok::<_, StoreError>(())
             },
         )?;
         Ok(found)
@@ -104,12 +206,14 @@ impl Recording {
         let passes = self.reader.integer(
             "SELECT 1 + count(*) FROM utc_steps_back AS b
              JOIN snapshots AS n ON n.snapshot_id = b.snapshot_id
-             JOIN snapshots AS p ON p.snapshot_id = b.snapshot_id - 1
-             JOIN captures AS cn ON cn.capture_id = n.capture_id
-             JOIN captures AS cp ON cp.capture_id = p.capture_id
+             JOIN snapshots AS p ON p.snapshot_id = b.previous_snapshot_id
+             JOIN captures AS c ON c.capture_id = n.capture_id
+             JOIN snapshots AS s ON s.snapshot_id = :id
+             JOIN captures AS o ON o.capture_id = s.capture_id
              WHERE :utc_ns BETWEEN n.ended_at_ns AND p.ended_at_ns
-                 AND (cn.capture_id = cp.capture_id OR 'import' NOT IN (cn.source, cp.source))",
-            &[(":utc_ns", Value::Integer(utc_ns))],
+                 AND coalesce(c.machine_id_hash, c.host_name) IS
+                     coalesce(o.machine_id_hash, o.host_name)",
+            &[(":utc_ns", Value::Integer(utc_ns)), (":id", Value::Integer(snapshot_id))],
         )?;
         if passes.is_some_and(|n| n > 1) {
             notes.push(

@@ -55,6 +55,17 @@ impl Recording {
                 None => choice.of_rows = conditions,
             }
         }
+        if let Some(host) = &selection.host {
+            let columns = self.described(chosen_from, selection)?;
+            if columns.iter().any(|(name, _)| name == "host_name") {
+                let conditions = match source {
+                    Some(_) => &mut choice.of_sources,
+                    None => &mut choice.of_rows,
+                };
+                conditions.push("host_name = :host".to_owned());
+                choice.parameters.push((":host".to_owned(), OwnedValue::Text(host.clone())));
+            }
+        }
         let Some(filter) = &selection.filter else { return Ok(choice) };
         if matches!(question, Question::Broken(_)) {
             return Ok(choice); // it chooses the sockets that the rule is about
@@ -76,6 +87,20 @@ impl Recording {
             choice.add(condition(&filter, question, &rows, selection)?.renamed("sums"), false);
         }
         Ok(choice)
+    }
+}
+
+impl Recording {
+    /// Whether a row of a question's answer is wanted, as an expression, and the parameters that it names.
+    pub(super) fn wanted(
+        &self,
+        question: Question,
+        selection: &Selection,
+    ) -> Result<(String, Vec<(String, OwnedValue)>), QueryError> {
+        let choice = self.choice(question, selection)?;
+        let conditions: Vec<_> = choice.of_rows.iter().map(|text| format!("({text})")).collect();
+        let wanted = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
+        Ok((wanted, choice.parameters))
     }
 }
 

@@ -4,7 +4,7 @@ use super::question::Question;
 use super::recording::{QueryError, Recording};
 use super::selection::Selection;
 use crate::model::{Nanos, Value};
-use crate::store::{Excerpt, NewRecording, Taken};
+use crate::store::{Excerpt, NewRecording, StoreError, Stretch, Taken};
 
 impl Recording {
     /// Makes a recording of a span of this one, of those sockets that [`Question::Connections`] shows
@@ -20,13 +20,13 @@ impl Recording {
         taken_at_ns: Nanos,
         new: NewRecording,
     ) -> Result<Option<Taken>, QueryError> {
-        let Some((first_snapshot, last_snapshot)) = self.looks_for(selection)? else {
+        let stretches = self.stretches_for(selection)?;
+        if stretches.is_empty() {
             return Ok(None);
-        };
+        }
         let chosen = self.chosen(selection)?;
         let excerpt = Excerpt {
-            first_snapshot,
-            last_snapshot,
+            stretches: &stretches,
             sockets: chosen.as_deref(),
             selection: words,
             taken_at_ns,
@@ -34,21 +34,53 @@ impl Recording {
         Ok(Some(new.extract(self.reader(), &excerpt)?))
     }
 
-    /// The first and last snapshot that any moment of the span is answered from.
-    fn looks_for(&self, selection: &Selection) -> Result<Option<(i64, i64)>, QueryError> {
-        let Some(span) = self.span()? else { return Ok(None) };
-        let from_ns = selection.from_ns.unwrap_or(span.from_ns);
-        let to_ns = selection.to_ns.unwrap_or(span.to_ns);
-        if from_ns > span.to_ns || to_ns < span.from_ns {
-            return Ok(None);
+    /// Of each machine that was recorded in the span, the first and last snapshot that any moment of it
+    /// is answered from.
+    fn stretches_for(&self, selection: &Selection) -> Result<Vec<Stretch>, QueryError> {
+        let mut found = Vec::new();
+        for line in self.lines(selection.host.as_deref())? {
+            let (from_ns, to_ns) = line.span_ns;
+            let from_ns = selection.from_ns.unwrap_or(from_ns);
+            let to_ns = selection.to_ns.unwrap_or(to_ns);
+            if from_ns > line.span_ns.1 || to_ns < line.span_ns.0 {
+                continue;
+            }
+            let mut looks = Vec::new();
+            for moment in [from_ns.saturating_sub(1), to_ns] {
+                looks.extend(self.latest_of(&line, moment)?.map(|look| look.snapshot_id));
+            }
+            for &(first, last) in &line.blocks {
+                looks.extend(self.ends_within((first, last), (from_ns, to_ns))?);
+            }
+            if let (Some(&first_snapshot), Some(&last_snapshot)) =
+                (looks.iter().min(), looks.iter().max())
+            {
+                found.push(Stretch { captures: line.captures, first_snapshot, last_snapshot });
+            }
         }
-        let (first, last) = self.snapshots_in(from_ns, to_ns)?;
-        let within = (first <= last).then_some((first, last));
-        let before = self.snapshot_at(from_ns.saturating_sub(1))?;
-        let at_end = self.snapshot_at(to_ns)?;
-        let first = before.into_iter().chain(within.map(|(first, _)| first)).min();
-        let last = at_end.into_iter().chain(within.map(|(_, last)| last)).max();
-        Ok(first.zip(last))
+        Ok(found)
+    }
+
+    /// The first and last of these snapshots that ended in this span of UTC.
+    fn ends_within(&self, ids: (i64, i64), span_ns: (i64, i64)) -> Result<Vec<i64>, StoreError> {
+        let mut found = Vec::new();
+        self.run(
+            "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots
+             WHERE ended_at_ns BETWEEN :from_ns AND :to_ns AND snapshot_id BETWEEN :first AND :last",
+            &[
+                (":from_ns", Value::Integer(span_ns.0)),
+                (":to_ns", Value::Integer(span_ns.1)),
+                (":first", Value::Integer(ids.0)),
+                (":last", Value::Integer(ids.1)),
+            ],
+            |row| {
+                found.extend(row.iter().filter_map(|value| match value {
+                    Value::Integer(id) => Some(*id),
+                    _ => None,
+                }));
+            },
+        )?;
+        Ok(found)
     }
 
     /// `None`: every socket.

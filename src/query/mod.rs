@@ -7,6 +7,7 @@ mod at;
 mod choice;
 mod columns;
 mod compare;
+mod dense;
 mod extract;
 mod lacks;
 mod markers;
@@ -17,7 +18,9 @@ mod schema;
 mod selection;
 mod story;
 
+pub use at::Look;
 pub use columns::{COLUMNS, column};
+pub use dense::Dense;
 pub use lacks::{CaptureLimits, RecordedFilter};
 pub use markers::NamedMarker;
 pub use question::{By, Question};

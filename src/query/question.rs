@@ -17,6 +17,12 @@ pub enum Question {
         /// The snapshot, see [`Recording::snapshot_at`](super::Recording::snapshot_at).
         snapshot_id: i64,
     },
+    /// Every socket as it was at a moment, on each machine, see
+    /// [`Recording::looks_at`](super::Recording::looks_at).
+    AtTime {
+        /// UTC nanoseconds.
+        utc_ns: Nanos,
+    },
     /// The series of samples.
     Samples,
     /// When was looked.
@@ -63,12 +69,12 @@ pub enum Question {
         /// How long half closed is long.
         longer_ns: Nanos,
     },
-    /// What is new, gone and changed between two snapshots.
+    /// What is new, gone and changed between two moments, on each machine.
     Diff {
-        /// The earlier one.
-        before: i64,
-        /// The later one.
-        after: i64,
+        /// The earlier one, UTC nanoseconds.
+        before_ns: Nanos,
+        /// The later one, UTC nanoseconds.
+        after_ns: Nanos,
     },
     /// What two spans or recordings differ in, see [`Recording::compare`](super::Recording::compare).
     Compare,
@@ -96,7 +102,7 @@ impl Question {
     fn file(self, selection: &Selection) -> &'static str {
         match self {
             Self::Connections => include_str!("../../queries/connections.sql"),
-            Self::At { .. } => include_str!("../../queries/sockets_at.sql"),
+            Self::At { .. } | Self::AtTime { .. } => include_str!("../../queries/sockets_at.sql"),
             Self::Samples if selection.sockets.socket_id.is_some() => {
                 include_str!("../../queries/samples_of_socket.sql")
             }
@@ -159,8 +165,29 @@ impl Question {
                 "o.first_snapshot_id <= :snapshot_id
                  AND coalesce(o.last_snapshot_id, :snapshot_id) >= :snapshot_id",
             ),
+            // Of the machine whose snapshot had ended then.
+            Self::AtTime { .. } => Some(
+                "EXISTS (SELECT 1 FROM json_each(:snapshot_ids) AS t
+                    JOIN snapshots AS n ON n.snapshot_id = t.value
+                    WHERE n.ended_at_ns = at_ns AND o.first_snapshot_id <= n.snapshot_id
+                        AND coalesce(o.last_snapshot_id, n.snapshot_id) >= n.snapshot_id)",
+            ),
             _ => None,
         }
+    }
+
+    /// Whether it is asked of one machine: what it counts and measures is that of snapshots in a row.
+    pub(super) fn is_of_one_machine(self) -> bool {
+        matches!(
+            self,
+            Self::Broken(_)
+                | Self::Listeners { .. }
+                | Self::States { .. }
+                | Self::Churn { .. }
+                | Self::Totals(_)
+                | Self::Slow
+                | Self::Leaks { .. }
+        )
     }
 
     /// Whether sockets are chosen among its rows.
@@ -169,6 +196,7 @@ impl Question {
             self,
             Self::Connections
                 | Self::At { .. }
+                | Self::AtTime { .. }
                 | Self::Samples
                 | Self::Sockets
                 | Self::Owners
@@ -200,11 +228,12 @@ impl Question {
             Self::Slow => with_traffic(file).into(),
             Self::Diff { .. } => {
                 let at = include_str!("../../queries/sockets_at.sql");
-                let rows = |id: &str| at.replace(":snapshot_id", id);
-                let (before, after) = (rows(":before_snapshot_id"), rows(":after_snapshot_id"));
+                let rows = |ids: &str| at.replace(":snapshot_ids", ids);
+                let (before, after) = (rows(":before_snapshot_ids"), rows(":after_snapshot_ids"));
                 format!("WITH rows_before AS MATERIALIZED (\n{before}\n), rows_after AS MATERIALIZED (\n{after}\n)\n{file}")
                     .into()
             }
+            Self::At { .. } => file.replace(":snapshot_ids", "json_array(:snapshot_id)").into(),
             _ => file.into(),
         }
     }
@@ -219,10 +248,6 @@ impl Question {
             Self::States { bucket_ns } | Self::Churn { bucket_ns } => {
                 vec![(":bucket_ns", Value::Integer(bucket_ns))]
             }
-            Self::Diff { before, after } => vec![
-                (":before_snapshot_id", Value::Integer(before)),
-                (":after_snapshot_id", Value::Integer(after)),
-            ],
             Self::Leaks { longer_ns } => vec![(":longer_ns", Value::Integer(longer_ns))],
             _ => Vec::new(),
         }

@@ -1,5 +1,6 @@
 //! A recording that is asked.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::choice::{Choice, statement};
@@ -28,6 +29,20 @@ pub enum QueryError {
     /// The filter cannot be asked of this answer.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// Nothing was recorded on a host of this name.
+    #[error("nothing was recorded on a host named `{name}`")]
+    UnknownHost {
+        /// What was asked for.
+        name: String,
+        /// Those that were recorded.
+        hosts: Vec<String>,
+    },
+    /// The question is of one machine, the recording of several.
+    #[error("this is asked of one machine, and the recording is of {}", hosts.join(", "))]
+    SeveralHosts {
+        /// Those that were recorded.
+        hosts: Vec<String>,
+    },
     /// A column that this program does not know: the query file and the list of columns disagree.
     #[error("the column `{0}` has no description")]
     UndescribedColumn(String),
@@ -84,7 +99,7 @@ impl Recording {
     }
 
     /// The selected columns, each with its name in the query.
-    fn selected(
+    pub(super) fn selected(
         &self,
         question: Question,
         selection: &Selection,
@@ -160,6 +175,7 @@ impl Recording {
         given: &[Parameter<'_>],
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<u64, QueryError> {
+        self.check_host(question, selection)?;
         let selected = self.selected(question, selection)?;
         let choice = self.choice(question, selection)?;
         let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
@@ -175,19 +191,23 @@ impl Recording {
             .collect();
         let (from_ns, to_ns) =
             (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
-        let (first, last) = self.snapshots_in(from_ns, to_ns)?;
+        let host = selection.host.as_deref();
+        let (first, last) = self.snapshots_in((from_ns, to_ns), host)?;
         let is_rule = matches!(question, Question::Broken(_));
         parameters.extend([
             (":from_ns", Value::Integer(from_ns)),
             (":to_ns", Value::Integer(to_ns)),
             (":first_snapshot_id", Value::Integer(first)),
             (":last_snapshot_id", Value::Integer(last)),
+            (":host", host.map_or(Value::Null, Value::Text)),
             (":limit", selection.limit.map_or(Value::Null, |n| Value::Integer(n.cast_signed()))),
             // Rules ask for what has ended only.
             (":is_ended", Value::Integer((selection.ended.is_some() || is_rule).into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
         ]);
         parameters.extend(question.parameters());
+        let looks = self.looks_of(question, host)?;
+        parameters.extend(looks.iter().map(|(name, ids)| (*name, Value::Text(ids))));
         parameters.extend_from_slice(given);
         let texts;
         if let Question::Broken(assertion) = question {
@@ -214,9 +234,29 @@ impl Recording {
         self.reader.run_typed(sql, each)
     }
 
+    /// The snapshots that a question about moments is about, as JSON.
+    fn looks_of(
+        &self,
+        question: Question,
+        host: Option<&str>,
+    ) -> Result<Vec<(&'static str, String)>, StoreError> {
+        let ids = |utc_ns| -> Result<String, StoreError> {
+            let looks = self.looks_at(utc_ns, host)?;
+            Ok(format!("{:?}", looks.iter().map(|look| look.snapshot_id).collect::<Vec<_>>()))
+        };
+        Ok(match question {
+            Question::AtTime { utc_ns } => vec![(":snapshot_ids", ids(utc_ns)?)],
+            Question::Diff { before_ns, after_ns } => vec![
+                (":before_snapshot_ids", ids(before_ns)?),
+                (":after_snapshot_ids", ids(after_ns)?),
+            ],
+            _ => Vec::new(),
+        })
+    }
+
     /// The numbers of the sockets that a rule is held to, as JSON; `None` for all.
     fn chosen_sockets(&self, selection: &Selection) -> Result<Option<String>, QueryError> {
-        if selection.is_open() {
+        if selection.is_open() && selection.host.is_none() {
             return Ok(None);
         }
         let columns = vec!["socket_id".to_owned()];
@@ -246,12 +286,21 @@ impl Recording {
     }
 
     /// The first and last snapshot that ended in this span of UTC; none: 0 and -1.
-    pub(super) fn snapshots_in(&self, from_ns: i64, to_ns: i64) -> Result<(i64, i64), StoreError> {
+    fn snapshots_in(
+        &self,
+        (from_ns, to_ns): (i64, i64),
+        host: Option<&str>,
+    ) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
         self.reader.run(
             "SELECT min(snapshot_id), max(snapshot_id) FROM held_snapshots
-             WHERE ended_at_ns BETWEEN :from_ns AND :to_ns",
-            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+             WHERE ended_at_ns BETWEEN :from_ns AND :to_ns AND (:host IS NULL OR capture_id IN (
+                 SELECT capture_id FROM captures WHERE host_name = :host))",
+            &[
+                (":from_ns", Value::Integer(from_ns)),
+                (":to_ns", Value::Integer(to_ns)),
+                (":host", host.map_or(Value::Null, Value::Text)),
+            ],
             |row| {
                 if let [Value::Integer(first), Value::Integer(last)] = row {
                     found = (*first, *last);
@@ -260,17 +309,6 @@ impl Recording {
             },
         )?;
         Ok(found)
-    }
-
-    /// When a snapshot had ended, UTC nanoseconds.
-    ///
-    /// # Errors
-    /// When the recording cannot be read.
-    pub fn ended_at(&self, snapshot_id: i64) -> Result<Option<i64>, StoreError> {
-        self.reader.integer(
-            "SELECT ended_at_ns FROM snapshots WHERE snapshot_id = :id",
-            &[(":id", Value::Integer(snapshot_id))],
-        )
     }
 
     /// From when to when was recorded, `None` without a snapshot.
@@ -292,16 +330,33 @@ impl Recording {
         Ok(span)
     }
 
-    /// The interval of the capture that a snapshot belongs to, in nanoseconds.
+    /// The names of the hosts that were recorded.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn interval_at(&self, snapshot_id: i64) -> Result<Option<i64>, StoreError> {
-        self.reader.integer(
-            "SELECT c.interval_ns FROM snapshots AS n
-             JOIN captures AS c ON c.capture_id = n.capture_id WHERE n.snapshot_id = :id",
-            &[(":id", Value::Integer(snapshot_id))],
-        )
+    pub fn hosts(&self) -> Result<Vec<String>, StoreError> {
+        let mut hosts = Vec::new();
+        let sql = "SELECT DISTINCT host_name FROM captures WHERE host_name IS NOT NULL ORDER BY 1";
+        self.run(sql, &[], |row| {
+            if let [Value::Text(name)] = *row {
+                hosts.push(name.to_owned());
+            }
+        })?;
+        Ok(hosts)
+    }
+
+    /// Refuses a host that was not recorded, and to take several machines for one.
+    fn check_host(&self, question: Question, selection: &Selection) -> Result<(), QueryError> {
+        let hosts = self.hosts()?;
+        match &selection.host {
+            Some(name) if !hosts.contains(name) => {
+                Err(QueryError::UnknownHost { name: name.clone(), hosts })
+            }
+            None if hosts.len() > 1 && question.is_of_one_machine() => {
+                Err(QueryError::SeveralHosts { hosts })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The protocols and families that any capture looked at, as `tcp/inet`.
@@ -325,6 +380,27 @@ impl Recording {
             },
         )?;
         Ok(scopes)
+    }
+
+    /// Of these sockets those whose connection goes on in FIN-WAIT-2, or may do so, as the next dump
+    /// shows unless there was the last one.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn half_closed(&self, sockets: &[i64], is_last: bool) -> Result<HashSet<i64>, StoreError> {
+        let ids: Vec<_> = sockets.iter().map(i64::to_string).collect();
+        let ids = format!("[{}]", ids.join(","));
+        let mut half_closed = HashSet::new();
+        let sql = include_str!("../../queries/half_closed.sql");
+        let parameters =
+            [(":socket_ids", Value::Text(&ids)), (":is_last", Value::Integer(is_last.into()))];
+        self.reader.run(sql, &parameters, |row| {
+            if let [Value::Integer(socket)] = row {
+                half_closed.insert(*socket);
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(half_closed)
     }
 
     /// Sockets that were recorded, all captures together.

@@ -47,6 +47,8 @@ pub struct Selection {
     pub columns: Vec<String>,
     /// Which sockets.
     pub sockets: SocketFilter,
+    /// Only what was recorded on the host of this name.
+    pub host: Option<String>,
     /// UTC nanoseconds, included.
     pub from_ns: Option<i64>,
     /// UTC nanoseconds, included.
@@ -70,6 +72,7 @@ impl Selection {
     pub fn of_sockets(&self) -> Self {
         Self {
             sockets: self.sockets.clone(),
+            host: self.host.clone(),
             filter: self.filter.clone(),
             filter_text: self.filter_text.clone(),
             ..Self::default()
@@ -163,12 +166,14 @@ pub(super) struct SpanColumns {
     pub(super) last: &'static str,
 }
 
-/// A parameter that owns its text.
+/// A value that owns its text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum OwnedValue {
+    Null,
     Integer(i64),
     Real(f64),
     Text(String),
+    Bytes(Vec<u8>),
 }
 
 impl From<SqlValue> for OwnedValue {
@@ -182,11 +187,27 @@ impl From<SqlValue> for OwnedValue {
 }
 
 impl OwnedValue {
-    pub(super) fn as_parameter<'a>(&'a self, name: &'a str) -> Parameter<'a> {
-        match self {
-            Self::Integer(v) => (name, Value::Integer(*v)),
-            Self::Real(v) => (name, Value::Real(*v)),
-            Self::Text(v) => (name, Value::Text(v)),
+    pub(super) fn of(value: &Value<'_>) -> Self {
+        match *value {
+            Value::Null => Self::Null,
+            Value::Integer(v) => Self::Integer(v),
+            Value::Real(v) => Self::Real(v),
+            Value::Text(v) => Self::Text(v.to_owned()),
+            Value::Bytes(v) => Self::Bytes(v.to_owned()),
         }
+    }
+
+    pub(super) fn value(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Integer(v) => Value::Integer(*v),
+            Self::Real(v) => Value::Real(*v),
+            Self::Text(v) => Value::Text(v),
+            Self::Bytes(v) => Value::Bytes(v),
+        }
+    }
+
+    pub(super) fn as_parameter<'a>(&'a self, name: &'a str) -> Parameter<'a> {
+        (name, self.value())
     }
 }

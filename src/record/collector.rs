@@ -526,6 +526,7 @@ impl<'a> Collector<'a> {
     fn take_events(&mut self, kernel: &mut dyn Kernel) -> Result<(), RecordError> {
         let Self { tracker, events, outbox, .. } = self;
         kernel.take_events(events);
+        tracker.foresee(events);
         let mut outcome = Ok(());
         events.each(|payload, stamp| {
             tracker.event(payload, stamp, &mut outbox.batch);

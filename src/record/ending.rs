@@ -18,6 +18,8 @@ pub(super) struct Evidence {
     segs_in: Option<u32>,
     segs_out: Option<u32>,
     total_retrans: Option<u32>,
+    data_segs_out: Option<u32>,
+    delivered: Option<u32>,
     retransmits: u8,
     probes: u8,
 }
@@ -44,6 +46,8 @@ impl Evidence {
             segs_in: tcp.segs_in,
             segs_out: tcp.segs_out,
             total_retrans: tcp.total_retrans,
+            data_segs_out: tcp.data_segs_out,
+            delivered: tcp.delivered,
             retransmits: tcp.retransmits.unwrap_or(0),
             probes: tcp.probes.unwrap_or(0),
         })
@@ -58,7 +62,24 @@ impl Evidence {
     fn is_fin_acked(&self, direction: Option<Direction>) -> Option<bool> {
         match (self.acked_beyond_payload?, direction) {
             (..=0, _) | (1, Some(Direction::Outbound)) => Some(false),
-            (1, Some(Direction::Inbound)) | (2, _) => Some(true),
+            (1, direction) => match self.is_lone_fin_delivered() {
+                None => direction.map(|_| true),
+                is_delivered => is_delivered,
+            },
+            (2, _) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Whether a FIN without payload was delivered, where nothing was sent but SYN and FIN: either end
+    /// counts one segment for the handshake (measured; `tcpi_delivered`).
+    fn is_lone_fin_delivered(&self) -> Option<bool> {
+        if self.data_segs_out? != 0 || self.total_retrans? != 0 {
+            return None;
+        }
+        match self.delivered? {
+            1 => Some(false),
+            2 => Some(true),
             _ => None,
         }
     }
@@ -94,6 +115,10 @@ impl Evidence {
         }
         match self.acked_beyond_payload? {
             2 => Some(Origin::SynCounted),
+            1 => self.is_lone_fin_delivered().map(|is_delivered| match is_delivered {
+                true => Origin::SynNotCounted,
+                false => Origin::SynCounted,
+            }),
             0 if self.wqueue == 0 => Some(Origin::SynNotCounted),
             _ => None,
         }
@@ -126,8 +151,9 @@ pub(super) enum Remnant {
 pub(super) enum Final {
     /// The final counters.
     Full(Evidence),
-    /// The socket was disconnected and its counters were wiped; whether it had been established.
-    Wiped { was_established: bool },
+    /// The socket was disconnected and its counters were wiped; whether it had been established, where
+    /// that is known.
+    Wiped { was_established: Option<bool> },
 }
 
 impl Final {
@@ -136,7 +162,7 @@ impl Final {
         match self {
             Self::Full(counters) => counters.origin_of_final(),
             Self::Wiped { was_established } => {
-                (!was_established).then_some(Origin::NothingReceived)
+                (*was_established == Some(false)).then_some(Origin::NothingReceived)
             }
         }
     }
@@ -165,8 +191,12 @@ impl Life {
         }
         let last_words = match self.last_words {
             Some(Final::Full(counters)) => counters,
-            Some(Final::Wiped { was_established: true }) => return Some(Ending::Disconnected),
-            Some(Final::Wiped { was_established: false }) => return Some(Ending::NothingReceived),
+            Some(Final::Wiped { was_established }) => {
+                return was_established.map(|was_established| match was_established {
+                    true => Ending::Disconnected,
+                    false => Ending::NothingReceived,
+                });
+            }
             None => return self.is_vanished_request.then_some(Ending::RequestVanished),
         };
         if !last_words.has_heard {

@@ -131,7 +131,7 @@ pub(super) struct Dead {
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
     pub(super) traffic: Option<Traffic>,
-    /// No dump showed it alive: its mini-socket has a cookie of its own.
+    /// No dump showed its socket alive, nor bound before: its mini-socket has a cookie of its own.
     pub(super) is_unseen: bool,
     /// What may be left of it.
     pub(super) remnant: Remnant,
@@ -148,6 +148,19 @@ pub(super) struct There {
     pub(super) over_ns: Option<Nanos>,
     /// Of one whose event was read in full.
     pub(super) traffic: Option<Traffic>,
+}
+
+/// What came of adding a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// Another had its addresses and ports since.
+    Late,
+    /// No other end is known.
+    Alone,
+    /// This is the other end.
+    WithPeer(SocketId),
+    /// A socket that would be the other end may be over, for all that is known yet.
+    WithDoubtfulPeer,
 }
 
 /// A socket with a flow.
@@ -176,24 +189,50 @@ impl Flows {
         self.members.get(flow)
     }
 
-    /// Adds a socket; gives the other end of its connection. A socket that is connected to itself
-    /// is its own. One that is told of late, after another had its addresses and ports, is left out.
-    pub(super) fn add(&mut self, flow: Flow, mut member: Member) -> Option<SocketId> {
+    /// Adds a socket; gives the other end of its connection, if what is there now is it. A socket that
+    /// is connected to itself is its own. One that is told of late, after another had its addresses
+    /// and ports, is left out.
+    pub(super) fn add(
+        &mut self,
+        flow: Flow,
+        mut member: Member,
+        is_there_now: impl FnOnce(&Member) -> bool,
+    ) -> Added {
         if self.members.get(&flow).is_some_and(|latest| member.was_before(latest)) {
-            return None;
+            return Added::Late;
         }
         let reversed = flow.reversed();
-        member.peer = if reversed == flow {
-            Some(member.socket)
-        } else {
-            let other = self.members.get_mut(&reversed).filter(|other| other.fits(&member));
-            other.map(|other| {
+        let other = self.members.get_mut(&reversed).filter(|other| other.fits(&member));
+        let added = match other {
+            _ if reversed == flow => Added::WithPeer(member.socket),
+            Some(other) if is_there_now(other) => {
                 other.peer = Some(member.socket);
-                other.socket
-            })
+                Added::WithPeer(other.socket)
+            }
+            Some(_) => Added::WithDoubtfulPeer,
+            None => Added::Alone,
         };
+        if let Added::WithPeer(peer) = added {
+            member.peer = Some(peer);
+        }
         self.members.insert(flow, member);
-        member.peer
+        added
+    }
+
+    /// A member goes on under another cookie.
+    pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64) {
+        if let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) {
+            member.cookie = cookie;
+        }
+    }
+
+    /// Makes two members that are there the ends of one connection.
+    pub(super) fn pair(&mut self, flow: &Flow) {
+        let reversed = flow.reversed();
+        let [Some(one), Some(other)] = self.members.get_disjoint_mut([flow, &reversed]) else {
+            return;
+        };
+        (one.peer, other.peer) = (Some(other.socket), Some(one.socket));
     }
 
     /// Notes that a socket has died; it is remembered for a while.
@@ -224,14 +263,20 @@ impl Flows {
         self.unclaimed_order.push_back((flow, member.socket));
     }
 
-    /// The first connection of which only a timewait mini-socket was seen and that may be meant.
-    pub(super) fn claim(
-        &mut self,
-        flow: &Flow,
-        is_meant: impl FnMut(&Member) -> bool,
-    ) -> Option<Member> {
+    /// Whether there are connections of which only a timewait mini-socket was seen.
+    pub(super) fn has_unclaimed(&self) -> bool {
+        !self.unclaimed.is_empty()
+    }
+
+    /// The connections of this flow of which only a timewait mini-socket was seen.
+    pub(super) fn unclaimed(&self, flow: &Flow) -> &[Member] {
+        self.unclaimed.get(flow).map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes the event of a connection of which only a timewait mini-socket was seen.
+    pub(super) fn claim(&mut self, flow: &Flow, socket: SocketId) -> Option<Member> {
         let members = self.unclaimed.get_mut(flow)?;
-        let at = members.iter().position(is_meant)?;
+        let at = members.iter().position(|member| member.socket == socket)?;
         let member = members.remove(at);
         if members.is_empty() {
             self.unclaimed.remove(flow);
@@ -298,7 +343,7 @@ impl Member {
 
     /// Whether the other may be the other end of this connection, and not of one that used the same
     /// addresses and ports before or after.
-    fn fits(&self, other: &Self) -> bool {
+    pub(super) fn fits(&self, other: &Self) -> bool {
         let began_in_time = |a: &Self, b: &Self| {
             a.there
                 .open_by_ns

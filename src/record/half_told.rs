@@ -7,8 +7,9 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::flows::{Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
-use super::register::{LastWords, Register};
+use super::flows::{Added, Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
+use super::last_words::LastWords;
+use super::register::Register;
 use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
@@ -90,6 +91,10 @@ impl Register {
     /// A socket has gone, told in full: it may be the other end of one that was told by half before.
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
+        // Who was not reset is hardly the other end of an abort: the end of the tick tells.
+        if !self.was_reset(&flow, words) {
+            return;
+        }
         let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
         if self.flows.get(&flow).filter(is_alone).is_none() {
             return;
@@ -143,7 +148,7 @@ impl Register {
         let over_ns = dead.destroyed_ns;
         let there = There { open_by_ns, over_ns, traffic: None };
         let member = Member { dead: Some(dead), ..Member::new(socket, cookie, there) };
-        if self.flows.add(own, member).is_none() {
+        if !matches!(self.flows.add(own, member, |_| true), Added::WithPeer(_)) {
             return; // of another time
         }
         self.flows.bury(&own, socket, over_ns, dead, self.now);

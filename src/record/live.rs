@@ -3,7 +3,8 @@
 use super::batch::Batch;
 use super::ending::{Evidence, Life, origin_of_state};
 use super::flows::Flow;
-use super::register::{Death, Gone, Rows, TICK_LAG_MS};
+use super::last_words::TICK_LAG_MS;
+use super::register::{Death, Gone, Rows};
 use crate::model::{
     ActivityTimes, EndEvidence, FinalCounters, FormerSocket, Nanos, Origin, Protocol, RemainsEnd,
     SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState, Tuple,

@@ -15,6 +15,7 @@ mod ending;
 mod flows;
 mod half_told;
 mod known_process;
+mod last_words;
 mod listeners;
 mod live;
 mod owner_finder;

@@ -4,33 +4,24 @@
 //! Births and deaths are gathered during a tick and written at its end, when all of them can be
 //! held against each other: the other end of a connection tells what this end cannot.
 
+mod resolve;
+
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
 use super::batch::Batch;
-use super::ending::{Evidence, Final, Life, Remnant, ending_with_peer};
-use super::flows::{
-    Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, There, Traffic, mapped,
-};
+use super::ending::{Life, Remnant};
+use super::flows::{Added, Dead, Flow, Flows, Member, Moment, SAME_MOMENT_NS, There, Traffic};
 use super::half_told::HalfTold;
+use super::last_words::LastWords;
 use super::listeners::Listeners;
-use super::live::Live;
-use crate::kernel::EventStamp;
 use crate::model::{
-    Clocks, Destroyed, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FinalCounters,
-    FreedSocket, Nanos, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketKey,
-    SocketNews, TcpState, Tuple, TupleTold, UndestroyedSocket,
+    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FreedSocket, Nanos, NetnsId,
+    NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
+    UndestroyedSocket,
 };
-use crate::wire::inet_diag::{Message, RelativeTimes};
 
-/// The kernel counts the times of activity in its ticks, which come late on a virtual machine: so
-/// much too long ago they may seem (measured: 16 ms), or too short.
-pub(super) const TICK_LAG_MS: i64 = 20;
-/// A tick of the kernel is at most so long.
-const JIFFY_NS: Nanos = 10_000_000;
-/// What began at such a time is claimed with more care still.
-const OPENING_LAG_MS: i64 = 50;
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
 const REMEMBERED_MAX: usize = 100_000;
 /// Memory that is kept from tick to tick for so many.
@@ -80,151 +71,9 @@ pub(super) struct Death {
     pub(super) is_unseen: bool,
 }
 
-/// A destroy event, decoded.
-pub(super) struct LastWords {
-    pub(super) protocol: Protocol,
-    pub(super) cookie: u64,
-    pub(super) tuple: Tuple,
-    pub(super) is_half_wiped: bool,
-    pub(super) said: Option<Final>,
-    pub(super) counters: Option<FinalCounters>,
-    pub(super) destroyed: Destroyed,
-    /// The connection was active at this moment of `CLOCK_MONOTONIC` or later; if nothing tells, its
-    /// socket was freed later.
-    pub(super) active_ns: Nanos,
-    /// Nothing of the connection went on after this moment of `CLOCK_MONOTONIC`. The socket itself may
-    /// have been held much longer.
-    pub(super) silent_ns: Nanos,
-    /// Whether anything tells when it was active.
-    pub(super) tells_activity: bool,
-    /// When this end last sent, or the connection was established, on `CLOCK_MONOTONIC`.
-    pub(super) last_sent: Option<Moment>,
-    /// When this end last received, or the connection was established, on `CLOCK_MONOTONIC`.
-    pub(super) last_received: Option<Moment>,
-}
-
-impl LastWords {
-    pub(super) fn new(
-        message: &Message<'_>,
-        protocol: Protocol,
-        times: RelativeTimes,
-        stamp: &EventStamp,
-        snapshot: SnapshotId,
-        capture_started: Clocks,
-    ) -> Self {
-        let observation = message.observe(protocol);
-        let received = stamp.received;
-        // How long ago it was sent adds to how long ago that was, and so does suspended time.
-        let unread_ms = (received.boottime_ns - stamp.sent_after_ns).max(0) / 1_000_000 + 1;
-        let suspended_ns = received.boottime_ns
-            - capture_started.boottime_ns
-            - (received.monotonic_ns - capture_started.monotonic_ns);
-        let idle_ms = times
-            .active_ms()
-            .map(|ms| i64::from(ms) + TICK_LAG_MS + unread_ms + suspended_ns.max(0) / 1_000_000)
-            .filter(|ms| received.boottime_ns - ms * 1_000_000 >= capture_started.boottime_ns);
-        let ago = |ms: u32| {
-            let at_ns = received.monotonic_ns - i64::from(ms) * 1_000_000;
-            let (lag_ns, unread_ns) = (JIFFY_NS, unread_ms * 1_000_000);
-            Moment { from_ns: at_ns - unread_ns - lag_ns, to_ns: at_ns + lag_ns }
-        };
-        let is_half_wiped = message.is_half_wiped();
-        let evidence = Evidence::of(&observation).filter(|_| protocol == Protocol::Tcp);
-        let was_established = observation.tcp.min_rtt_us.is_some()
-            || observation.tcp.snd_wnd_bytes.is_some_and(|window| window != 0);
-        let said = match evidence {
-            Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
-            Some(evidence) => Some(Final::Full(evidence)),
-            None => None,
-        };
-        Self {
-            protocol,
-            cookie: message.cookie(),
-            tuple: message.tuple(),
-            is_half_wiped,
-            said,
-            counters: matches!(said, Some(Final::Full(_)))
-                .then(|| FinalCounters::of(&observation))
-                .filter(|_| message.tuple().remote.port != 0),
-            destroyed: Destroyed {
-                snapshot,
-                at: received,
-                idle_ms,
-                open_ms: times.established_ms().map(|ms| (i64::from(ms) - OPENING_LAG_MS).max(0)),
-            },
-            active_ns: received.monotonic_ns
-                - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
-                    * 1_000_000,
-            silent_ns: received.monotonic_ns
-                - times.active_ms().map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0))
-                    * 1_000_000,
-            tells_activity: times.active_ms().is_some(),
-            last_sent: times.sent_or_handshake_ms().map(ago),
-            last_received: times.received_or_handshake_ms().map(ago),
-        }
-    }
-
-    pub(super) fn flow(&self) -> Option<Flow> {
-        Flow::new(self.protocol, &self.tuple)
-    }
-
-    /// Whether there may have been another end.
-    pub(super) fn was_answered(&self) -> bool {
-        match &self.said {
-            Some(Final::Full(counters)) => counters.has_heard(),
-            Some(Final::Wiped { was_established }) => *was_established,
-            None => true,
-        }
-    }
-
-    pub(super) fn traffic(&self) -> Option<Traffic> {
-        let counters = self.counters.filter(|_| self.protocol == Protocol::Tcp)?;
-        Some(Traffic {
-            was_answered: self.was_answered(),
-            sent_bytes: counters
-                .bytes_sent
-                .zip(counters.bytes_retrans)
-                .map(|(sent, again)| sent.saturating_sub(again)),
-            received_bytes: counters.bytes_received,
-            last_sent: self.last_sent,
-            last_received: self.last_received,
-        })
-    }
-
-    /// Whether a socket that was connected like this, or not at all, may be meant: a cookie can be
-    /// connected again.
-    pub(super) fn may_be_of(&self, flow: Option<&Flow>) -> bool {
-        match (flow, self.flow()) {
-            (Some(flow), Some(own)) => own == *flow,
-            (Some(flow), None) if self.is_half_wiped => {
-                flow.local().1 == self.tuple.local.port
-                    && flow.remote().0 == mapped(self.tuple.remote.address)
-            }
-            (Some(_), None) => true,
-            (None, own) => own.is_none() && !self.is_half_wiped,
-        }
-    }
-
-    /// Whether this may be the connection whose TIME-WAIT began at this moment of `CLOCK_MONOTONIC`, and
-    /// not one that used the same addresses and ports before or later.
-    fn fits_time_wait_of(&self, began_ns: Nanos, direction: Option<Direction>) -> bool {
-        let life = Life { last_words: self.said, direction, ..Life::default() };
-        let began_by_ns = match life.remnant() {
-            Remnant::None => return false,
-            Remnant::TimeWait => self.silent_ns + SAME_MOMENT_NS,
-            Remnant::FinWait2 => self.destroyed.at.monotonic_ns + REUSE_MIN_NS,
-        };
-        self.active_ns <= began_ns + SAME_MOMENT_NS && began_ns <= began_by_ns
-    }
-
-    /// The connection had begun by this moment of `CLOCK_MONOTONIC`.
-    pub(super) fn open_by_ns(&self) -> Nanos {
-        self.destroyed.at.monotonic_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
-    }
-}
-
 /// Births and deaths of a tick, and who is remembered from those before.
 pub(super) struct Register {
+    netns: NetnsId,
     pub(super) now: SnapshotId,
     /// What dumps show was so by this moment of `CLOCK_MONOTONIC`.
     pub(super) now_ns: Nanos,
@@ -239,6 +88,10 @@ pub(super) struct Register {
     /// Sockets that were freed before this capture and that no dump ever showed, and when on
     /// `CLOCK_MONOTONIC`: until a complete dump has shown what is left of them.
     freed: HashMap<Flow, (SocketId, Nanos)>,
+    /// Sockets whose other end may be over: the end of the tick tells.
+    doubtful: Vec<(Flow, SocketId)>,
+    /// Of the events that are read: whose TIME-WAIT was seen before, by the cookie of the event.
+    promised: HashMap<u64, SocketId>,
     held: HashMap<u64, Held>,
     held_order: VecDeque<u64>,
     /// `None` where events are not listened for.
@@ -249,12 +102,14 @@ pub(super) struct Register {
 
 impl Register {
     pub(super) fn new(
+        netns: NetnsId,
         now: SnapshotId,
         undestroyed: Vec<UndestroyedSocket>,
         freed: Vec<FreedSocket>,
         started: Clocks,
     ) -> Self {
         let mut register = Self {
+            netns,
             now,
             now_ns: 0,
             listeners: Listeners::default(),
@@ -266,6 +121,8 @@ impl Register {
             gone: HashMap::new(),
             gone_order: VecDeque::new(),
             freed: HashMap::new(),
+            doubtful: Vec::new(),
+            promised: HashMap::new(),
             held: HashMap::new(),
             held_order: VecDeque::new(),
             events: None,
@@ -303,7 +160,7 @@ impl Register {
         let rows = Rows { last: freed.last_sample, count: freed.samples };
         self.bury(cookie, Gone { socket, generation, state, rows });
         let Some(flow) = Flow::new(Protocol::Tcp, &freed.tuple) else { return };
-        let ago_ns = started.boottime_ns - freed.destroyed_boottime_ns;
+        let ago_ns = started.boottime_ns - freed.time_wait_by_boottime_ns;
         if state.is_none() {
             // The latest comes first.
             self.freed.entry(flow).or_insert((socket, started.monotonic_ns - ago_ns));
@@ -319,7 +176,9 @@ impl Register {
 
     /// Enters a socket; finds the other end of its connection.
     pub(super) fn birth(&mut self, mut socket: NewSocket, there: There, out: &mut Batch) {
-        if let Some(flow) = flow_of(&socket) {
+        // Who was not answered has no other end, and leaves nothing.
+        let was_answered = there.traffic.is_none_or(|traffic| traffic.was_answered);
+        if let Some(flow) = flow_of(&socket).filter(|_| was_answered) {
             let (socket_id, cookie) = (socket.id, socket.cookie);
             socket.peer = self.enter(flow, Member::new(socket_id, cookie, there), out);
         }
@@ -346,14 +205,34 @@ impl Register {
 
     fn enter(&mut self, flow: Flow, member: Member, out: &mut Batch) -> Option<SocketId> {
         let socket = member.socket;
-        let peer = self.flows.add(flow, member)?;
-        if peer != socket {
-            match self.birth_of(peer) {
-                Some(birth) => birth.peer = Some(socket),
-                None => out.news.push((peer, SocketNews::Peer(socket))),
+        let first_birth = self.births.first().map(|birth| birth.id);
+        let is_over = member.there.over_ns.is_some();
+        let is_there_now = |other: &Member| match other.dead {
+            Some(dead) => is_over && dead.destroyed_ns.is_some(),
+            None => first_birth.is_some_and(|first| other.socket >= first),
+        };
+        let is_there_now =
+            |other: &Member| is_there_now(other) || flow.protocol() == Protocol::Mptcp;
+        match self.flows.add(flow, member, is_there_now) {
+            Added::WithPeer(peer) => {
+                if peer != socket {
+                    self.note_peer(peer, socket, out);
+                }
+                Some(peer)
             }
+            Added::WithDoubtfulPeer => {
+                self.doubtful.push((flow, socket));
+                None
+            }
+            Added::Late | Added::Alone => None,
         }
-        Some(peer)
+    }
+
+    fn note_peer(&mut self, of: SocketId, peer: SocketId, out: &mut Batch) {
+        match self.birth_of(of) {
+            Some(birth) => birth.peer = Some(peer),
+            None => out.news.push((of, SocketNews::Peer(peer))),
+        }
     }
 
     /// Enters the end of a socket.
@@ -383,6 +262,13 @@ impl Register {
         }
         self.death_of.insert(death.end.socket, self.deaths.len());
         self.deaths.push(death);
+    }
+
+    /// Whether the final counters tell that a connection was reset, or aborted.
+    pub(super) fn was_reset(&self, flow: &Flow, words: &LastWords) -> bool {
+        let direction = self.direction_by_listeners(flow);
+        let life = Life { direction, last_words: words.said, ..Life::default() };
+        life.remnant() == Remnant::None
     }
 
     /// Who opened a connection, if a listener is at one of its ends only.
@@ -425,8 +311,8 @@ impl Register {
     pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
         let rows = Rows::default();
         let Some(&member) = self.flows.get(flow) else {
-            let (socket, destroyed_ns) = self.freed.remove(flow)?;
-            let is_its_own = began_ns <= destroyed_ns + SAME_MOMENT_NS;
+            let (socket, began_by_ns) = self.freed.remove(flow)?;
+            let is_its_own = began_ns <= began_by_ns + SAME_MOMENT_NS;
             return is_its_own.then_some(Gone { socket, generation: 0, state: None, rows });
         };
         let Member { socket, peer, there, .. } = member;
@@ -436,9 +322,11 @@ impl Register {
             Some(other) if member.was_before(other) => Some(None),
             _ => None,
         };
+        let remnant = self.remnant_of_this_tick(flow, socket);
         let dead = self.flows.dead_mut(flow, socket)?;
         let destroyed_ns = dead.destroyed_ns.filter(|_| dead.is_unseen)?;
-        let began_by_ns = match (dead.remnant, peer_gone_ns) {
+        let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
+        let began_by_ns = match (remnant, peer_gone_ns) {
             (Remnant::None, _) => return None,
             (Remnant::TimeWait, _) => there.over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
@@ -450,6 +338,14 @@ impl Register {
         }
         dead.remnant = Remnant::None;
         Some(Gone { socket, generation: 0, state: None, rows })
+    }
+
+    /// What may be left of a connection that died in this tick, by the listeners seen since.
+    fn remnant_of_this_tick(&self, flow: &Flow, socket: SocketId) -> Option<Remnant> {
+        let death = &self.deaths[*self.death_of.get(&socket)?];
+        let origin = death.origin.map(Origin::direction);
+        let direction = origin.or_else(|| self.direction_by_listeners(flow));
+        Some(Life { direction, ..death.life? }.remnant())
     }
 
     /// A connection that has ended is seen in TIME-WAIT.
@@ -483,6 +379,29 @@ impl Register {
         latest.is_some_and(|latest| latest.socket == socket)
     }
 
+    /// Finds whose TIME-WAIT was seen before, of the events of one flow that were read: the latest
+    /// event has the first choice, because what is seen is left of the latest connection.
+    pub(super) fn promise(&mut self, flow: &Flow, events: &[LastWords]) {
+        let direction = self.direction_by_listeners(flow);
+        let mut free = self.flows.unclaimed(flow).to_vec();
+        for words in events.iter().rev() {
+            let misfit = |member: &Member| match member.there.open_by_ns {
+                Some(began_ns) => words.misfit_of_time_wait(began_ns, direction),
+                None => Some(0),
+            };
+            let fitting = free.iter().enumerate().rev();
+            let fitting = fitting.filter_map(|(at, member)| Some((misfit(member)?, at)));
+            if let Some((_, at)) = fitting.min_by_key(|(misfit_ns, _)| *misfit_ns) {
+                self.promised.insert(words.cookie, free.remove(at).socket);
+            }
+        }
+    }
+
+    /// The promises of the events that were read before are void.
+    pub(super) fn forget_promises(&mut self) {
+        self.promised.clear();
+    }
+
     /// Takes the event of a connection that is known to be over; says which it is, if any.
     pub(super) fn last_words_of_held(
         &mut self,
@@ -493,50 +412,10 @@ impl Register {
             Some(held) if words.may_be_of(held.flow.as_ref()) => self.held.remove(&words.cookie),
             _ => None,
         };
-        let held = held.or_else(|| {
-            // Its mini-socket has a cookie of its own.
-            let flow = words.flow()?;
-            let direction = self.direction_by_listeners(&flow);
-            let mut member = self.flows.claim(&flow, |member| {
-                member.there.open_by_ns.is_none_or(|ns| words.fits_time_wait_of(ns, direction))
-            })?;
-            match self.flows.get(&flow) {
-                Some(latest) if latest.socket == member.socket => member = *latest,
-                // Another had the same addresses and ports before.
-                _ => {
-                    member.peer = None;
-                    member.peer = self.enter(flow, member, out);
-                    match (member.peer, self.birth_of(member.socket)) {
-                        (Some(peer), Some(birth)) => birth.peer = Some(peer),
-                        (Some(peer), None) => {
-                            out.news.push((member.socket, SocketNews::Peer(peer)));
-                        }
-                        (None, _) => {}
-                    }
-                }
-            }
-            let origin = member.dead.and_then(|dead| dead.origin);
-            let life = Life {
-                direction: origin.map(Origin::direction),
-                was_in_time_wait: true,
-                ..Life::default()
-            };
-            self.held.remove(&member.cookie);
-            let (socket, remains) = (words.cookie, member.cookie);
-            if socket != remains {
-                if let Some(birth) = self.birth_of(member.socket) {
-                    birth.cookie = socket;
-                }
-                out.news.push((member.socket, SocketNews::Cookie { socket, remains }));
-            }
-            Some(Held {
-                socket: member.socket,
-                flow: Some(flow),
-                peer: member.peer,
-                life: Some(life),
-            })
-        });
-        let held = held?;
+        if let Some(Held { socket, flow: Some(flow), .. }) = &held {
+            self.flows.claim(flow, *socket);
+        }
+        let held = held.or_else(|| self.claim_time_wait(words, out))?;
         if let Some(&death) = self.death_of.get(&held.socket) {
             let death = &mut self.deaths[death];
             death.end.destroyed = Some(words.destroyed);
@@ -547,6 +426,12 @@ impl Register {
                 life.last_words = words.said;
             }
         } else {
+            let is_undirected = held.life.is_some_and(|life| life.direction.is_none());
+            if let Some(origin) =
+                words.said.and_then(|said| said.origin()).filter(|_| is_undirected)
+            {
+                out.news.push((held.socket, SocketNews::Origin(origin)));
+            }
             let ending = held.life.and_then(|life| {
                 let direction = life.direction.or_else(|| direction_told(words));
                 Life { direction, last_words: words.said, ..life }.ending()
@@ -569,6 +454,48 @@ impl Register {
             dead.remnant = Remnant::None;
         }
         Some(held.socket)
+    }
+
+    /// A socket goes on under another cookie.
+    pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64, out: &mut Batch) {
+        self.flows.rename(flow, socket, cookie);
+        match self.birth_of(socket) {
+            Some(birth) => birth.cookie = cookie,
+            None => out.news.push((socket, SocketNews::Cookie { socket: cookie, remains: cookie })),
+        }
+    }
+
+    /// The connection of this event, whose mini-socket was seen under a cookie of its own.
+    fn claim_time_wait(&mut self, words: &LastWords, out: &mut Batch) -> Option<Held> {
+        let flow = words.flow()?;
+        let promised = self.promised.remove(&words.cookie)?;
+        let mut member = self.flows.claim(&flow, promised)?;
+        match self.flows.get(&flow) {
+            Some(latest) if latest.socket == member.socket => member = *latest,
+            // Another had the same addresses and ports before.
+            _ => {
+                member.peer = None;
+                member.peer = self.enter(flow, member, out);
+                if let Some(peer) = member.peer {
+                    self.note_peer(member.socket, peer, out);
+                }
+            }
+        }
+        let origin = member.dead.and_then(|dead| dead.origin);
+        let life = Life {
+            direction: origin.map(Origin::direction),
+            was_in_time_wait: true,
+            ..Life::default()
+        };
+        self.held.remove(&member.cookie);
+        let (socket, remains) = (words.cookie, member.cookie);
+        if socket != remains {
+            if let Some(birth) = self.birth_of(member.socket) {
+                birth.cookie = socket;
+            }
+            out.news.push((member.socket, SocketNews::Cookie { socket, remains }));
+        }
+        Some(Held { socket: member.socket, flow: Some(flow), peer: member.peer, life: Some(life) })
     }
 
     pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
@@ -600,208 +527,4 @@ fn flow_of(socket: &NewSocket) -> Option<Flow> {
 
 fn direction_told(words: &LastWords) -> Option<Direction> {
     Some(words.said?.origin()?.direction())
-}
-
-impl Register {
-    /// Holds the births and deaths of the tick against each other and hands them out. `flush` takes
-    /// batches that have grown full.
-    pub(super) fn resolve(
-        &mut self,
-        live: &mut HashMap<SocketKey, Live>,
-        out: &mut Box<Batch>,
-        flush: &mut impl FnMut(&mut Box<Batch>),
-    ) {
-        self.complete_half_told(out);
-        self.ask_counters(out);
-        self.ask_listeners();
-        self.ask_peers(live, out);
-        for birth in self.births.iter().filter(|birth| birth.origin.is_some()) {
-            if let Some(live) = live.get_mut(&key_of(birth)).filter(|l| l.socket == birth.id) {
-                live.origin = birth.origin;
-            }
-        }
-        self.find_endings();
-        self.ask_peers_for_endings(out);
-        for birth in self.births.drain(..) {
-            out.sockets.push(birth);
-            if out.is_full() {
-                flush(out);
-            }
-        }
-        for death in self.deaths.drain(..) {
-            out.ends.push(death.end);
-            if out.is_full() {
-                flush(out);
-            }
-        }
-        self.births.shrink_to(BIRTHS_KEPT);
-        self.deaths.shrink_to(BIRTHS_KEPT);
-        self.death_of.clear();
-    }
-
-    /// Forgets who died before this snapshot: complete dumps since have shown what is left of them.
-    pub(super) fn forget(&mut self, before: SnapshotId) {
-        self.flows.forget(before);
-        self.freed = HashMap::new();
-        self.half_told.forget(self.now);
-        self.listeners.forget(before);
-        while let Some(&(died, cookie)) = self.gone_order.front() {
-            if died >= before && self.gone_order.len() <= REMEMBERED_MAX {
-                break;
-            }
-            self.gone_order.pop_front();
-            self.gone.remove(&cookie);
-        }
-    }
-
-    /// Final counters may tell who opened a connection.
-    fn ask_counters(&mut self, out: &mut Batch) {
-        for index in 0..self.deaths.len() {
-            let death = &self.deaths[index];
-            let last_words = death.life.and_then(|life| life.last_words);
-            let (None, Some(origin)) = (death.origin, last_words.and_then(|said| said.origin()))
-            else {
-                continue;
-            };
-            let socket = death.end.socket;
-            self.deaths[index].origin = Some(origin);
-            match self.birth_of(socket) {
-                Some(birth) => birth.origin = birth.origin.or(Some(origin)),
-                None => out.news.push((socket, SocketNews::Origin(origin))),
-            }
-        }
-    }
-
-    /// A listener at one end tells. Where it contradicts the count of the SYN nothing does.
-    fn ask_listeners(&mut self) {
-        for birth in &mut self.births {
-            let is_seen = matches!(
-                birth.origin,
-                Some(Origin::SynSent | Origin::SynRecv | Origin::NothingReceived)
-            );
-            if birth.protocol != Protocol::Tcp || is_seen {
-                continue;
-            }
-            let Some(flow) = flow_of(birth) else {
-                let is_inbound = birth.told == TupleTold::Half
-                    && self.listeners.accepts_at(birth.protocol, &birth.tuple.local);
-                birth.origin = birth.origin.or(is_inbound.then_some(Origin::Listener));
-                continue;
-            };
-            let is_inbound = self.listeners.accepts(&flow);
-            let is_outbound = flow.is_within_host() && self.listeners.accepts(&flow.reversed());
-            let told = match (is_inbound, is_outbound) {
-                (true, false) => Origin::Listener,
-                (false, true) => Origin::RemoteListener,
-                _ => continue,
-            };
-            let counted = birth.origin.map(Origin::direction);
-            birth.origin = (counted.is_none_or(|d| d == told.direction())).then_some(told);
-        }
-    }
-
-    /// What one end knows tells the other.
-    fn ask_peers(&mut self, live: &mut HashMap<SocketKey, Live>, out: &mut Batch) {
-        for index in 0..self.births.len() {
-            let birth = &self.births[index];
-            let (Some(flow), own) = (flow_of(birth), birth.origin) else { continue };
-            let Some(peer) = birth.peer.filter(|&peer| peer != birth.id) else { continue };
-            let key = |cookie| SocketKey { cookie, ..key_of(birth) };
-            let Some(member) =
-                self.flows.get(&flow.reversed()).filter(|m| m.socket == peer).copied()
-            else {
-                continue;
-            };
-            let key = key(member.cookie);
-            let of_live = live.get_mut(&key).filter(|live| live.socket == peer);
-            let of_peer = match (self.birth_of(peer), &member.dead, &of_live) {
-                (Some(birth), ..) => birth.origin,
-                (_, Some(dead), _) => dead.origin,
-                (.., Some(live)) => live.origin,
-                _ => None,
-            };
-            match (own, of_peer) {
-                (None, Some(origin)) => self.births[index].origin = Some(origin.of_peer()),
-                (Some(origin), None) => {
-                    let origin = origin.of_peer();
-                    if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer) {
-                        dead.origin = Some(origin);
-                    }
-                    if let Some(live) = of_live {
-                        live.origin = Some(origin);
-                    }
-                    match self.birth_of(peer) {
-                        Some(birth) => birth.origin = Some(origin),
-                        None => out.news.push((peer, SocketNews::Origin(origin))),
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn find_endings(&mut self) {
-        for index in 0..self.deaths.len() {
-            let socket = self.deaths[index].end.socket;
-            let origin = match self.birth_of(socket) {
-                Some(birth) => birth.origin,
-                None => self.deaths[index].origin,
-            };
-            let death = &mut self.deaths[index];
-            let Some(life) = &mut death.life else { continue };
-            life.direction = origin.map(Origin::direction);
-            let ending = life.ending();
-            death.end.ending = ending;
-            if let Some(held) = self.held.get_mut(&death.cookie).filter(|h| h.socket == socket) {
-                held.life = death.life;
-            }
-            if let Some(dead) =
-                death.flow.as_ref().and_then(|flow| self.flows.dead_mut(flow, socket))
-            {
-                dead.ending = ending;
-                dead.origin = origin;
-            }
-        }
-    }
-
-    fn ask_peers_for_endings(&mut self, out: &mut Batch) {
-        for index in 0..self.deaths.len() {
-            let death = &self.deaths[index];
-            let (Some(flow), Some(life)) = (death.flow, death.life) else { continue };
-            let (socket, own) = (death.end.socket, death.end.ending);
-            let Some(peer) = self.flows.get(&flow.reversed()).copied() else { continue };
-            if peer.peer != Some(socket) || peer.socket == socket {
-                continue;
-            }
-            let Some(of_peer) = peer.dead.map(|dead| dead.ending) else { continue };
-            if own.is_some() || !life.was_stalled() {
-                self.deaths[index].end.ending = ending_with_peer(own, of_peer);
-                if let Some(dead) = self.flows.dead_mut(&flow, socket) {
-                    dead.ending = ending_with_peer(own, of_peer);
-                }
-            }
-            let of_peer_now = ending_with_peer(of_peer, own);
-            if of_peer_now == of_peer || (of_peer.is_none() && peer.is_stalled()) {
-                continue;
-            }
-            if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer.socket) {
-                dead.ending = of_peer_now;
-            }
-            match self.death_of.get(&peer.socket) {
-                Some(&other) => self.deaths[other].end.ending = of_peer_now,
-                None => {
-                    let update = EndUpdate { ending: of_peer_now, ..EndUpdate::default() };
-                    out.end_updates.push((peer.socket, update));
-                }
-            }
-        }
-    }
-}
-
-fn key_of(birth: &NewSocket) -> SocketKey {
-    SocketKey {
-        netns: birth.netns,
-        cookie: birth.cookie,
-        tuple: (birth.protocol == Protocol::Mptcp).then(|| Box::new(birth.tuple)),
-    }
 }

@@ -90,6 +90,9 @@ impl Session<'_> {
         if let Some(chosen) = &plan.chosen {
             tracker.choose(chosen.clone());
         }
+        if capture.host.shows_bound_sockets() {
+            tracker.rely_on_bound_sockets();
+        }
         if ways.kernel.listens_to_events() {
             tracker.listen_to_events();
         }

@@ -4,6 +4,9 @@
 //! show and says what is to be written. An unchanged socket costs one hash of its message and one
 //! look-up.
 
+mod destroy_events;
+mod lives;
+
 use std::hash::BuildHasher;
 
 use hashbrown::hash_map::Entry;
@@ -11,20 +14,22 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
-use super::ending::Life;
-use super::flows::{Flow, SAME_MOMENT_NS, There};
+use super::flows::SAME_MOMENT_NS;
 use super::live::{Live, Sighting};
-use super::register::{Death, Gone, LastWords, Register, Rows};
+use super::register::Register;
 use crate::filter::Told;
-use crate::kernel::{DumpEnd, EventStamp, LostSpan};
+use crate::kernel::DumpEnd;
 use crate::model::{
-    Clocks, EndEvidence, EventCounts, EventLoss, Exception, ExceptionKind, Family, FormerSocket,
-    FreedSocket, GroupId, HeldSample, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd,
-    Scope, ScopeId, SnapshotId, SocketEnd, SocketId, SocketKey, SocketUpdate, TcpState, TupleTold,
+    Clocks, EndEvidence, EventCounts, Exception, ExceptionKind, FormerSocket, FreedSocket, GroupId,
+    HeldSample, Nanos, Protocol, Scope, ScopeId, SnapshotId, SocketId, SocketKey, TcpState,
     UndestroyedSocket,
 };
 use crate::store::Start;
 use crate::wire::inet_diag::{Message, take_relative_times};
+use lives::{
+    announce, begin_remains, death_of_former, end_former, end_life, end_live, is_same, left_of,
+    note_listener,
+};
 
 /// A group is closed when its rows come to so many times the live sockets …
 const KEYFRAME_ROWS_PER_SOCKET: u64 = 12;
@@ -103,6 +108,10 @@ pub(super) struct Tracker {
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
     register: Register,
+    /// Whether dumps show TCP sockets that are bound and no more.
+    shows_bound_sockets: bool,
+    /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
+    events_read_until_ns: Option<Nanos>,
     hasher: DefaultHashBuilder,
     capture_started: Clocks,
     next_socket: SocketId,
@@ -180,11 +189,14 @@ impl Tracker {
             live: HashMap::new(),
             torn_down: HashMap::new(),
             register: Register::new(
+                netns,
                 start.next_snapshot,
                 past.undestroyed,
                 past.freed,
                 capture_started,
             ),
+            shows_bound_sockets: false,
+            events_read_until_ns: None,
             hasher: DefaultHashBuilder::default(),
             capture_started,
             next_socket: start.next_socket,
@@ -216,6 +228,11 @@ impl Tracker {
             scope.proves_absence = proves_absence(&scope.scope, Some(&chosen));
         }
         self.chosen = Some(chosen);
+    }
+
+    /// The dumps of this kernel show TCP sockets that are bound and no more.
+    pub(super) fn rely_on_bound_sockets(&mut self) {
+        self.shows_bound_sockets = true;
     }
 
     /// From now on destroy events are read.
@@ -333,82 +350,16 @@ impl Tracker {
         let mut slot = match self.live.entry(key) {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
-                let gone = left_of(&mut self.register, &seen, tick.started.monotonic_ns);
-                let is_ghost =
-                    gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
-                if is_ghost {
-                    return; // its destroy event has been read
+                let key = slot.into_key();
+                match self.request_of(&key, &seen) {
+                    Some(request) => self.rename(&request, &key, &seen, out),
+                    None => return self.meet(scope_index, key, &seen, out),
                 }
-                // One in TIME-WAIT may have been missed by a dump, but not before that began.
-                let mut opened_after = if seen.is_time_wait() {
-                    scope.full_view_before(seen.open_by_ns())
-                } else {
-                    scope.last_full_view()
-                };
-                if seen.is_torn_down() {
-                    let first = TornDown { seen: tick.snapshot, opened_after };
-                    let first = *self.torn_down.entry(message.cookie()).or_insert(first);
-                    if first.seen == tick.snapshot {
-                        return;
-                    }
-                    opened_after = first.opened_after;
-                }
-                if gone.is_none()
-                    && scope.complete_dumps > 0
-                    && tick.new_sockets >= self.max_new_sockets
-                {
-                    scope.not_stored += 1;
-                    return;
-                }
-                tick.new_sockets += u64::from(gone.is_none());
-                tick.seen += 1;
-                scope.seen += 1;
-                scope.live += 1;
-                self.rows_in_group += 1;
-                let mut live = Live::new(self.next_socket, scope_index, 0, &seen);
-                if let Some(gone) = gone {
-                    live.remain(&gone, &seen, out);
-                    let has_own_cookie = self.register.gone(message.cookie()).is_none();
-                    begin_remains(&live, &seen, has_own_cookie, &mut self.register, out);
-                    slot.insert(live);
-                    return;
-                }
-                match self.formers.remove(slot.key()) {
-                    Some(former) if is_same(&former, &message) => {
-                        live.resume(&former, &seen, out);
-                        let flow = seen.flow().filter(|_| !live.is_over);
-                        let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
-                        self.register.resume(flow, live.socket, cookie, open_by_ns, out);
-                        note_listener(&mut self.register, &live, &seen);
-                        if seen.is_over() && !live.is_over {
-                            let evidence = Some(seen.over_evidence());
-                            let death = death_of_former(&former, Some(tick.snapshot), evidence);
-                            end_life(&mut live, death, &seen, &mut self.register, out);
-                        } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
-                            begin_remains(&live, &seen, false, &mut self.register, out);
-                        }
-                        slot.insert(live);
-                        return;
-                    }
-                    Some(former) => {
-                        live.generation = former.generation + 1;
-                        end_former(
-                            &former,
-                            Some(tick.snapshot),
-                            EndEvidence::Replaced,
-                            &mut self.register,
-                            out,
-                        );
-                    }
-                    None => {}
-                }
-                self.next_socket = self.next_socket.next();
-                let netns = scope.scope.netns;
-                announce(&mut live, &seen, netns, opened_after, &mut self.register, out);
-                slot.insert(live);
-                return;
+                let Entry::Occupied(slot) = self.live.entry(key) else { return };
+                slot
             }
         };
+        let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
         let live = slot.get_mut();
         if live.is_dying(&seen) {
             return;
@@ -472,221 +423,110 @@ impl Tracker {
         self.rows_in_group += 1;
     }
 
-    /// Takes a destroy event, which it changes.
-    pub(super) fn event(&mut self, payload: &mut [u8], stamp: &EventStamp, out: &mut Batch) {
-        if let Some(events) = &mut self.register.events {
-            events.read += 1;
+    /// Takes a socket that no dump of this capture has shown under this cookie.
+    fn meet(&mut self, scope_index: usize, key: SocketKey, seen: &Sighting<'_>, out: &mut Batch) {
+        let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
+        let message = &seen.message;
+        // Who has been seen before is told by the cookie alone.
+        let former = self.formers.get(&key);
+        let is_former = former.is_some_and(|former| is_same(former, &seen.message));
+        let started_ns = tick.started.monotonic_ns;
+        let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
+        let gone = (!is_former).then(|| left_of(&mut self.register, seen, told_ns)).flatten();
+        let is_ghost = gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
+        if is_ghost {
+            return; // its destroy event has been read
         }
-        let protocol = Message::parse(payload).ok().and_then(|message| message.protocol());
-        let times = take_relative_times(payload, protocol.unwrap_or(Protocol::Udp));
-        let Ok(message) = Message::parse(payload) else { return };
-        let is_of_scope = |s: &TrackedScope| {
-            s.scope.family == message.family() && Some(s.scope.protocol) == protocol
+        // One in TIME-WAIT may have been missed by a dump, but not before that began.
+        let mut opened_after = if seen.is_time_wait() {
+            scope.full_view_before(seen.open_by_ns())
+        } else {
+            scope.last_full_view()
         };
-        let (Some(protocol), Some(index)) = (protocol, self.scopes.iter().position(is_of_scope))
-        else {
-            return;
-        };
-        let tuple = message.tuple();
-        if tuple.local.port == 0 && tuple.remote.port == 0 {
-            if let Some(events) = &mut self.register.events {
-                events.unbound += 1;
+        if seen.is_torn_down() {
+            let first = TornDown { seen: tick.snapshot, opened_after };
+            let first = *self.torn_down.entry(message.cookie()).or_insert(first);
+            if first.seen == tick.snapshot {
+                return;
             }
-            return;
+            opened_after = first.opened_after;
         }
-        let snapshot = self.tick.snapshot;
-        let words =
-            LastWords::new(&message, protocol, times, stamp, snapshot, self.capture_started);
-        let key =
-            SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
-        let key = self.key_of_request(&key, &words).unwrap_or(key);
-        let of_live = self.live.get(&key).filter(|live| !live.is_over);
-        let is_same = of_live.is_none_or(|live| {
-            words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
-        });
-        if !is_same {
-            // Connected anew since it was seen: that one ended unseen, and so did this one.
-            let generation = of_live.map_or(0, |live| live.generation + 1);
-            let Self { register, live, .. } = self;
-            if let Some(live) = live.get(&key) {
-                let replaced = Some(EndEvidence::Replaced);
-                end_live(live, Some(snapshot), replaced, protocol, register, out);
-            }
-            self.remove_live(&key);
-            self.record_unseen(index, &words, message.family(), generation, out);
+        if gone.is_none() && scope.complete_dumps > 0 && tick.new_sockets >= self.max_new_sockets {
+            scope.not_stored += 1;
             return;
         }
-        if let Some(live) = of_live {
-            let socket = live.socket;
-            let mut death = live.death(None, None, protocol);
-            if live.state == TcpState::LISTEN {
-                self.register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
-            }
-            take_last_words(&mut death, &words);
-            self.register.bury(words.cookie, live.gone());
-            self.register.death(death);
-            self.remove_live(&key);
-            self.register.find_half_told(socket, &words, out);
+        tick.new_sockets += u64::from(gone.is_none());
+        tick.seen += 1;
+        scope.seen += 1;
+        scope.live += 1;
+        self.rows_in_group += 1;
+        let mut live = Live::new(self.next_socket, scope_index, 0, seen);
+        if let Some(gone) = gone {
+            live.remain(&gone, seen, out);
+            let has_own_cookie = self.register.gone(message.cookie()).is_none();
+            begin_remains(&live, seen, has_own_cookie, &mut self.register, out);
+            self.live.insert(key, live);
             return;
         }
-        let held = self.register.last_words_of_held(&words, out);
-        if let Some(socket) = held {
-            self.register.find_half_told(socket, &words, out);
-        }
-        if let Some(live) = self.live.get(&key) {
-            // What is left of it: a mini-socket stays, a closed socket is freed now.
-            if live.state == TcpState::CLOSE {
-                out.remains_ends.push(live.remains_end(Some(snapshot)));
-                self.register.bury(words.cookie, live.gone());
-                self.remove_live(&key);
+        match self.formers.remove(&key) {
+            Some(former) if is_same(&former, message) => {
+                live.resume(&former, seen, out);
+                let flow = seen.flow().filter(|_| !live.is_over);
+                let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
+                self.register.resume(flow, live.socket, cookie, open_by_ns, out);
+                note_listener(&mut self.register, &live, seen);
+                if seen.is_over() && !live.is_over {
+                    let evidence = Some(seen.over_evidence());
+                    let death = death_of_former(&former, Some(tick.snapshot), evidence);
+                    end_life(&mut live, death, seen, &mut self.register, out);
+                } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
+                    begin_remains(&live, seen, false, &mut self.register, out);
+                }
+                self.live.insert(key, live);
+                return;
             }
-        } else if let Some(former) = self.formers.remove(&key) {
-            let flow = Flow::new(protocol, &former.tuple);
-            if former.is_remains {
-                self.formers.insert(key, former);
-            } else if !words.may_be_of(flow.as_ref()) {
-                let replaced = EndEvidence::Replaced;
-                end_former(&former, Some(snapshot), replaced, &mut self.register, out);
-                let generation = former.generation + 1;
-                self.record_unseen(index, &words, message.family(), generation, out);
-            } else {
-                let mut death = death_of_former(&former, None, None);
-                take_last_words(&mut death, &words);
-                let rows = Rows {
-                    last: Some(former.last_sample),
-                    count: u32::try_from(former.samples).unwrap_or(u32::MAX),
-                };
-                let (socket, generation) = (former.id, former.generation);
-                let gone = Gone { socket, generation, state: Some(former.state), rows };
-                self.register.bury(words.cookie, gone);
-                self.register.death(death);
+            Some(former) => {
+                live.generation = former.generation + 1;
+                end_former(
+                    &former,
+                    Some(tick.snapshot),
+                    EndEvidence::Replaced,
+                    &mut self.register,
+                    out,
+                );
             }
-        } else if held.is_none() && self.register.gone(words.cookie).is_none() {
-            self.record_unseen(index, &words, message.family(), 0, out);
+            None => {}
         }
+        self.next_socket = self.next_socket.next();
+        let netns = scope.scope.netns;
+        announce(&mut live, seen, netns, opened_after, &mut self.register, out);
+        self.live.insert(key, live);
     }
 
-    /// The key of the connection request that became this socket. Both have one cookie, unless a dump
-    /// asked for that of the request just when the socket was made: it was not made later, and not
-    /// over before.
-    fn key_of_request(&self, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
-        if self.live.contains_key(key) {
+    /// The connection request that this socket was, if a dump asked for the cookie of the request just
+    /// when the socket was made: that is another one then.
+    fn request_of(&self, key: &SocketKey, seen: &Sighting<'_>) -> Option<SocketKey> {
+        if seen.protocol != Protocol::Tcp
+            || seen.message.is_mini()
+            || self.formers.contains_key(key)
+        {
             return None;
         }
-        let member = self.register.flows.get(&words.flow()?)?;
-        let seen_ns = member.there.open_by_ns?;
-        let is_made_then =
-            words.open_by_ns() <= seen_ns + SAME_MOMENT_NS && words.silent_ns >= seen_ns;
-        let is_known = self.formers.contains_key(key) || self.register.is_held(words.cookie);
-        if !is_made_then || is_known {
-            return None;
+        let member = self.register.flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
+        let established_ms = seen.ago.handshake_ms().map(i64::from);
+        let established_ns = established_ms.map(|ms| seen.read_at_ns - ms * 1_000_000);
+        if established_ns > member.there.open_by_ns.map(|ns| ns + SAME_MOMENT_NS) {
+            return None; // of a later one with these addresses and ports
         }
         let request = SocketKey { cookie: member.cookie, ..key.clone() };
         self.live.get(&request)?.is_request().then_some(request)
     }
 
-    /// A socket that no dump ever saw.
-    fn record_unseen(
-        &mut self,
-        scope_index: usize,
-        words: &LastWords,
-        family: Family,
-        generation: u32,
-        out: &mut Batch,
-    ) {
-        let scope = &mut self.scopes[scope_index];
-        if !scope.proves_absence && !self.takes_events_as_found {
-            return; // it may never have been one that is asked for
-        }
-        let told = Told::of_tuple(&words.tuple);
-        let told = if words.is_half_wiped { told.half_wiped() } else { told };
-        if self.chosen.as_ref().is_some_and(|chosen| chosen.holds(&told) == Some(false)) {
-            return;
-        }
-        // Of each second up to the bound of a snapshot.
-        let since_ns = words.destroyed.at.monotonic_ns - self.tick.last_started_ns;
-        let seconds = (since_ns.max(0) / 1_000_000_000 + 1).unsigned_abs();
-        if self.tick.unseen >= self.max_new_sockets.saturating_mul(seconds) {
-            scope.events_not_stored += 1;
-            return;
-        }
-        self.tick.unseen += 1;
-        let id = self.next_socket;
-        self.next_socket = id.next();
-        let is_tcp = words.protocol == Protocol::Tcp;
-        // A TCP socket that is not connected, or no longer, is in no dump though it is there: only
-        // one that was active since was opened since.
-        let tells = words.tells_activity || !is_tcp;
-        let opened_after = tells.then(|| scope.full_view_before(words.active_ns)).flatten();
-        self.register.birth(
-            NewSocket {
-                id,
-                netns: scope.scope.netns,
-                cookie: words.cookie,
-                generation,
-                family,
-                protocol: words.protocol,
-                tuple: words.tuple,
-                owner: SocketUpdate {
-                    interface: Some(words.tuple.interface).filter(|&index| index != 0),
-                    ..SocketUpdate::default()
-                },
-                first_snapshot: None,
-                opened_after,
-                told: if words.is_half_wiped { TupleTold::Half } else { TupleTold::Whole },
-                origin: None,
-                peer: None,
-            },
-            There {
-                open_by_ns: Some(words.open_by_ns()),
-                over_ns: Some(words.silent_ns),
-                traffic: words.traffic(),
-            },
-            out,
-        );
-        let flow = words.flow();
-        let mut death = Death {
-            end: SocketEnd {
-                socket: id,
-                last_snapshot: None,
-                closed_before: None,
-                evidence: None,
-                last_sample: None,
-                samples: 0,
-                state: None,
-                ending: None,
-                destroyed: None,
-                counters: words.counters.unwrap_or_default(),
-            },
-            cookie: words.cookie,
-            flow,
-            origin: None,
-            life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),
-            open_by_ns: Some(words.open_by_ns()),
-            over_ns: None,
-            last_received: None,
-            traffic: None,
-            is_unseen: true,
-        };
-        take_last_words(&mut death, words);
-        let rows = Rows::default();
-        self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
-        self.register.death(death);
-        if words.is_half_wiped && is_tcp {
-            if words.was_answered() {
-                self.register.enter_half_told(id, words);
-            }
-        } else {
-            self.register.find_half_told(id, words, out);
-        }
-    }
-
-    /// Notes that events were lost.
-    pub(super) fn lose_events(&mut self, span: &LostSpan, out: &mut Batch) {
-        self.register.is_all_told = false;
-        self.events_lost += 1;
-        let LostSpan { from, to, count } = *span;
-        out.event_losses.push(EventLoss { snapshot: self.tick.snapshot, from, to, count });
+    /// A socket goes on under another cookie.
+    fn rename(&mut self, from: &SocketKey, to: &SocketKey, seen: &Sighting<'_>, out: &mut Batch) {
+        let (Some(live), Some(flow)) = (self.live.remove(from), seen.flow()) else { return };
+        self.register.rename(&flow, live.socket, to.cookie, out);
+        self.live.insert(to.clone(), live);
     }
 
     fn remove_live(&mut self, key: &SocketKey) {
@@ -848,202 +688,5 @@ impl Tracker {
                 !is_of_scope
             });
         }
-    }
-}
-
-fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
-    let tuple = message.tuple();
-    (former.tuple.local, former.tuple.remote) == (tuple.local, tuple.remote)
-}
-
-/// The socket that a timewait mini-socket is left of, by its cookie or by its addresses.
-fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nanos) -> Option<Gone> {
-    if !(seen.is_over() && seen.message.is_mini()) {
-        return None;
-    }
-    register
-        .gone(seen.message.cookie())
-        .or_else(|| register.left_of(&seen.flow()?, seen.remains_since_ns(), told_ns))
-}
-
-/// Adds a socket with its first row. Of a connection that is over already only the remains are seen.
-fn announce(
-    live: &mut Live,
-    seen: &Sighting<'_>,
-    netns: NetnsId,
-    opened_after: Option<SnapshotId>,
-    register: &mut Register,
-    out: &mut Batch,
-) {
-    live.origin = seen.origin();
-    let message = &seen.message;
-    let over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
-    register.birth(
-        NewSocket {
-            id: live.socket,
-            netns,
-            cookie: message.cookie(),
-            generation: live.generation,
-            family: message.family(),
-            protocol: seen.protocol,
-            tuple: message.tuple(),
-            owner: live.known,
-            first_snapshot: Some(seen.snapshot),
-            opened_after,
-            told: TupleTold::Whole,
-            origin: live.origin,
-            peer: None,
-        },
-        There { open_by_ns: Some(seen.open_by_ns()), over_ns, traffic: None },
-        out,
-    );
-    live.write_row(seen.snapshot, seen.protocol, out);
-    note_listener(register, live, seen);
-    if seen.is_over() {
-        let mut death = live.death(Some(seen.snapshot), Some(seen.over_evidence()), seen.protocol);
-        (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
-        death.end.state = None;
-        death.is_unseen = true;
-        death.over_ns = over_ns;
-        if let Some(life) = &mut death.life {
-            (life.was_in_time_wait, life.last) = (seen.is_time_wait(), None);
-        }
-        register.death(death);
-        live.is_over = true;
-        begin_remains(live, seen, false, register, out);
-    }
-}
-
-/// A connection ends, and something is left of it.
-fn end_life(
-    live: &mut Live,
-    mut death: Death,
-    seen: &Sighting<'_>,
-    register: &mut Register,
-    out: &mut Batch,
-) {
-    death.over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
-    if let Some(life) = &mut death.life {
-        life.was_in_time_wait = seen.is_time_wait();
-    }
-    register.death(death);
-    live.is_over = true;
-    begin_remains(live, seen, false, register, out);
-}
-
-fn begin_remains(
-    live: &Live,
-    seen: &Sighting<'_>,
-    has_own_cookie: bool,
-    register: &mut Register,
-    out: &mut Batch,
-) {
-    let cookie = has_own_cookie.then(|| seen.message.cookie());
-    let time_wait = seen.is_time_wait().then_some(seen.snapshot);
-    let (socket, first_snapshot) = (live.socket, seen.snapshot);
-    let time_wait_ms = seen.time_wait_ms();
-    out.remains.push(Remains { socket, cookie, first_snapshot, time_wait, time_wait_ms });
-    if seen.is_time_wait() {
-        register.seen_in_time_wait(seen.flow().as_ref(), live.socket, out);
-    }
-}
-
-fn note_listener(register: &mut Register, live: &Live, seen: &Sighting<'_>) {
-    if seen.message.state() == TcpState::LISTEN {
-        let is_v6_only = seen.message.observe(seen.protocol).v6only == Some(true);
-        let kind = (seen.message.family(), seen.protocol);
-        register.listeners.add(live.socket, kind, &seen.message.tuple(), is_v6_only);
-    }
-}
-
-/// Ends a socket that dumps showed, or what was left of it.
-fn end_live(
-    live: &Live,
-    closed_before: Option<SnapshotId>,
-    evidence: Option<EndEvidence>,
-    protocol: Protocol,
-    register: &mut Register,
-    out: &mut Batch,
-) {
-    if live.is_over {
-        out.remains_ends.push(live.remains_end(closed_before));
-        register.bury(live.cookie(), live.gone());
-        return;
-    }
-    if live.state == TcpState::LISTEN {
-        let now = closed_before.unwrap_or(live.last_seen);
-        register.listeners.close(live.socket, (protocol, live.local_port()), now);
-    }
-    let mut death = live.death(closed_before, evidence, protocol);
-    let is_told = register.events.is_some() && register.is_all_told;
-    if let Some(life) = &mut death.life {
-        let is_absent = evidence == Some(EndEvidence::Absence);
-        let is_alone = register.is_latest(death.flow.as_ref(), live.socket);
-        life.is_vanished_request = is_absent && is_told && live.is_request() && is_alone;
-    }
-    register.death(death);
-}
-
-fn end_former(
-    former: &FormerSocket,
-    closed_before: Option<SnapshotId>,
-    evidence: EndEvidence,
-    register: &mut Register,
-    out: &mut Batch,
-) {
-    if former.is_remains {
-        out.remains_ends.push(RemainsEnd {
-            socket: former.id,
-            last_snapshot: former.last_snapshot,
-            gone_before: closed_before,
-            last_sample: former.last_sample,
-            samples: former.samples,
-        });
-    } else {
-        register.death(death_of_former(former, closed_before, Some(evidence)));
-    }
-}
-
-fn death_of_former(
-    former: &FormerSocket,
-    closed_before: Option<SnapshotId>,
-    evidence: Option<EndEvidence>,
-) -> Death {
-    let flow = Flow::new(former.protocol, &former.tuple);
-    Death {
-        end: SocketEnd {
-            socket: former.id,
-            last_snapshot: Some(former.last_snapshot),
-            closed_before,
-            evidence,
-            last_sample: Some(former.last_sample),
-            samples: former.samples,
-            state: Some(former.state),
-            ending: None,
-            destroyed: None,
-            counters: former.counters,
-        },
-        cookie: former.cookie,
-        flow,
-        origin: former.origin,
-        life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),
-        open_by_ns: None,
-        over_ns: None,
-        last_received: None,
-        traffic: None,
-        is_unseen: false,
-    }
-}
-
-fn take_last_words(death: &mut Death, words: &LastWords) {
-    death.end.destroyed = Some(words.destroyed);
-    death.last_received = words.last_received;
-    death.traffic = words.traffic();
-    death.over_ns = Some(words.silent_ns);
-    if let Some(counters) = words.counters {
-        death.end.counters = counters;
-    }
-    if let Some(life) = &mut death.life {
-        life.last_words = words.said;
     }
 }

@@ -35,11 +35,13 @@ enum Cell {
     Process,
     /// A process.
     OneProcess,
+    /// Kinds of gaps.
+    Gaps,
     /// A service: where is listened, or which port, or where to was connected.
     Service,
 }
 
-use Cell::{Change, Clock, Direction, Either, Endpoint, OneProcess, Plain, Process, Service};
+use Cell::{Change, Clock, Direction, Either, Endpoint, Gaps, OneProcess, Plain, Process, Service};
 
 const LOCAL: Cell = Endpoint("local_address", "local_port");
 const REMOTE: Cell = Endpoint("remote_address", "remote_port");
@@ -94,7 +96,7 @@ impl Sheet {
         ("closing", Plain("closing_sockets")),
         ("unconn", Plain("unconn_sockets")),
         ("other", Plain("other_sockets")),
-        ("gaps", Plain("gaps")),
+        ("gaps", Gaps),
     ]);
     /// Of `churn`.
     pub const CHURN: Self = Self(&[
@@ -108,7 +110,7 @@ impl Sheet {
         ("reset", Plain("endings_reset")),
         ("timeout", Plain("endings_timed_out")),
         ("failed", Plain("endings_not_established")),
-        ("gaps", Plain("gaps")),
+        ("gaps", Gaps),
     ]);
     /// Of `peers`.
     pub const PEERS: Self = totals![("peer", Plain("remote_address"))];
@@ -193,6 +195,7 @@ impl Sheet {
                 Either(a, b) | Change(a, b) | Endpoint(a, b) => names.extend([a, b]),
                 Process => names.extend(["pid", "comm", "owner_count"]),
                 OneProcess => names.extend(["pid", "comm"]),
+                Gaps => names.push("gaps"),
                 Service => names.extend([
                     "role",
                     "local_address",
@@ -239,7 +242,7 @@ impl<'w> SheetTable<'w> {
         let is_right = match cell {
             Plain(name) | Either(name, _) | Change(name, _) => self.is_number(name),
             Clock(_) => true,
-            Endpoint(..) | Direction(_) | Process | OneProcess | Service => false,
+            Endpoint(..) | Direction(_) | Process | OneProcess | Gaps | Service => false,
         };
         // Texts under kind `Integer` stand on the right.
         let kind = if is_right { Kind::Integer } else { Kind::Text };
@@ -278,6 +281,7 @@ impl<'w> SheetTable<'w> {
                 other => visible(other).to_string(),
             },
             Process | OneProcess => row.process()?,
+            Gaps => visible(row.text("gaps").unwrap_or("none")).to_string(),
             Service => match (row.text("role"), row.integer("local_port")) {
                 (Some("listener"), _) => row.endpoint("local_address", "local_port"),
                 (_, Some(port)) => format!(":{port}"),

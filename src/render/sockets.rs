@@ -17,7 +17,7 @@ pub struct Details {
     pub info: bool,
 }
 
-/// A table in the layout of `ss -tuan`.
+/// A table in the layout of `ss -tuan`, with the host before it where there are several.
 pub struct SocketTable<'w> {
     sink: Sink<'w>,
     details: Details,
@@ -30,11 +30,19 @@ struct Line {
     info: String,
 }
 
-const COLUMNS: usize = 7;
-const HEADER: [&str; COLUMNS] =
-    ["Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", "Process"];
+const COLUMNS: usize = 8;
+const HEADER: [&str; COLUMNS] = [
+    "Host",
+    "Netid",
+    "State",
+    "Recv-Q",
+    "Send-Q",
+    "Local Address:Port",
+    "Peer Address:Port",
+    "Process",
+];
 /// Columns of numbers, on the right.
-const NUMBERS: [bool; COLUMNS] = [false, false, true, true, false, false, false];
+const NUMBERS: [bool; COLUMNS] = [false, false, false, true, true, false, false, false];
 
 impl<'w> SocketTable<'w> {
     /// Writes to `writer` when finished.
@@ -160,6 +168,7 @@ impl Exporter for SocketTable<'_> {
         check_length(self.names.len(), values.len())?;
         let row = Row { names: &self.names, values };
         let cells = [
+            visible(row.text("host_name").unwrap_or("-")).to_string(),
             visible(row.text("protocol").unwrap_or("-")).to_string(),
             visible(row.text("state").unwrap_or("-")).to_string(),
             row.queue("rqueue_bytes", "backlog"),
@@ -180,10 +189,13 @@ impl Exporter for SocketTable<'_> {
                 *width = (*width).max(cell.len());
             }
         }
-        let shown = if self.details.processes { COLUMNS } else { COLUMNS - 1 };
+        let is_of_one_host = self.lines.windows(2).all(|pair| pair[0].cells[0] == pair[1].cells[0]);
+        let first = usize::from(is_of_one_host);
+        let shown = first..if self.details.processes { COLUMNS } else { COLUMNS - 1 };
         let write = |sink: &mut Sink<'_>, cells: [&str; COLUMNS]| {
             let mut text = String::new();
-            for ((cell, width), is_number) in cells.iter().zip(widths).zip(NUMBERS).take(shown) {
+            let columns = cells.iter().zip(widths).zip(NUMBERS);
+            for ((cell, width), is_number) in columns.take(shown.end).skip(shown.start) {
                 let padded = if is_number {
                     format!("{cell:>width$}  ")
                 } else {

@@ -58,7 +58,7 @@ impl Held {
     fn and(self, cell: &str) -> Self {
         let of_cell = match cell {
             "-" => Self::Unknown,
-            "0" | "0%" | "0s" => Self::Zero,
+            "0" | "0%" | "0s" | "none" => Self::Zero,
             _ => Self::Values,
         };
         if self == Self::Nothing || self == of_cell { of_cell } else { Self::Values }
@@ -112,8 +112,8 @@ impl<'w> Table<'w> {
         Self { sink, options, columns, text, cells, fitting, hides_blank }
     }
 
-    /// Leaves out columns, but the first, whose cells are all 0, or all not known, and says so.
-    /// Where not all rows are held back nobody can tell: then all columns are shown.
+    /// Where not all columns fit, those (but the first) whose cells are all 0, or all not known, are the
+    /// first to go, and the last lines say so. Where not all rows are held back nobody can tell.
     pub(super) fn without_blank_columns(self) -> Self {
         Self { hides_blank: true, ..self }
     }
@@ -123,9 +123,11 @@ impl<'w> Table<'w> {
         if let Some(fitting) = self.fitting {
             return Ok(fitting);
         }
-        for column in self.columns.iter_mut().skip(1) {
-            column.is_hidden =
-                self.hides_blank && is_all && matches!(column.held, Held::Zero | Held::Unknown);
+        let is_tight = fitting(&self.columns, self.options.width) < self.columns.len();
+        if self.hides_blank && is_all && is_tight {
+            for column in self.columns.iter_mut().skip(1) {
+                column.is_hidden = matches!(column.held, Held::Zero | Held::Unknown);
+            }
         }
         let fitting = fitting(&self.columns, self.options.width);
         self.fitting = Some(fitting);
@@ -210,7 +212,7 @@ impl Exporter for Table<'_> {
             );
             self.sink.buffer.extend_from_slice(note.as_bytes());
         }
-        for (held, what) in [(Held::Zero, "0"), (Held::Unknown, "not known")] {
+        for (held, what) in [(Held::Zero, "0 or none"), (Held::Unknown, "not known")] {
             let all = shown.iter().chain(&self.columns[fitting..]);
             let mut blank = all.filter(|column| column.is_hidden && column.held == held).peekable();
             if blank.peek().is_some() {

@@ -61,6 +61,23 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A recorder goes on writing to what is to be merged.
+    #[error("`{}` is being recorded to: it is not at rest", path.display())]
+    StillRecorded {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Two files have the same snapshots of one recording, and other sockets of them.
+    #[error(
+        "`{}` and `{}` hold the same snapshots of one recording, with sockets chosen in different ways",
+        other.display(), path.display()
+    )]
+    OtherSockets {
+        /// A file.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
     /// Another recorder writes to the file.
     #[error("`{}` is being recorded to by another sockrec", path.display())]
     AlreadyRecording {
@@ -182,6 +199,13 @@ impl StoreError {
             }
             Self::Exists { .. } => {
                 "nothing is written over: choose another name with `-o FILE`".to_owned()
+            }
+            Self::StillRecorded { path } => format!(
+                "merge it once that has ended, or a copy of what is there: `sockrec copy -f {} -o FILE`",
+                path.display()
+            ),
+            Self::OtherSockets { .. } => {
+                "extract both parts with the same options, or merge the recording itself".to_owned()
             }
             Self::AlreadyRecording { .. } => {
                 "record to another file with `-o FILE`; queries may read this one meanwhile"

@@ -9,13 +9,22 @@ use super::tick::summarise_open_groups;
 use super::writer::{crate_version, new_uuid};
 use crate::model::Nanos;
 
-/// What is to be taken over.
-#[derive(Clone, Debug)]
-pub struct Excerpt<'a> {
+/// Snapshots of one machine that are to be taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Captures that follow each other.
+    pub captures: Vec<i64>,
     /// From the state at this snapshot on.
     pub first_snapshot: i64,
     /// Up to this one.
     pub last_snapshot: i64,
+}
+
+/// What is to be taken over.
+#[derive(Clone, Debug)]
+pub struct Excerpt<'a> {
+    /// Of each machine.
+    pub stretches: &'a [Stretch],
     /// Of these sockets only.
     pub sockets: Option<&'a [i64]>,
     /// In words, by what they were chosen.
@@ -54,8 +63,8 @@ const KEPT: &str = "
     INSERT INTO kept
     SELECT s.socket_id, min(s.snapshot_id), count(*), count(*) FILTER (
         WHERE m.socket_id IS NULL OR s.snapshot_id < m.first_snapshot_id)
-    FROM span AS x
-    JOIN src.samples AS s ON s.snapshot_id BETWEEN x.first_id AND x.last_id
+    FROM span AS x, taken AS n
+    JOIN src.samples AS s ON s.snapshot_id = n.snapshot_id
     LEFT JOIN src.remains AS m ON m.socket_id = s.socket_id
     WHERE x.is_all OR s.socket_id IN (SELECT socket_id FROM chosen)
     GROUP BY s.socket_id;
@@ -71,8 +80,8 @@ const KEPT: &str = "
         WHERE k.socket_id = kept.socket_id AND k.first_snapshot_id IS NULL
             AND e.destroyed_snapshot_id BETWEEN x.first_id AND x.last_id);
     INSERT OR IGNORE INTO kept
-    SELECT e.socket_id, NULL, 0, 0 FROM span AS x
-    JOIN src.socket_ends AS e ON e.destroyed_snapshot_id BETWEEN x.first_id AND x.last_id
+    SELECT e.socket_id, NULL, 0, 0 FROM span AS x, src.socket_ends AS e
+    JOIN taken AS n ON n.snapshot_id = e.destroyed_snapshot_id
     WHERE (x.is_all OR e.socket_id IN (SELECT socket_id FROM chosen))
         AND e.socket_id NOT IN (SELECT socket_id FROM half_closed)
         AND (NOT x.is_cut_before OR (e.destroyed_snapshot_id > x.first_id
@@ -100,6 +109,8 @@ const UNSEEN_SINCE: &str = "
         WHERE gone_before_snapshot_id > ?3
     )
     WHERE seen_id < ?1 AND coalesce(gone_id > ?1, 1)
+        AND (SELECT n.capture_id FROM src.snapshots AS n WHERE n.snapshot_id = seen_id)
+            IN (SELECT capture_id FROM line)
         AND (?2 OR socket_id IN (SELECT socket_id FROM chosen))";
 
 /// The snapshot after this one, and of each scope the next two complete dumps: they tell by when a
@@ -110,30 +121,50 @@ const NEXT_LOOK: &str = "
                 SELECT d.snapshot_id FROM src.complete_dumps AS d
                 WHERE d.scope_id = cs.scope_id AND d.snapshot_id > ?1 AND d.snapshot_id < coalesce(
                     (SELECT g.first_snapshot_id FROM src.groups AS g WHERE g.group_id > n.group_id
+                        AND g.capture_id IN (SELECT capture_id FROM line)
                      ORDER BY g.group_id LIMIT 1 OFFSET 1), 9223372036854775807)
                 ORDER BY d.snapshot_id LIMIT 2)) AS next_id
         FROM src.snapshots AS n
         JOIN src.capture_scopes AS cs ON cs.capture_id = n.capture_id
         WHERE n.snapshot_id = ?1
         UNION ALL
-        SELECT min(snapshot_id) FROM src.snapshots WHERE snapshot_id > ?1)";
+        SELECT min(max(s.first_snapshot_id, ?1 + 1)) FROM line
+        JOIN src.capture_spans AS s ON s.capture_id = line.capture_id
+        WHERE s.last_snapshot_id > ?1)";
 
 const SPAN: &str = "
     CREATE TEMP TABLE span AS
     SELECT ?1 AS first_id, ?2 AS last_id, ?3 AS is_all,
-        EXISTS (SELECT 1 FROM src.snapshots WHERE snapshot_id < ?1) AS is_cut_before,
-        EXISTS (SELECT 1 FROM src.snapshots WHERE snapshot_id > ?2) AS is_cut_after";
+        EXISTS (SELECT 1 FROM line JOIN src.capture_spans AS s ON s.capture_id = line.capture_id
+            WHERE s.first_snapshot_id < ?1) AS is_cut_before,
+        EXISTS (SELECT 1 FROM line JOIN src.capture_spans AS s ON s.capture_id = line.capture_id
+            WHERE s.last_snapshot_id > ?2) AS is_cut_after";
+
+const TAKEN: &str = "
+    CREATE TEMP TABLE taken (snapshot_id INTEGER PRIMARY KEY);
+    INSERT INTO taken
+    SELECT n.snapshot_id FROM span AS x
+    JOIN src.snapshots AS n ON n.snapshot_id BETWEEN x.first_id AND x.last_id
+    WHERE n.capture_id IN (SELECT capture_id FROM line);";
+
+const FORGET: &str = "
+    DROP TABLE temp.line; DROP TABLE temp.span; DROP TABLE temp.taken; DROP TABLE temp.half_closed;
+    DROP TABLE temp.kept; DROP TABLE temp.used;";
 
 const SOURCES: &str = "
     INSERT INTO capture_sources
-    SELECT c.capture_id, r.uuid, ?1,
+    SELECT c.capture_id, coalesce(o.recording_uuid, r.uuid), ?1,
         max(coalesce(o.is_cut_before, 0),
-            x.is_cut_before AND c.capture_id = (SELECT min(capture_id) FROM captures)),
+            x.is_cut_before AND c.capture_id = (SELECT min(capture_id) FROM taken
+                JOIN snapshots USING (snapshot_id))),
         max(coalesce(o.is_cut_after, 0), x.is_cut_after),
         CASE WHEN o.selection IS NULL OR ?2 IS NULL THEN coalesce(o.selection, ?2)
-            ELSE o.selection || '; ' || ?2 END
+            ELSE o.selection || '; ' || ?2 END,
+        coalesce(o.capture_offset, 0), coalesce(o.group_offset, 0),
+        coalesce(o.snapshot_offset, 0), coalesce(o.socket_offset, 0)
     FROM captures AS c, span AS x, src.recording AS r
-    LEFT JOIN src.capture_sources AS o ON o.capture_id = c.capture_id";
+    LEFT JOIN src.capture_sources AS o ON o.capture_id = c.capture_id
+    WHERE c.capture_id IN (SELECT capture_id FROM line)";
 
 impl NewRecording {
     /// Takes over a part of a recording, and makes it whole.
@@ -153,9 +184,19 @@ impl NewRecording {
 fn extract(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<Taken> {
     let transaction = connection.unchecked_transaction()?;
     choose(&transaction, excerpt)?;
-    transaction.execute_batch(KEPT)?;
-    transaction.execute_batch(include_str!("extract.sql"))?;
-    transaction.execute(SOURCES, params![excerpt.taken_at_ns, excerpt.selection])?;
+    for stretch in excerpt.stretches {
+        set_span(&transaction, stretch, excerpt.sockets.is_none())?;
+        transaction.execute_batch(TAKEN)?;
+        transaction.execute_batch(KEPT)?;
+        transaction.execute_batch(include_str!("extract.sql"))?;
+        transaction.execute(SOURCES, params![excerpt.taken_at_ns, excerpt.selection])?;
+        transaction.execute_batch(FORGET)?;
+    }
+    transaction.execute(
+        "UPDATE captures SET previous_capture_id = NULL
+         WHERE previous_capture_id NOT IN (SELECT capture_id FROM captures)",
+        [],
+    )?;
     transaction.execute(
         "INSERT INTO recording (recording_id, uuid, created_at_ns, created_by)
          VALUES (1, ?1, ?2, ?3)",
@@ -172,18 +213,27 @@ fn extract(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<T
     Ok(taken)
 }
 
-/// Fills `chosen` and `span`.
+/// Fills `chosen`.
 fn choose(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<()> {
     connection.execute_batch("CREATE TEMP TABLE chosen (socket_id INTEGER PRIMARY KEY)")?;
     let mut choose = connection.prepare("INSERT OR IGNORE INTO chosen VALUES (?1)")?;
     for socket in excerpt.sockets.unwrap_or_default() {
         choose.execute([socket])?;
     }
-    let is_all = excerpt.sockets.is_none();
+    Ok(())
+}
+
+/// Fills `line` and `span`.
+fn set_span(connection: &Connection, stretch: &Stretch, is_all: bool) -> rusqlite::Result<()> {
+    connection.execute_batch("CREATE TEMP TABLE line (capture_id INTEGER PRIMARY KEY)")?;
+    let mut add = connection.prepare("INSERT INTO line VALUES (?1)")?;
+    for capture in &stretch.captures {
+        add.execute([capture])?;
+    }
     let keyframe_of = |id: i64| connection.query_row(KEYFRAME, [id], |r| r.get::<_, i64>(0));
-    let mut first = keyframe_of(excerpt.first_snapshot)?;
+    let mut first = keyframe_of(stretch.first_snapshot)?;
     let unseen_since = |first: i64| {
-        connection.query_row(UNSEEN_SINCE, params![first, is_all, excerpt.first_snapshot], |r| {
+        connection.query_row(UNSEEN_SINCE, params![first, is_all, stretch.first_snapshot], |r| {
             r.get::<_, Option<i64>>(0)
         })
     };
@@ -196,7 +246,7 @@ fn choose(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<()
         };
         first = keyframe;
     }
-    let last: i64 = connection.query_row(NEXT_LOOK, [excerpt.last_snapshot], |r| r.get(0))?;
+    let last: i64 = connection.query_row(NEXT_LOOK, [stretch.last_snapshot], |r| r.get(0))?;
     connection.execute(SPAN, params![first, last, is_all])?;
     Ok(())
 }

@@ -1,36 +1,40 @@
--- Takes a span of `src` over into a new recording: what lies in it as it stands, what reaches out of
--- it as if recording had begun with its first snapshot and ended with its last.
+-- Takes a span of one machine of `src` over into a new recording: what lies in it as it stands, what
+-- reaches out of it as if recording had begun with its first snapshot and ended with its last.
 --
 -- temp.span: the first and last snapshot, and whether others come before and after it.
+-- temp.taken: the snapshots.
+-- What stands for all machines, or for several as sockets of imports of one boot do, is taken once.
 -- temp.kept: the sockets, see KEPT in extract.rs.
 
 INSERT INTO snapshots
-SELECT n.* FROM src.snapshots AS n, span AS x WHERE n.snapshot_id BETWEEN x.first_id AND x.last_id;
+SELECT * FROM src.snapshots WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
 
 INSERT INTO groups
-SELECT * FROM src.groups WHERE group_id IN (SELECT group_id FROM snapshots);
+SELECT * FROM src.groups WHERE group_id IN (
+    SELECT group_id FROM src.snapshots WHERE snapshot_id IN (SELECT snapshot_id FROM taken));
 -- Whole groups come with their end; it is written anew, with the summaries.
 UPDATE groups SET last_snapshot_id = NULL;
 
 INSERT INTO captures
-SELECT * FROM src.captures WHERE capture_id IN (SELECT capture_id FROM snapshots);
+SELECT * FROM src.captures WHERE capture_id IN (
+    SELECT capture_id FROM src.snapshots WHERE snapshot_id IN (SELECT snapshot_id FROM taken));
 
-INSERT INTO capture_scopes
+INSERT OR IGNORE INTO capture_scopes
 SELECT * FROM src.capture_scopes WHERE capture_id IN (SELECT capture_id FROM captures);
 
-INSERT INTO scopes
+INSERT OR IGNORE INTO scopes
 SELECT * FROM src.scopes WHERE scope_id IN (SELECT scope_id FROM capture_scopes);
 
 INSERT INTO exceptions
-SELECT * FROM src.exceptions WHERE snapshot_id IN (SELECT snapshot_id FROM snapshots);
+SELECT * FROM src.exceptions WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
 
 INSERT INTO event_losses
-SELECT * FROM src.event_losses WHERE snapshot_id IN (SELECT snapshot_id FROM snapshots);
+SELECT * FROM src.event_losses WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
 
 INSERT INTO clock_changes
-SELECT * FROM src.clock_changes WHERE snapshot_id IN (SELECT snapshot_id FROM snapshots);
+SELECT * FROM src.clock_changes WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
 
-INSERT INTO sockets
+INSERT OR IGNORE INTO sockets
 SELECT k.socket_id, k.netns_id, k.cookie, k.generation, k.family, k.protocol, k.local_address,
     k.local_port, k.remote_address, k.remote_port, k.addresses_inferred, k.interface, k.inode, k.uid,
     k.cgroup_id, k.mark, t.first_id,
@@ -40,25 +44,25 @@ SELECT k.socket_id, k.netns_id, k.cookie, k.generation, k.family, k.protocol, k.
 FROM kept AS t, span AS x
 JOIN src.sockets AS k ON k.socket_id = t.socket_id;
 
-INSERT INTO namespaces
+INSERT OR IGNORE INTO namespaces
 SELECT * FROM src.namespaces WHERE netns_id IN (
     SELECT netns_id FROM sockets UNION ALL SELECT netns_id FROM scopes);
 
 -- Spans that were never ended may go on.
-INSERT INTO markers
+INSERT OR IGNORE INTO markers
 SELECT m.* FROM src.markers AS m, span AS x
 WHERE (NOT x.is_cut_after OR m.started_at_ns <= (SELECT max(ended_at_ns) FROM snapshots))
     AND (NOT x.is_cut_before OR (m.is_span AND m.ended_at_ns IS NULL)
         OR coalesce(m.ended_at_ns, m.started_at_ns) >= (SELECT min(started_at_ns) FROM snapshots));
 
-INSERT INTO boots
+INSERT OR IGNORE INTO boots
 SELECT * FROM src.boots WHERE boot_id IN (SELECT boot_id FROM namespaces
     UNION ALL SELECT boot_id FROM captures UNION ALL SELECT boot_id FROM markers);
 
 -- An end is known here if the dumps prove it by the end of the span, or its event was read by then. Of
 -- what an event ended before the span the first dump in it shows what is left. What went on half-closed
 -- without its socket is not over because of the event.
-INSERT INTO socket_ends
+INSERT OR IGNORE INTO socket_ends
 SELECT e.socket_id,
     CASE WHEN e.last_snapshot_id >= x.first_id THEN e.last_snapshot_id END,
     CASE WHEN e.closed_before_snapshot_id <= x.last_id
@@ -90,7 +94,7 @@ WHERE (e.closed_before_snapshot_id <= x.last_id OR e.destroyed_snapshot_id <= x.
     AND e.socket_id NOT IN (SELECT socket_id FROM half_closed);
 
 -- What was in TIME-WAIT before the span had been so for longer when the span began.
-INSERT INTO remains
+INSERT OR IGNORE INTO remains
 SELECT m.socket_id, m.cookie, max(m.first_snapshot_id, x.first_id),
     CASE WHEN m.time_wait_snapshot_id <= x.last_id
         THEN max(m.time_wait_snapshot_id, x.first_id) END,
@@ -113,29 +117,34 @@ LEFT JOIN src.captures AS c ON c.capture_id = w.capture_id
 WHERE m.first_snapshot_id <= x.last_id AND m.socket_id IN (SELECT socket_id FROM socket_ends);
 
 INSERT INTO samples
-SELECT s.* FROM span AS x
-JOIN src.samples AS s ON s.snapshot_id BETWEEN x.first_id AND x.last_id
+SELECT s.* FROM taken AS n
+JOIN src.samples AS s ON s.snapshot_id = n.snapshot_id
 WHERE s.socket_id IN (SELECT socket_id FROM kept);
 UPDATE samples SET previous_snapshot_id = NULL
-WHERE previous_snapshot_id < (SELECT first_id FROM span);
+WHERE previous_snapshot_id < (SELECT first_id FROM span)
+    AND snapshot_id >= (SELECT first_id FROM span);
 
 INSERT INTO held_samples
-SELECT h.* FROM src.held_samples AS h JOIN samples USING (snapshot_id, socket_id);
+SELECT h.* FROM src.held_samples AS h JOIN samples USING (snapshot_id, socket_id)
+WHERE h.snapshot_id IN (SELECT snapshot_id FROM taken);
 
 INSERT INTO missing_sockets
 SELECT * FROM src.missing_sockets
-WHERE snapshot_id IN (SELECT snapshot_id FROM snapshots)
+WHERE snapshot_id IN (SELECT snapshot_id FROM taken)
     AND socket_id IN (SELECT socket_id FROM kept);
 
 -- A change needs the state before it.
 INSERT INTO state_changes
-SELECT c.* FROM src.state_changes AS c
+SELECT c.* FROM taken AS n
+JOIN src.state_changes AS c ON c.snapshot_id = n.snapshot_id
 JOIN samples AS s ON s.snapshot_id = c.snapshot_id AND s.socket_id = c.socket_id
 WHERE s.previous_snapshot_id IS NOT NULL;
 
 CREATE TEMP TABLE used AS
 SELECT DISTINCT n.group_id, s.condition_id, s.setting_id
-FROM samples AS s JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id;
+FROM taken AS t
+JOIN snapshots AS n ON n.snapshot_id = t.snapshot_id
+JOIN samples AS s ON s.snapshot_id = t.snapshot_id;
 
 INSERT INTO conditions
 SELECT c.* FROM (SELECT DISTINCT group_id, condition_id FROM used) AS u
@@ -145,7 +154,7 @@ INSERT INTO settings
 SELECT c.* FROM (SELECT DISTINCT group_id, setting_id FROM used) AS u
 JOIN src.settings AS c ON c.group_id = u.group_id AND c.setting_id = u.setting_id;
 
-INSERT INTO socket_owners
+INSERT OR IGNORE INTO socket_owners
 SELECT o.socket_id, o.process_id, max(o.first_snapshot_id, x.first_id, coalesce(t.first_id, 0)),
     CASE WHEN o.last_snapshot_id <= x.last_id THEN o.last_snapshot_id END
 FROM kept AS t, span AS x
@@ -153,10 +162,10 @@ JOIN src.socket_owners AS o ON o.socket_id = t.socket_id
 WHERE o.first_snapshot_id <= x.last_id
     AND coalesce(o.last_snapshot_id >= max(x.first_id, coalesce(t.first_id, 0)), 1);
 
-INSERT INTO processes
+INSERT OR IGNORE INTO processes
 SELECT * FROM src.processes WHERE process_id IN (SELECT process_id FROM socket_owners);
 
-INSERT INTO cgroups
+INSERT OR IGNORE INTO cgroups
 SELECT * FROM src.cgroups AS c WHERE c.boot_id IN (SELECT boot_id FROM boots)
     AND c.cgroup_id IN (SELECT cgroup_id FROM sockets UNION ALL SELECT cgroup_id FROM settings);
 

@@ -67,6 +67,10 @@ impl Reader {
         &self.connection
     }
 
+    pub(super) fn error(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::sqlite(&self.path, "read", source)
+    }
+
     pub(super) fn uri(&self) -> &str {
         &self.uri
     }

@@ -394,7 +394,8 @@ impl TickWriter<'_> {
         )
     }
 
-    /// Notes what came to be known of a socket after its end was stored.
+    /// Notes what came to be known of a socket after its end was stored. That its FIN was acknowledged
+    /// tells less than whatever is known already.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -441,8 +442,14 @@ impl TickWriter<'_> {
         }
         if let Some(ending) = update.ending {
             self.run(
-                "UPDATE socket_ends SET ending = ?2 WHERE socket_id = ?1",
-                params![socket.0, ending.number()],
+                "UPDATE socket_ends SET ending = ?2 WHERE socket_id = ?1
+                    AND (ending IS NULL OR ?2 NOT IN (?3, ?4))",
+                params![
+                    socket.0,
+                    ending.number(),
+                    Ending::FinAcked.number(),
+                    Ending::HalfClosed.number()
+                ],
             )?;
         }
         Ok(())
@@ -509,6 +516,18 @@ impl TickWriter<'_> {
                 end.last_sample.0,
                 end.samples.sql()
             ],
+        )?;
+        if end.gone_before.is_none() {
+            return Ok(());
+        }
+        // A FIN-WAIT-2 that goes without a TIME-WAIT: the other end did not close.
+        self.run(
+            "UPDATE socket_ends SET ending = (SELECT ending FROM endings WHERE evidence = 'half_closed')
+             WHERE socket_id = ?1
+                AND ending = (SELECT ending FROM endings WHERE evidence = 'fin_acked')
+                AND EXISTS (SELECT 1 FROM remains AS m
+                    WHERE m.socket_id = ?1 AND m.time_wait_snapshot_id IS NULL)",
+            params![end.socket.0],
         )
     }
 

@@ -20,7 +20,8 @@ use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
     Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, NamespaceFacts, Nanos, NetnsId,
-    OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, States, UndestroyedSocket,
+    OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, Source, States,
+    UndestroyedSocket,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -357,11 +358,13 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
         |r| r.get(0),
     )?;
     let netns = namespace(&transaction, boot, &capture.namespace)?;
+    let previous = previous_capture(&transaction, boot, capture)?;
     transaction.execute(
         "INSERT INTO captures (uuid, boot_id, source, host_name, machine_id_hash, kernel_release,
              architecture, sockrec_version, options, interval_ns, started_at_ns,
-             started_monotonic_ns, started_boottime_ns, first_local_port, last_local_port)
-         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, ?15)",
+             started_monotonic_ns, started_boottime_ns, first_local_port, last_local_port,
+             previous_capture_id)
+         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, ?15, ?16)",
         params![
             new_uuid(),
             boot,
@@ -378,6 +381,7 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
             capture.source.name(),
             capture.namespace.local_ports.map(|(first, _)| first),
             capture.namespace.local_ports.map(|(_, last)| last),
+            previous,
         ],
     )?;
     let start = Start {
@@ -390,6 +394,32 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
     };
     transaction.commit()?;
     Ok(start)
+}
+
+/// The last capture of the same boot, or of an earlier boot of the same machine. Of what boot an import
+/// is, who made it said or nobody knows.
+fn previous_capture(
+    connection: &Connection,
+    boot: i64,
+    capture: &Capture,
+) -> rusqlite::Result<Option<i64>> {
+    let host = &capture.host;
+    connection.query_row(
+        "SELECT max(c.capture_id) FROM captures AS c
+         WHERE EXISTS (SELECT 1 FROM groups AS g WHERE g.capture_id = c.capture_id) AND CASE
+            WHEN c.boot_id = ?1 THEN coalesce(c.ended_boottime_ns <= ?2, 1)
+            ELSE c.source = ?3 AND ?4 = ?3 AND c.machine_id_hash IS ?5
+                AND (?5 IS NOT NULL OR c.host_name = ?6) END",
+        params![
+            boot,
+            capture.started.boottime_ns,
+            Source::Live.name(),
+            capture.source.name(),
+            host.machine_id_hash,
+            host.host_name,
+        ],
+        |r| r.get(0),
+    )
 }
 
 fn next_id(connection: &Connection, sql: &str) -> rusqlite::Result<i64> {
@@ -467,7 +497,7 @@ fn add_scope(connection: &Connection, capture: i64, scope: &Scope) -> rusqlite::
 }
 
 /// A killed recorder cannot say when its capture ended: not before its last snapshot.
-fn end_lost_captures(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn end_lost_captures(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute(
         "UPDATE captures SET
              end_reason = ?1,

@@ -344,6 +344,11 @@ impl RelativeTimes {
         moments.into_iter().flatten().min()
     }
 
+    /// So many milliseconds ago it was established. `None` once data has come.
+    pub fn handshake_ms(self) -> Option<u32> {
+        self.handshake_ms
+    }
+
     /// So many milliseconds ago, or earlier, it was established.
     pub fn established_ms(self) -> Option<u32> {
         let moments = [self.last_data_sent_ms, self.last_data_recv_ms, self.last_ack_recv_ms];

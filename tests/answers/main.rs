@@ -10,6 +10,7 @@ mod socket;
 mod world;
 
 mod coverage;
+mod dense;
 mod filters;
 mod incident;
 mod markers;

@@ -166,6 +166,41 @@ fn a_connection_is_written_out_while_it_records() {
 }
 
 #[test]
+fn a_half_closed_connection_is_written_out_once_it_is_over() {
+    let dir = Dir::new();
+    let mut recorder = dir.command("record -q -i 20ms --follow=jsonl -o rec.db").spawn().unwrap();
+    let mut lines = BufReader::new(recorder.stdout.take().unwrap()).lines();
+    let mut recorder = Running::spawn_of(recorder);
+    let path = dir.path("rec.db");
+    recorder.until_snapshots(&path, 2);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let port = client.local_addr().unwrap().port();
+    drop(client);
+    let left = format!(
+        "SELECT count(*) FROM remains AS m JOIN sockets AS k USING (socket_id)
+         WHERE k.local_port = {port} AND m.time_wait_snapshot_id IS NULL"
+    );
+    recorder.until("it is seen in FIN-WAIT-2", || (ask(&path, &left).unwrap() == 1).then_some(()));
+    let so_far = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
+    recorder.until_snapshots(&path, so_far + 2);
+    drop(server);
+    let told = loop {
+        let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if row["local_port"] == port {
+            break row;
+        }
+    };
+    let rest = thread::spawn(move || lines.count());
+    recorder.signal(Signal::INT);
+    recorder.finish().recorded();
+    rest.join().unwrap();
+    assert!(told["closed_before"].is_string(), "{told}");
+    assert_eq!(told["ending"], "orderly");
+}
+
+#[test]
 fn when_nobody_reads_what_is_followed_the_recording_ends_well() {
     let dir = Dir::new();
     let mut command = dir.command("record -i 20ms --follow -o rec.db");

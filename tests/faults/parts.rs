@@ -176,3 +176,51 @@ fn a_recording_is_copied_while_it_is_written() {
     recorder.signal(rustix::process::Signal::INT);
     recorder.finish().recorded();
 }
+
+#[test]
+fn recordings_are_merged_with_clear_words() {
+    let dir = Dir::new();
+    large(&dir);
+    dir.sockrec(&MAKINGS[2].replace("made.db", "part.db")).fine();
+    fs::copy(dir.path("sockrec.db"), dir.path("copy.db")).unwrap();
+    let mut newer = fs::read(dir.path("sockrec.db")).unwrap();
+    newer[63] = 99;
+    fs::write(dir.path("newer.db"), newer).unwrap();
+    fs::write(dir.path("taken.db"), "precious").unwrap();
+    dir.sockrec("extract --tcp -o tcp.db").fine();
+    let before = dir.contents();
+    for (line, code, told) in [
+        ("merge sockrec.db -o made.db", 2, "nothing to merge with `sockrec.db`"),
+        ("merge sockrec.db ./sockrec.db -o made.db", 2, "named twice"),
+        ("merge sockrec.db newer.db -o made.db", 1, "is newer than"),
+        ("merge sockrec.db none.db -o made.db", 1, "there is no recording `none.db`"),
+        ("merge sockrec.db part.db -o taken.db", 1, "is there already"),
+        ("merge sockrec.db part.db -o sockrec.db", 1, "is there already"),
+        ("merge sockrec.db tcp.db -o made.db", 1, "sockets chosen in different ways"),
+    ] {
+        let ran = dir.sockrec(line);
+        assert_eq!(ran.code(), Some(code), "{line}: {ran:?}");
+        assert!(ran.told().contains(told), "{line}: {ran:?}");
+        assert!(before == dir.contents(), "{line} changed a file");
+    }
+    dir.sockrec("merge part.db copy.db sockrec.db -o made.db").fine();
+    assert_recording_is_whole(&dir.path("made.db"));
+    let samples = |name: &str| dir.sockrec(&format!("query samples -f {name} --format csv")).stdout;
+    assert_eq!(samples("made.db"), samples("sockrec.db"));
+}
+
+#[test]
+fn what_is_being_recorded_is_not_merged() {
+    let dir = Dir::new();
+    large(&dir);
+    let mut recorder = dir.start("record -q -i 5ms -o live.db");
+    recorder.until_snapshots(&dir.path("live.db"), 3);
+    let ran = dir.sockrec("merge sockrec.db live.db -o made.db");
+    assert_eq!(ran.code(), Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("is being recorded to"), "{ran:?}");
+    dir.sockrec("copy -f live.db -o copy.db").fine();
+    dir.sockrec("merge sockrec.db copy.db -o made.db").fine();
+    assert_recording_is_whole(&dir.path("made.db"));
+    recorder.signal(rustix::process::Signal::INT);
+    recorder.finish().recorded();
+}

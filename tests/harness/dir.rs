@@ -70,6 +70,16 @@ impl Dir {
         let mut command = Command::new(program);
         command.args(words).current_dir(self.0.path()).env("TZ", "UTC");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A shell has its background jobs ignore them, and whoever they start too.
+        // SAFETY: signal() may be called between fork and exec, and allocates nothing.
+        unsafe {
+            command.pre_exec(|| {
+                for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+                Ok(())
+            });
+        }
         command
     }
 

@@ -22,8 +22,8 @@ pub(crate) struct Verdict {
     /// Ends of established connections that are recorded, and of how many the direction is known.
     pub(crate) established: usize,
     pub(crate) directed: usize,
-    /// Whether the recording itself says that events were lost.
-    pub(crate) says_events_lost: bool,
+    /// Whether the recording itself says that events were lost or not stored.
+    pub(crate) says_lost: bool,
     /// From the closing of a descriptor to the time by which the recording knows of it.
     delays_ns: Vec<i64>,
     missed: Complaints,
@@ -101,7 +101,9 @@ impl Place {
 /// Holds them against each other. The recording ended at `ended`.
 pub(crate) fn check(log: &Log, rows: &[Row], around: Surroundings, ended: Span) -> Verdict {
     let mut verdict = Verdict {
-        says_events_lost: rows.iter().any(|row| has_gap(row, "events_lost")),
+        says_lost: ["events_lost", "sockets_not_stored"]
+            .iter()
+            .any(|gap| rows.iter().any(|row| has_gap(row, gap))),
         ..Verdict::default()
     };
     let row_of = matched(&log.ends, rows, ended);
@@ -312,7 +314,7 @@ impl Verdict {
             "direction known of {} out of {}, not known:\n{}",
             self.directed, self.established, self.undirected
         );
-        if !self.says_events_lost {
+        if !self.says_lost {
             self.assert_none_missed();
         }
     }

@@ -48,7 +48,9 @@ const SLOW: &[Script] = &[
     shut_down_and_kept,
     reset_and_kept,
     half_closed_for_long,
+    half_closed_and_aborted_and_kept,
     disconnected_and_connected_again,
+    disconnected_and_refused,
     tuple_again_while_the_client_waits,
 ];
 
@@ -220,6 +222,20 @@ fn half_closed_and_aborted(scene: &Scene<'_>) -> Vec<End> {
     Pair { client, server }.ends()
 }
 
+fn half_closed_and_aborted_and_kept(scene: &Scene<'_>) -> Vec<End> {
+    let Pair { mut client, mut server } = talked(scene, "half closed, aborted, and kept");
+    client.finish();
+    server.await_fin();
+    (scene.until_seen)();
+    let ended = server.abort();
+    client.await_error(ErrorKind::ConnectionReset);
+    (scene.until_seen)();
+    client.close();
+    client.ended(Ending::Reset, ended);
+    server.ended(Ending::Reset, ended);
+    Pair { client, server }.ends()
+}
+
 /// A port of this host that nobody listens on, for as long as it is held.
 fn closed_port(scene: &Scene<'_>) -> (Alone, SocketAddr) {
     let held = Alone::open("bound only", scene.asks_cookies, || {
@@ -304,6 +320,26 @@ fn refused_and_connected_again(scene: &Scene<'_>) -> Vec<End> {
     pair.talk();
     pair.client.close_before(&mut pair.server);
     [pair.ends(), vec![first.end, let_port_go(held)]].concat()
+}
+
+fn disconnected_and_refused(scene: &Scene<'_>) -> Vec<End> {
+    let Pair { mut client, mut server } = talked(scene, "disconnected by AF_UNSPEC, then refused");
+    (scene.until_seen)();
+    let socket = client.take_socket();
+    let (disconnected, ended) = Span::of(|| rustix::net::connect_unspec(&socket));
+    disconnected.expect("connect(AF_UNSPEC)");
+    server.await_error(ErrorKind::ConnectionReset);
+    server.close();
+    client.ended(Ending::Reset, ended);
+    server.ended(Ending::Reset, ended);
+    let (held, address) = closed_port(scene);
+    let (refusal, tried) = Span::of(|| socket.connect(&address.into()));
+    assert_eq!(refusal.expect_err("refused").kind(), ErrorKind::ConnectionRefused);
+    let mut second = attempt(scene, "refused after AF_UNSPEC", socket, address, tried);
+    second.close();
+    second.end.last_word = LastWord::Wiped;
+    second.ended(Ending::NotEstablished, tried);
+    [Pair { client, server }.ends(), vec![second.end, let_port_go(held)]].concat()
 }
 
 fn disconnected_and_connected_again(scene: &Scene<'_>) -> Vec<End> {

@@ -231,7 +231,7 @@ fn record_rate(user: User, rate: Rate) -> Verdict {
 fn line(user: User, rate: Rate, verdict: &Verdict) -> String {
     let Verdict { made, recorded, .. } = verdict;
     let per_second = *made as f64 / 2.0 / rate.lasts.as_secs_f64();
-    let lost = if verdict.says_events_lost { ", says that events were lost" } else { "" };
+    let lost = if verdict.says_lost { ", says that some were lost" } else { "" };
     format!(
         "{:<12} {:<10} ({per_second:>6.0}/s): {recorded:>6} of {made:>6} ends recorded, {:.2} %{lost}; known after {}",
         user.name(),

@@ -1,11 +1,11 @@
 //! Extracts of random recordings: what they say of their span is what the whole recording says.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use sockrec::query::{QueryError, Question, Recording, Selection, SocketFilter};
+use sockrec::query::{QueryError, Question, Recording, Selection};
 use sockrec::store::NewRecording;
 
 use crate::harness::{assert_recording_is_whole, violations};
@@ -18,28 +18,48 @@ const HOUR_NS: i64 = 3_601 * SECOND;
 pub type Row = HashMap<&'static str, String>;
 
 pub fn rows(path: &Path, question: Question, span: (i64, i64)) -> Vec<Row> {
-    let recording = Recording::open(path).unwrap();
     let selection =
         Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
-    let names: Vec<_> =
-        recording.columns(question, &selection).unwrap().iter().map(|c| c.name).collect();
-    let mut rows = Vec::new();
-    recording
-        .answer(question, &selection, |row| {
-            rows.push(names.iter().copied().zip(row.iter().map(text)).collect());
-            Ok::<_, QueryError>(())
-        })
-        .unwrap();
-    rows
+    rows_of(path, question, &selection).unwrap()
 }
 
-fn extract(world: &World, span: (i64, i64), sockets: SocketFilter) -> Option<std::path::PathBuf> {
-    let path = world.directory.path().join("part.db");
-    let whole = Recording::open(&world.path()).unwrap();
+pub fn rows_of(
+    path: &Path,
+    question: Question,
+    selection: &Selection,
+) -> Result<Vec<Row>, QueryError> {
+    let recording = Recording::open(path)?;
+    let columns = recording.columns(question, selection)?;
+    let mut rows = Vec::new();
+    recording.answer(question, selection, |row| {
+        rows.push(columns.iter().map(|column| column.name).zip(row.iter().map(text)).collect());
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// A span of a recording as a new one, `None` if nothing was recorded then.
+pub fn extract_to(whole: &Path, span: (i64, i64), to: &Path) -> Option<PathBuf> {
     let selection =
-        Selection { from_ns: Some(span.0), to_ns: Some(span.1), sockets, ..Selection::default() };
-    let new = NewRecording::create(&path).unwrap();
-    whole.extract(&selection, None, 1, new).unwrap().map(|_| path)
+        Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
+    let new = NewRecording::create(to).unwrap();
+    let taken = Recording::open(whole).unwrap().extract(&selection, None, 1, new).unwrap();
+    taken.map(|_| to.to_owned())
+}
+
+/// Two moments between looks, or before the first or after the last.
+pub fn moments_between(world: &World, places: (f64, f64)) -> (i64, i64) {
+    let all = rows(&world.path(), Question::Snapshots, (i64::MIN, i64::MAX));
+    let moment = |place: f64| {
+        let place = place * (all.len() + 1) as f64;
+        let ended = |i: usize| integer(&all[i], "ended_at").unwrap();
+        match place as usize {
+            0 => ended(0) - SECOND / 2,
+            n if n >= all.len() => ended(all.len() - 1) + SECOND / 2,
+            n => ended(n - 1) + ((ended(n) - ended(n - 1)) as f64 * place.fract()) as i64,
+        }
+    };
+    (moment(places.0), moment(places.1))
 }
 
 pub fn integer(row: &Row, column: &str) -> Option<i64> {
@@ -47,7 +67,7 @@ pub fn integer(row: &Row, column: &str) -> Option<i64> {
 }
 
 /// What of a connection that lies within the extract has to be the same.
-const FACTS: &[&str] = &[
+pub const FACTS: &[&str] = &[
     "cookie",
     "generation",
     "protocol",
@@ -135,7 +155,7 @@ fn compare_connections(whole: &Path, part: &Path, span: (i64, i64), kept: (i64, 
 fn compare(world: &World, span: (i64, i64)) {
     let whole = world.path();
     let snapshots = rows(&whole, Question::Snapshots, (i64::MIN, i64::MAX));
-    let Some(part) = extract(world, span, SocketFilter::default()) else {
+    let Some(part) = extract_to(&whole, span, &world.directory.path().join("part.db")) else {
         let is_outside = |row: &Row| {
             integer(row, "ended_at") < Some(span.0) || integer(row, "started_at") > Some(span.1)
         };
@@ -190,18 +210,7 @@ proptest! {
         script in with_keyframes(), places in (0.0..1.0_f64, 0.0..1.0_f64), is_wide in any::<bool>()
     ) {
         recorded(&script, |world, _| {
-            let all = rows(&world.path(), Question::Snapshots, (i64::MIN, i64::MAX));
-            let moment = |place: f64| {
-                // Between two looks, or before the first or after the last.
-                let place = place * (all.len() + 1) as f64;
-                let ended = |i: usize| integer(&all[i], "ended_at").unwrap();
-                match place as usize {
-                    0 => ended(0) - SECOND / 2,
-                    n if n >= all.len() => ended(all.len() - 1) + SECOND / 2,
-                    n => ended(n - 1) + ((ended(n) - ended(n - 1)) as f64 * place.fract()) as i64,
-                }
-            };
-            let (a, b) = (moment(places.0), moment(places.1));
+            let (a, b) = moments_between(world, places);
             let narrow = (a.min(b), a.min(b) + SECOND / 2);
             compare(world, if is_wide { (a.min(b), a.max(b)) } else { narrow });
         });

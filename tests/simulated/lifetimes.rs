@@ -176,7 +176,16 @@ impl Row {
 
 /// Records what the script says.
 pub fn recorded<T>(script: &Script, look: impl FnOnce(&World, &Machine<'_>) -> T) -> T {
-    let mut world = World { listens_to_events: script.listens, ..World::default() };
+    recorded_in(World::default(), script, look)
+}
+
+/// The same in a world that is given.
+pub fn recorded_in<T>(
+    mut world: World,
+    script: &Script,
+    look: impl FnOnce(&World, &Machine<'_>) -> T,
+) -> T {
+    world.listens_to_events = script.listens;
     let clock = Cell::new(world.begins);
     let mut machine = Machine::new(&script.connections, &clock);
     machine.faults = script.faults.clone();

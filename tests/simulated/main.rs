@@ -8,6 +8,7 @@ mod extracts;
 mod filters;
 mod lifetimes;
 mod machine;
+mod merges;
 mod mishaps;
 mod retention;
 mod socket;

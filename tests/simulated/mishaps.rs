@@ -77,7 +77,6 @@ proptest! {
     }
 
     #[test]
-    #[ignore = "some scripts in a hundred show what is not mended yet"]
     fn rebuilt_lifetimes_are_true_whatever_happens_to_the_recorder(script in any_script()) {
         is_true(&script)?;
     }

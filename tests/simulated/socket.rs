@@ -36,6 +36,8 @@ pub struct FakeSocket {
     pub segs_in: u32,
     pub data_segs_out: u32,
     pub data_segs_in: u32,
+    /// Segments; 0 stands for what is not told.
+    pub delivered: u32,
     pub retransmits: u8,
     pub total_retrans: u32,
     pub rtt_us: u32,
@@ -73,6 +75,7 @@ impl FakeSocket {
             segs_in: 3,
             data_segs_out: 3,
             data_segs_in: 0,
+            delivered: 0,
             retransmits: 0,
             total_retrans: 0,
             rtt_us: 250,
@@ -266,6 +269,7 @@ impl FakeSocket {
             (148, self.min_rtt_us),
             (152, self.data_segs_in),
             (156, self.data_segs_out),
+            (192, self.delivered),
             (228, self.snd_wnd),
         ];
         for (offset, value) in words {

@@ -81,7 +81,9 @@ pub struct World {
     pub families: Vec<Family>,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
+    pub kernel_release: Option<&'static str>,
     pub boot_uuid: &'static str,
+    pub host: &'static str,
     pub begins: Clocks,
     pub directory: tempfile::TempDir,
 }
@@ -99,8 +101,10 @@ impl Default for World {
             protocol: Protocol::Tcp,
             families: vec![Family::Inet],
             interval_ns: SECOND,
-            max_new_sockets: 50_000,
+            max_new_sockets: 100_000,
+            kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
+            host: "world",
             begins: Clocks {
                 utc_ns: START_UTC,
                 monotonic_ns: START_MONOTONIC,
@@ -234,9 +238,9 @@ impl World {
         let capture = Capture {
             host: HostFacts {
                 boot_uuid: self.boot_uuid.to_owned(),
-                host_name: Some("world".to_owned()),
-                machine_id_hash: Some("the machine".to_owned()),
-                kernel_release: None,
+                host_name: Some(self.host.to_owned()),
+                machine_id_hash: Some(format!("the machine of {}", self.host)),
+                kernel_release: self.kernel_release.map(str::to_owned),
                 architecture: None,
             },
             namespace: NamespaceFacts {

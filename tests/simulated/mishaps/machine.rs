@@ -79,6 +79,20 @@ fn pick(of: impl Hash, below: i64) -> i64 {
     (hasher.finish() % below.unsigned_abs()).cast_signed()
 }
 
+/// Spans that do not touch each other.
+fn united(spans: impl Iterator<Item = (i64, i64)>) -> Vec<(i64, i64)> {
+    let mut spans: Vec<_> = spans.collect();
+    spans.sort();
+    let mut united: Vec<(i64, i64)> = Vec::new();
+    for (from, to) in spans {
+        match united.last_mut() {
+            Some((_, last)) if *last >= from => *last = to.max(*last),
+            _ => united.push((from, to)),
+        }
+    }
+    united
+}
+
 /// A destroy event on its way.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
@@ -97,6 +111,8 @@ pub struct Machine<'a> {
     now_us: &'a Cell<i64>,
     tick: usize,
     events: Vec<Sent>,
+    /// In which nothing is read.
+    unread: Vec<(i64, i64)>,
     losses: Vec<(i64, i64)>,
 }
 
@@ -114,8 +130,7 @@ impl<'a> Machine<'a> {
             spans.filter(|(from, _)| *from >= started_us).collect()
         };
         let losses = spans(&script.losses);
-        let unread: Vec<_> =
-            spans(&script.stalls).into_iter().chain(losses.iter().copied()).collect();
+        let unread = united(spans(&script.stalls).into_iter().chain(losses.iter().copied()));
         let mut sent: Vec<(i64, usize)> = (truth.ends.iter().enumerate())
             .filter_map(|(number, end)| Some((end.freed?.at_us, number)))
             .filter(|(at_us, _)| *at_us > started_us)
@@ -148,7 +163,7 @@ impl<'a> Machine<'a> {
             }
             events.push(Sent { end, at_us, after_us, read_us });
         }
-        Self { truth, time, run, now_us, tick: 0, events, losses }
+        Self { truth, time, run, now_us, tick: 0, events, unread, losses }
     }
 
     fn script(&self) -> Tick {
@@ -168,7 +183,8 @@ impl Kernel for Machine<'_> {
         let mut looked_at: Vec<(i64, usize)> = (0..self.truth.ends.len())
             .map(|end| (began_us + pick((end, self.tick), tick.takes_us), end))
             .collect();
-        looked_at.sort();
+        // As the kernel does it: listeners first.
+        looked_at.sort_by_key(|&(us, end)| (self.truth.ends[end].is_connection, us));
         let until_us = match tick.fate {
             DumpFate::Failed(permille) => began_us + tick.takes_us * permille / 1_000,
             _ => i64::MAX,
@@ -224,6 +240,9 @@ impl Kernel for Machine<'_> {
             end.shown.told_us.set(Some(sent.read_us));
             batch.push(&payload, self.time.at(sent.read_us), sent_after_ns);
         }
+        let unread_since = self.unread.iter().find(|(from, to)| (*from..*to).contains(&now_us));
+        let read_until_us = unread_since.map_or(now_us, |(from, _)| *from);
+        batch.read_until_ns = Some(self.time.at(read_until_us).monotonic_ns);
         for (from, to) in self.losses.extract_if(.., |(_, to)| *to <= now_us) {
             let (from, to) = (self.time.at(from), self.time.at(to));
             batch.losses.push(LostSpan { from, to, count: None });

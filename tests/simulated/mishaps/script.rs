@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 /// Connections that lie so far apart are told apart by their times.
 const TOLD_APART_US: i64 = 150_000;
+const HELD_SHORTLY_US: i64 = 50_000;
 
 /// How a connection comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,14 +168,23 @@ fn any_slot() -> impl Strategy<Value = Slot> {
     )
 }
 
-/// The kernel's times are true to some ticks: connections of the same addresses and ports that follow
-/// each other faster are told apart by the order of their events only. So none is late or lost then.
-fn with_bearable_haste(mut slot: Slot, is_all_told: bool) -> Slot {
+/// The kernel's times are true to some ticks, and to how late an event was read: connections of the
+/// same addresses and ports that follow each other faster are told apart by the order of their events
+/// only. So none is lost or late then.
+fn with_bearable_haste(mut slot: Slot, is_told_at_once: bool, latest_us: i64) -> Slot {
     for connection in &mut slot.connections {
-        if slot.is_quick && is_all_told {
+        if slot.is_quick && is_told_at_once {
             connection.hold_us = [0, 0];
         } else {
-            connection.gap_us += TOLD_APART_US;
+            connection.gap_us += TOLD_APART_US + latest_us;
+        }
+    }
+    // The event of a socket that is shut down and held comes long after its connection was over, and
+    // nothing in it tells.
+    let is_used_again = slot.connections.len() > 1;
+    for connection in slot.connections.iter_mut().filter(|_| is_used_again) {
+        if matches!(connection.course, Course::Closed { is_shutdown: true, .. }) {
+            connection.hold_us = connection.hold_us.map(|us| us.min(HELD_SHORTLY_US));
         }
     }
     slot
@@ -227,8 +237,11 @@ pub fn any_script() -> impl Strategy<Value = Script> {
         steps,
     )
         .prop_map(|(interval_us, runs, slots, stalls, losses, suspends, clock_steps)| {
-            let is_all_told = losses.is_empty() && runs.iter().all(|run: &Run| run.listens);
-            let slots = slots.into_iter().map(|slot| with_bearable_haste(slot, is_all_told));
+            let is_told_at_once =
+                losses.is_empty() && stalls.is_empty() && runs.iter().all(|run: &Run| run.listens);
+            let latest_us = stalls.iter().chain(&losses).map(|span: &Span| span.us).sum();
+            let slots =
+                slots.into_iter().map(|slot| with_bearable_haste(slot, is_told_at_once, latest_us));
             Script {
                 interval_us,
                 slots: slots.collect(),

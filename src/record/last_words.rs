@@ -1,0 +1,175 @@
+//! What a destroy event says, decoded.
+
+use super::ending::{Evidence, Final, Life, Remnant};
+use super::flows::{Flow, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, Traffic, mapped};
+use crate::kernel::EventStamp;
+use crate::model::{
+    Clocks, Destroyed, Direction, FinalCounters, Nanos, Protocol, SnapshotId, Tuple,
+};
+use crate::wire::inet_diag::{Message, RelativeTimes};
+
+/// The kernel counts the times of activity in its ticks, which come late on a virtual machine: so
+/// much too long ago they may seem (measured: 16 ms), or too short.
+pub(super) const TICK_LAG_MS: i64 = 20;
+/// A tick of the kernel is at most so long.
+const JIFFY_NS: Nanos = 10_000_000;
+/// What began at such a time is claimed with more care still.
+const OPENING_LAG_MS: i64 = 50;
+
+/// A destroy event, decoded.
+pub(super) struct LastWords {
+    pub(super) protocol: Protocol,
+    pub(super) cookie: u64,
+    pub(super) tuple: Tuple,
+    pub(super) is_half_wiped: bool,
+    pub(super) said: Option<Final>,
+    pub(super) counters: Option<FinalCounters>,
+    pub(super) destroyed: Destroyed,
+    /// Its event was sent at this moment of `CLOCK_MONOTONIC` or later.
+    pub(super) sent_after_ns: Nanos,
+    /// The connection was active at this moment of `CLOCK_MONOTONIC` or later; if nothing tells, its
+    /// socket was freed later.
+    pub(super) active_ns: Nanos,
+    /// Nothing of the connection went on after this moment of `CLOCK_MONOTONIC`. The socket itself may
+    /// have been held much longer.
+    pub(super) silent_ns: Nanos,
+    /// Whether anything tells when it was active.
+    pub(super) tells_activity: bool,
+    /// When this end last sent, or the connection was established, on `CLOCK_MONOTONIC`.
+    pub(super) last_sent: Option<Moment>,
+    /// When this end last received, or the connection was established, on `CLOCK_MONOTONIC`.
+    pub(super) last_received: Option<Moment>,
+}
+
+impl LastWords {
+    pub(super) fn new(
+        message: &Message<'_>,
+        protocol: Protocol,
+        times: RelativeTimes,
+        stamp: &EventStamp,
+        snapshot: SnapshotId,
+        capture_started: Clocks,
+    ) -> Self {
+        let observation = message.observe(protocol);
+        let received = stamp.received;
+        // How long ago it was sent adds to how long ago that was, and so does suspended time.
+        let unread_ms = (received.boottime_ns - stamp.sent_after_ns).max(0) / 1_000_000 + 1;
+        let suspended_ns = received.boottime_ns
+            - capture_started.boottime_ns
+            - (received.monotonic_ns - capture_started.monotonic_ns);
+        let idle_ms = times
+            .active_ms()
+            .map(|ms| i64::from(ms) + TICK_LAG_MS + unread_ms + suspended_ns.max(0) / 1_000_000)
+            .filter(|ms| received.boottime_ns - ms * 1_000_000 >= capture_started.boottime_ns);
+        let ago = |ms: u32| {
+            let at_ns = received.monotonic_ns - i64::from(ms) * 1_000_000;
+            let (lag_ns, unread_ns) = (JIFFY_NS, unread_ms * 1_000_000);
+            Moment { from_ns: at_ns - unread_ns - lag_ns, to_ns: at_ns + lag_ns }
+        };
+        let is_half_wiped = message.is_half_wiped();
+        let evidence = Evidence::of(&observation).filter(|_| protocol == Protocol::Tcp);
+        let tcp = &observation.tcp;
+        // The peer's window is of the last connection; the round-trip time survives connect().
+        let was_established = match (tcp.min_rtt_us, tcp.snd_wnd_bytes) {
+            (_, Some(1..)) | (Some(_), None) => Some(true),
+            (None, _) => Some(false),
+            (Some(_), Some(0)) => None,
+        };
+        let said = match evidence {
+            Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
+            Some(evidence) => Some(Final::Full(evidence)),
+            None => None,
+        };
+        Self {
+            protocol,
+            cookie: message.cookie(),
+            tuple: message.tuple(),
+            is_half_wiped,
+            said,
+            counters: matches!(said, Some(Final::Full(_)))
+                .then(|| FinalCounters::of(&observation))
+                .filter(|_| message.tuple().remote.port != 0),
+            destroyed: Destroyed {
+                snapshot,
+                at: received,
+                idle_ms,
+                open_ms: times.established_ms().map(|ms| (i64::from(ms) - OPENING_LAG_MS).max(0)),
+            },
+            sent_after_ns: received.monotonic_ns - unread_ms * 1_000_000,
+            active_ns: received.monotonic_ns
+                - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
+                    * 1_000_000,
+            silent_ns: received.monotonic_ns
+                - times.active_ms().map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0))
+                    * 1_000_000,
+            tells_activity: times.active_ms().is_some(),
+            last_sent: times.sent_or_handshake_ms().map(ago),
+            last_received: times.received_or_handshake_ms().map(ago),
+        }
+    }
+
+    pub(super) fn flow(&self) -> Option<Flow> {
+        Flow::new(self.protocol, &self.tuple)
+    }
+
+    /// Whether there may have been another end.
+    pub(super) fn was_answered(&self) -> bool {
+        match &self.said {
+            Some(Final::Full(counters)) => counters.has_heard(),
+            Some(Final::Wiped { was_established }) => *was_established != Some(false),
+            None => true,
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        let counters = self.counters.filter(|_| self.protocol == Protocol::Tcp)?;
+        Some(Traffic {
+            was_answered: self.was_answered(),
+            sent_bytes: counters
+                .bytes_sent
+                .zip(counters.bytes_retrans)
+                .map(|(sent, again)| sent.saturating_sub(again)),
+            received_bytes: counters.bytes_received,
+            last_sent: self.last_sent,
+            last_received: self.last_received,
+        })
+    }
+
+    /// Whether a socket that was connected like this, or not at all, may be meant: a cookie can be
+    /// connected again.
+    pub(super) fn may_be_of(&self, flow: Option<&Flow>) -> bool {
+        match (flow, self.flow()) {
+            (Some(flow), Some(own)) => own == *flow,
+            (Some(flow), None) if self.is_half_wiped => {
+                flow.local().1 == self.tuple.local.port
+                    && flow.remote().0 == mapped(self.tuple.remote.address)
+            }
+            (Some(_), None) => true,
+            (None, own) => own.is_none() && !self.is_half_wiped,
+        }
+    }
+
+    /// By how much a TIME-WAIT that began at this moment of `CLOCK_MONOTONIC` does not fit; `None` if it
+    /// cannot be of this connection, but of one that used the same addresses and ports before or
+    /// later.
+    pub(super) fn misfit_of_time_wait(
+        &self,
+        began_ns: Nanos,
+        direction: Option<Direction>,
+    ) -> Option<Nanos> {
+        let life = Life { last_words: self.said, direction, ..Life::default() };
+        let (until_ns, late_max_ns) = match life.remnant() {
+            Remnant::None => return None,
+            Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),
+            Remnant::FinWait2 => (self.destroyed.at.monotonic_ns, REUSE_MIN_NS),
+        };
+        let (early_ns, late_ns) = (self.active_ns - began_ns, began_ns - until_ns);
+        let is_fitting = early_ns <= SAME_MOMENT_NS && late_ns <= late_max_ns;
+        is_fitting.then_some(early_ns.max(late_ns).max(0))
+    }
+
+    /// The connection had begun by this moment of `CLOCK_MONOTONIC`.
+    pub(super) fn open_by_ns(&self) -> Nanos {
+        self.destroyed.at.monotonic_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
+    }
+}

@@ -1,0 +1,290 @@
+//! What a destroy event says of a socket that is known, and of one that no dump ever saw.
+
+use hashbrown::HashMap;
+
+use super::lives::{death_of_former, end_former, end_live};
+use super::{TrackedScope, Tracker};
+use crate::filter::Told;
+use crate::kernel::{EventBatch, EventStamp, LostSpan};
+use crate::model::{
+    EndEvidence, EventLoss, Family, NewSocket, Protocol, SocketEnd, SocketKey, SocketUpdate,
+    TcpState, TupleTold,
+};
+use crate::record::batch::Batch;
+use crate::record::ending::Life;
+use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
+use crate::record::last_words::LastWords;
+use crate::record::register::{Death, Gone, Rows};
+use crate::wire::inet_diag::{Message, take_relative_times};
+
+impl Tracker {
+    /// Looks through the events that were read, before they are taken, for those whose TIME-WAIT was
+    /// seen before they were read.
+    pub(in crate::record) fn foresee(&mut self, events: &mut EventBatch) {
+        self.events_read_until_ns = events.read_until_ns;
+        self.register.forget_promises();
+        if !self.register.flows.has_unclaimed() {
+            return;
+        }
+        let mut by_flow: HashMap<Flow, Vec<LastWords>> = HashMap::new();
+        events.each(|payload, stamp| {
+            let Ok(message) = Message::parse(payload) else { return };
+            let Some(protocol) = message.protocol() else { return };
+            let Some(flow) = Flow::new(protocol, &message.tuple()) else { return };
+            if self.register.flows.unclaimed(&flow).is_empty() {
+                return;
+            }
+            let payload = &mut payload.to_vec()[..];
+            let times = take_relative_times(payload, protocol);
+            let Ok(message) = Message::parse(payload) else { return };
+            let (snapshot, started) = (self.tick.snapshot, self.capture_started);
+            let words = LastWords::new(&message, protocol, times, stamp, snapshot, started);
+            if !self.register.is_held(words.cookie) {
+                by_flow.entry(flow).or_default().push(words);
+            }
+        });
+        for (flow, events) in &by_flow {
+            self.register.promise(flow, events);
+        }
+    }
+
+    /// Takes a destroy event, which it changes.
+    pub(in crate::record) fn event(
+        &mut self,
+        payload: &mut [u8],
+        stamp: &EventStamp,
+        out: &mut Batch,
+    ) {
+        if let Some(events) = &mut self.register.events {
+            events.read += 1;
+        }
+        let protocol = Message::parse(payload).ok().and_then(|message| message.protocol());
+        let times = take_relative_times(payload, protocol.unwrap_or(Protocol::Udp));
+        let Ok(message) = Message::parse(payload) else { return };
+        let is_of_scope = |s: &TrackedScope| {
+            s.scope.family == message.family() && Some(s.scope.protocol) == protocol
+        };
+        let (Some(protocol), Some(index)) = (protocol, self.scopes.iter().position(is_of_scope))
+        else {
+            return;
+        };
+        let tuple = message.tuple();
+        if tuple.local.port == 0 && tuple.remote.port == 0 {
+            if let Some(events) = &mut self.register.events {
+                events.unbound += 1;
+            }
+            return;
+        }
+        let snapshot = self.tick.snapshot;
+        let words =
+            LastWords::new(&message, protocol, times, stamp, snapshot, self.capture_started);
+        let key =
+            SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
+        let key = self.key_of_request(&key, &words).unwrap_or(key);
+        let of_live = self.live.get(&key).filter(|live| !live.is_over);
+        let is_same = of_live.is_none_or(|live| {
+            words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
+        });
+        if !is_same {
+            // Connected anew since it was seen: that one ended unseen, and so did this one.
+            let generation = of_live.map_or(0, |live| live.generation + 1);
+            let Self { register, live, .. } = self;
+            if let Some(live) = live.get(&key) {
+                let replaced = Some(EndEvidence::Replaced);
+                end_live(live, Some(snapshot), replaced, protocol, register, out);
+            }
+            self.remove_live(&key);
+            self.record_unseen(index, &words, message.family(), generation, out);
+            return;
+        }
+        if let Some(live) = of_live {
+            let socket = live.socket;
+            let mut death = live.death(None, None, protocol);
+            if live.state == TcpState::LISTEN {
+                self.register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
+            }
+            take_last_words(&mut death, &words);
+            self.register.bury(words.cookie, live.gone());
+            self.register.death(death);
+            self.remove_live(&key);
+            self.register.find_half_told(socket, &words, out);
+            return;
+        }
+        let held = self.register.last_words_of_held(&words, out);
+        if let Some(socket) = held {
+            self.register.find_half_told(socket, &words, out);
+        }
+        if let Some(live) = self.live.get(&key) {
+            // What is left of it: a mini-socket stays, a closed socket is freed now.
+            if live.state == TcpState::CLOSE {
+                out.remains_ends.push(live.remains_end(Some(snapshot)));
+                self.register.bury(words.cookie, live.gone());
+                self.remove_live(&key);
+            }
+        } else if let Some(former) = self.formers.remove(&key) {
+            let flow = Flow::new(protocol, &former.tuple);
+            if former.is_remains {
+                self.formers.insert(key, former);
+            } else if !words.may_be_of(flow.as_ref()) {
+                let replaced = EndEvidence::Replaced;
+                end_former(&former, Some(snapshot), replaced, &mut self.register, out);
+                let generation = former.generation + 1;
+                self.record_unseen(index, &words, message.family(), generation, out);
+            } else {
+                let mut death = death_of_former(&former, None, None);
+                take_last_words(&mut death, &words);
+                let rows = Rows {
+                    last: Some(former.last_sample),
+                    count: u32::try_from(former.samples).unwrap_or(u32::MAX),
+                };
+                let (socket, generation) = (former.id, former.generation);
+                let gone = Gone { socket, generation, state: Some(former.state), rows };
+                self.register.bury(words.cookie, gone);
+                self.register.death(death);
+            }
+        } else if held.is_none() && self.register.gone(words.cookie).is_none() {
+            self.record_unseen(index, &words, message.family(), 0, out);
+        }
+    }
+
+    /// The key of the connection request that became this socket. Both have one cookie, unless a dump
+    /// asked for that of the request just when the socket was made: it was not made later, and not
+    /// over before.
+    fn key_of_request(&self, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
+        if self.live.contains_key(key) {
+            return None;
+        }
+        let member = self.register.flows.get(&words.flow()?)?;
+        let seen_ns = member.there.open_by_ns?;
+        let is_made_then =
+            words.open_by_ns() <= seen_ns + SAME_MOMENT_NS && words.silent_ns >= seen_ns;
+        let is_known = self.formers.contains_key(key) || self.register.is_held(words.cookie);
+        if !is_made_then || is_known {
+            return None;
+        }
+        let request = SocketKey { cookie: member.cookie, ..key.clone() };
+        self.live.get(&request)?.is_request().then_some(request)
+    }
+
+    /// A socket that no dump ever saw.
+    fn record_unseen(
+        &mut self,
+        scope_index: usize,
+        words: &LastWords,
+        family: Family,
+        generation: u32,
+        out: &mut Batch,
+    ) {
+        let scope = &mut self.scopes[scope_index];
+        if !scope.proves_absence && !self.takes_events_as_found {
+            return; // it may never have been one that is asked for
+        }
+        let told = Told::of_tuple(&words.tuple);
+        let told = if words.is_half_wiped { told.half_wiped() } else { told };
+        if self.chosen.as_ref().is_some_and(|chosen| chosen.holds(&told) == Some(false)) {
+            return;
+        }
+        // Of each second up to the bound of a snapshot.
+        let since_ns = words.destroyed.at.monotonic_ns - self.tick.last_started_ns;
+        let seconds = (since_ns.max(0) / 1_000_000_000 + 1).unsigned_abs();
+        if self.tick.unseen >= self.max_new_sockets.saturating_mul(seconds) {
+            scope.events_not_stored += 1;
+            return;
+        }
+        self.tick.unseen += 1;
+        let id = self.next_socket;
+        self.next_socket = id.next();
+        let is_tcp = words.protocol == Protocol::Tcp;
+        let is_connected = !words.tuple.remote.address.is_unspecified();
+        // A TCP socket whose connection is over is in no dump though it is there: only one that was
+        // active since was opened since. Nor is one that is bound and no more, before Linux 6.8.
+        let there_ns = match is_tcp {
+            true if is_connected => words.tells_activity.then_some(words.active_ns),
+            true => self.shows_bound_sockets.then_some(words.sent_after_ns),
+            false => Some(words.active_ns),
+        };
+        let opened_after = there_ns.and_then(|there_ns| scope.full_view_before(there_ns));
+        self.register.birth(
+            NewSocket {
+                id,
+                netns: scope.scope.netns,
+                cookie: words.cookie,
+                generation,
+                family,
+                protocol: words.protocol,
+                tuple: words.tuple,
+                owner: SocketUpdate {
+                    interface: Some(words.tuple.interface).filter(|&index| index != 0),
+                    ..SocketUpdate::default()
+                },
+                first_snapshot: None,
+                opened_after,
+                told: if words.is_half_wiped { TupleTold::Half } else { TupleTold::Whole },
+                origin: None,
+                peer: None,
+            },
+            There {
+                open_by_ns: Some(words.open_by_ns()),
+                over_ns: Some(words.silent_ns),
+                traffic: words.traffic(),
+            },
+            out,
+        );
+        let flow = words.flow();
+        let mut death = Death {
+            end: SocketEnd {
+                socket: id,
+                last_snapshot: None,
+                closed_before: None,
+                evidence: None,
+                last_sample: None,
+                samples: 0,
+                state: None,
+                ending: None,
+                destroyed: None,
+                counters: words.counters.unwrap_or_default(),
+            },
+            cookie: words.cookie,
+            flow,
+            origin: None,
+            life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),
+            open_by_ns: Some(words.open_by_ns()),
+            over_ns: None,
+            last_received: None,
+            traffic: None,
+            is_unseen: generation == 0,
+        };
+        take_last_words(&mut death, words);
+        let rows = Rows::default();
+        self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
+        self.register.death(death);
+        if words.is_half_wiped && is_tcp {
+            if words.was_answered() {
+                self.register.enter_half_told(id, words);
+            }
+        } else {
+            self.register.find_half_told(id, words, out);
+        }
+    }
+
+    /// Notes that events were lost.
+    pub(in crate::record) fn lose_events(&mut self, span: &LostSpan, out: &mut Batch) {
+        self.register.is_all_told = false;
+        self.events_lost += 1;
+        let LostSpan { from, to, count } = *span;
+        out.event_losses.push(EventLoss { snapshot: self.tick.snapshot, from, to, count });
+    }
+}
+
+fn take_last_words(death: &mut Death, words: &LastWords) {
+    death.end.destroyed = Some(words.destroyed);
+    death.last_received = words.last_received;
+    death.traffic = words.traffic();
+    death.over_ns = Some(words.silent_ns);
+    if let Some(counters) = words.counters {
+        death.end.counters = counters;
+    }
+    if let Some(life) = &mut death.life {
+        life.last_words = words.said;
+    }
+}

@@ -1,0 +1,200 @@
+//! How sockets come and go, as the register is told of it.
+
+use crate::model::{
+    EndEvidence, FormerSocket, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd,
+    SnapshotId, SocketEnd, TcpState, TupleTold,
+};
+use crate::record::batch::Batch;
+use crate::record::ending::Life;
+use crate::record::flows::{Flow, There};
+use crate::record::live::{Live, Sighting};
+use crate::record::register::{Death, Gone, Register};
+use crate::wire::inet_diag::Message;
+
+pub(super) fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
+    let tuple = message.tuple();
+    (former.tuple.local, former.tuple.remote) == (tuple.local, tuple.remote)
+}
+
+/// The socket that a timewait mini-socket is left of, by its cookie or by its addresses.
+pub(super) fn left_of(
+    register: &mut Register,
+    seen: &Sighting<'_>,
+    told_ns: Nanos,
+) -> Option<Gone> {
+    if !(seen.is_over() && seen.message.is_mini()) {
+        return None;
+    }
+    register
+        .gone(seen.message.cookie())
+        .or_else(|| register.left_of(&seen.flow()?, seen.remains_since_ns(), told_ns))
+}
+
+/// Adds a socket with its first row. Of a connection that is over already only the remains are seen.
+pub(super) fn announce(
+    live: &mut Live,
+    seen: &Sighting<'_>,
+    netns: NetnsId,
+    opened_after: Option<SnapshotId>,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    live.origin = seen.origin();
+    let message = &seen.message;
+    let over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
+    register.birth(
+        NewSocket {
+            id: live.socket,
+            netns,
+            cookie: message.cookie(),
+            generation: live.generation,
+            family: message.family(),
+            protocol: seen.protocol,
+            tuple: message.tuple(),
+            owner: live.known,
+            first_snapshot: Some(seen.snapshot),
+            opened_after,
+            told: TupleTold::Whole,
+            origin: live.origin,
+            peer: None,
+        },
+        There { open_by_ns: Some(seen.open_by_ns()), over_ns, traffic: None },
+        out,
+    );
+    live.write_row(seen.snapshot, seen.protocol, out);
+    note_listener(register, live, seen);
+    if seen.is_over() {
+        let mut death = live.death(Some(seen.snapshot), Some(seen.over_evidence()), seen.protocol);
+        (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
+        death.end.state = None;
+        death.is_unseen = true;
+        death.over_ns = over_ns;
+        if let Some(life) = &mut death.life {
+            (life.was_in_time_wait, life.last) = (seen.is_time_wait(), None);
+        }
+        register.death(death);
+        live.is_over = true;
+        begin_remains(live, seen, false, register, out);
+    }
+}
+
+/// A connection ends, and something is left of it.
+pub(super) fn end_life(
+    live: &mut Live,
+    mut death: Death,
+    seen: &Sighting<'_>,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    death.over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
+    if let Some(life) = &mut death.life {
+        life.was_in_time_wait = seen.is_time_wait();
+    }
+    register.death(death);
+    live.is_over = true;
+    begin_remains(live, seen, false, register, out);
+}
+
+pub(super) fn begin_remains(
+    live: &Live,
+    seen: &Sighting<'_>,
+    has_own_cookie: bool,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    let cookie = has_own_cookie.then(|| seen.message.cookie());
+    let time_wait = seen.is_time_wait().then_some(seen.snapshot);
+    let (socket, first_snapshot) = (live.socket, seen.snapshot);
+    let time_wait_ms = seen.time_wait_ms();
+    out.remains.push(Remains { socket, cookie, first_snapshot, time_wait, time_wait_ms });
+    if seen.is_time_wait() {
+        register.seen_in_time_wait(seen.flow().as_ref(), live.socket, out);
+    }
+}
+
+pub(super) fn note_listener(register: &mut Register, live: &Live, seen: &Sighting<'_>) {
+    if seen.message.state() == TcpState::LISTEN {
+        let is_v6_only = seen.message.observe(seen.protocol).v6only == Some(true);
+        let kind = (seen.message.family(), seen.protocol);
+        register.listeners.add(live.socket, kind, &seen.message.tuple(), is_v6_only);
+    }
+}
+
+/// Ends a socket that dumps showed, or what was left of it.
+pub(super) fn end_live(
+    live: &Live,
+    closed_before: Option<SnapshotId>,
+    evidence: Option<EndEvidence>,
+    protocol: Protocol,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    if live.is_over {
+        out.remains_ends.push(live.remains_end(closed_before));
+        register.bury(live.cookie(), live.gone());
+        return;
+    }
+    if live.state == TcpState::LISTEN {
+        let now = closed_before.unwrap_or(live.last_seen);
+        register.listeners.close(live.socket, (protocol, live.local_port()), now);
+    }
+    let mut death = live.death(closed_before, evidence, protocol);
+    let is_told = register.events.is_some() && register.is_all_told;
+    if let Some(life) = &mut death.life {
+        let is_absent = evidence == Some(EndEvidence::Absence);
+        let is_alone = register.is_latest(death.flow.as_ref(), live.socket);
+        life.is_vanished_request = is_absent && is_told && live.is_request() && is_alone;
+    }
+    register.death(death);
+}
+
+pub(super) fn end_former(
+    former: &FormerSocket,
+    closed_before: Option<SnapshotId>,
+    evidence: EndEvidence,
+    register: &mut Register,
+    out: &mut Batch,
+) {
+    if former.is_remains {
+        out.remains_ends.push(RemainsEnd {
+            socket: former.id,
+            last_snapshot: former.last_snapshot,
+            gone_before: closed_before,
+            last_sample: former.last_sample,
+            samples: former.samples,
+        });
+    } else {
+        register.death(death_of_former(former, closed_before, Some(evidence)));
+    }
+}
+
+pub(super) fn death_of_former(
+    former: &FormerSocket,
+    closed_before: Option<SnapshotId>,
+    evidence: Option<EndEvidence>,
+) -> Death {
+    let flow = Flow::new(former.protocol, &former.tuple);
+    Death {
+        end: SocketEnd {
+            socket: former.id,
+            last_snapshot: Some(former.last_snapshot),
+            closed_before,
+            evidence,
+            last_sample: Some(former.last_sample),
+            samples: former.samples,
+            state: Some(former.state),
+            ending: None,
+            destroyed: None,
+            counters: former.counters,
+        },
+        cookie: former.cookie,
+        flow,
+        origin: former.origin,
+        life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),
+        open_by_ns: None,
+        over_ns: None,
+        last_received: None,
+        traffic: None,
+        is_unseen: false,
+    }
+}
