@@ -537,10 +537,11 @@ WITH spans AS MATERIALIZED (
     FROM groups AS g GROUP BY g.capture_id
 )
 SELECT s.capture_id, s.first_snapshot_id, s.last_snapshot_id,
-    p.last_snapshot_id AS previous_snapshot_id
+    coalesce(p.last_snapshot_id, d.last_snapshot_id) AS previous_snapshot_id
 FROM spans AS s
 JOIN captures AS c ON c.capture_id = s.capture_id
-LEFT JOIN spans AS p ON p.capture_id = c.previous_capture_id;
+LEFT JOIN spans AS p ON p.capture_id = c.previous_capture_id
+LEFT JOIN dropped_spans AS d ON d.capture_id = c.previous_capture_id;
 
 -- The snapshots that ended earlier, by UTC, than the one before them on the same machine: after a step
 -- of the clock, within a capture or between two.
@@ -764,7 +765,7 @@ SELECT
     g.info_tail,
     g.unknown_attributes
 FROM samples AS s
-JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id
+JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id AND n.group_id IS NOT NULL
 JOIN captures AS a ON a.capture_id = n.capture_id
 JOIN sockets AS k ON k.socket_id = s.socket_id
 LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id

@@ -19,9 +19,9 @@ use super::args::RecordArgs;
 use super::filter::{choose, read_filter};
 use super::follow::{self, Follower};
 use super::message::{note, say, usage, warn};
-use super::retention::{self, Excess};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
+use super::retention::{self, Excess};
 use crate::kernel::{
     DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
     own_namespace, sees_every_process,
@@ -90,7 +90,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         has_net_admin,
     };
     let mut writer = Writer::open(&args.output)?;
-    writer.set_limits(limits);
+    writer.set_limits(limits, retention::alive());
     let (mut pace, stop) = SignalPace::new();
     // From here on a signal ends the recording, and a second one the process: should the disk hang,
     // the file holds every snapshot that was committed. One that was to be ignored stays ignored.

@@ -2,8 +2,9 @@
 
 use super::args::RecordArgs;
 use super::message::note;
+use crate::kernel::{CgroupWalk, ProcDir};
 use crate::render::human::{bytes, duration};
-use crate::store::{LOG_BYTES, Limits, Room, SMALLEST_BYTES, room};
+use crate::store::{Alive, LOG_BYTES, Limits, Room, SMALLEST_BYTES, room};
 
 /// By default a recording takes so much of the room at its start: what is free and what it has.
 const SHARE_OF_ROOM: u64 = 4;
@@ -67,8 +68,20 @@ pub(super) fn limits(args: &RecordArgs) -> Limits {
     Limits { max_bytes, max_age_ns: args.max_age }
 }
 
+/// What it has it keeps: a recorder that is just started drops nothing.
 fn default_size(room: Room) -> u64 {
-    ((room.free_bytes + room.used_bytes) / SHARE_OF_ROOM).max(SMALLEST_BYTES)
+    let share = (room.free_bytes + room.used_bytes) / SHARE_OF_ROOM;
+    share.max(room.used_bytes + LOG_BYTES).max(SMALLEST_BYTES)
+}
+
+/// What a recorder of this machine may come back to.
+pub(super) fn alive() -> Alive {
+    let Ok(mut processes) = ProcDir::open() else { return Alive::default() };
+    let cgroups = CgroupWalk::new();
+    Alive {
+        process: Box::new(move |key| processes.is_there(key)),
+        cgroup: Box::new(move |id, path| cgroups.is_there(id, path)),
+    }
 }
 
 /// Says the default, and a limit that needs more room than there is.

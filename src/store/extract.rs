@@ -136,7 +136,10 @@ const SPAN: &str = "
     CREATE TEMP TABLE span AS
     SELECT ?1 AS first_id, ?2 AS last_id, ?3 AS is_all,
         EXISTS (SELECT 1 FROM line JOIN src.capture_spans AS s ON s.capture_id = line.capture_id
-            WHERE s.first_snapshot_id < ?1) AS is_cut_before,
+            WHERE s.first_snapshot_id < ?1)
+        OR EXISTS (SELECT 1 FROM line JOIN src.captures AS c ON c.capture_id = line.capture_id
+            JOIN src.dropped_spans AS d ON d.capture_id IN (c.capture_id, c.previous_capture_id))
+            AS is_cut_before,
         EXISTS (SELECT 1 FROM line JOIN src.capture_spans AS s ON s.capture_id = line.capture_id
             WHERE s.last_snapshot_id > ?2) AS is_cut_after";
 

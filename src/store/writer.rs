@@ -11,11 +11,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 
 use super::StoreError;
 use super::columns::{SqlInteger, int};
-use super::file::{file_uri, lock_if_idle, log_path, open_for_recording};
+use super::file::{file_bytes, file_uri, length, lock_if_idle, log_path, open_for_recording};
 use super::former;
 use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
 use super::owners::{self, FormerOwners};
-use super::retention::{LOG_BYTES, Limits, Moment, Retention};
+use super::retention::{Alive, LOG_BYTES, Limits, Retention, await_formers, make_tables};
 use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
@@ -91,10 +91,12 @@ impl Writer {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(error)?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(error)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(error)?;
-        connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES.cast_signed()).map_err(error)?;
+        let log_kept = LOG_KEPT_BYTES.cast_signed();
+        connection.pragma_update(None, "journal_size_limit", log_kept).map_err(error)?;
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(error)?;
         // Rows of a snapshot come before the snapshot itself; tests check the references.
         connection.pragma_update(None, "foreign_keys", false).map_err(error)?;
+        make_tables(&connection).map_err(error)?;
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -102,7 +104,7 @@ impl Writer {
             conditions: Shared::new(),
             settings: Shared::new(),
             is_tick_open: false,
-            retention: Retention::new(Limits::default()),
+            retention: Retention::new(Limits::default(), Alive::default()),
             _lock: lock,
         })
     }
@@ -132,6 +134,7 @@ impl Writer {
     /// When the recording cannot be read.
     pub fn former_sockets(&self, start: &Start) -> Result<Vec<FormerSocket>, StoreError> {
         former::sockets(&self.connection, start.netns)
+            .and_then(|formers| await_formers(&self.connection, &formers).map(|()| formers))
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 
@@ -230,13 +233,13 @@ impl Writer {
     }
 
     /// What the recording may hold from now on.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.retention = Retention::new(limits);
+    pub fn set_limits(&mut self, limits: Limits, alive: Alive) {
+        self.retention = Retention::new(limits, alive);
     }
 
-    /// Drops the oldest groups beyond the limits, in small steps: at least as many as `rows` new rows
-    /// ask for, and on until nothing is left to do or `is_awaited`. False where no more can go and it
-    /// is still beyond them.
+    /// Drops the oldest groups beyond the limits, and clears up after others that did, in small steps: at
+    /// least as many as `rows` new rows ask for, and on until nothing is left to do or `is_awaited`. False
+    /// where no more can go and it is still beyond them.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -247,9 +250,9 @@ impl Writer {
         rows: u64,
         is_awaited: impl Fn() -> bool,
     ) -> Result<bool, StoreError> {
-        let moment = Moment { clocks: now, capture: Some(start.capture) };
+        let log = log_path(&self.path);
         self.retention
-            .run(&self.connection, moment, rows, is_awaited)
+            .run(&self.connection, start.capture, now, rows, || length(&log), is_awaited)
             .map_err(|e| StoreError::sqlite(&self.path, "drop old snapshots of", e))
     }
 
@@ -289,8 +292,7 @@ impl Writer {
 
     /// Bytes of the recording with its log.
     pub fn file_bytes(&self) -> u64 {
-        let len = |path: &Path| path.metadata().map_or(0, |m| m.len());
-        len(&self.path) + len(&log_path(&self.path))
+        file_bytes(&self.path)
     }
 }
 

@@ -1,22 +1,14 @@
 //! Recordings that keep within a limit, and those that are pruned.
 
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use sockrec::model::{Observation, TcpInfo};
-use sockrec::store::{LOG_BYTES, Limits};
+use sockrec::store::{Alive, LOG_BYTES, Limits};
 
-use crate::harness::{Churn, Dir, MadeUp, Random, ask, observation, read_only};
-
-fn is_sound(path: &Path) {
-    let connection = read_only(path).unwrap();
-    let said: String =
-        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(said, "ok");
-    let dangling = "SELECT count(*) FROM pragma_foreign_key_check";
-    assert_eq!(connection.query_row(dangling, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
-}
+use crate::harness::{
+    Churn, Dir, MadeUp, Random, ask, assert_recording_is_whole, observation, read_only,
+};
 
 /// Forty sockets whose counters change all the time.
 fn busy(round: u64) -> Vec<Observation<'static>> {
@@ -35,7 +27,7 @@ fn a_recording_with_its_log_stays_within_its_limit() {
     let path = dir.path("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = 50;
-    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None });
+    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Alive::default());
     let mut largest = 0;
     for round in 0..4_000 {
         made.snapshot(&busy(round)).commit();
@@ -50,7 +42,7 @@ fn a_recording_with_its_log_stays_within_its_limit() {
     let left = ask(&path, "SELECT count(*) FROM snapshots").unwrap() - held;
     assert!(left < held, "{left} beside {held}");
     made.end();
-    is_sound(&path);
+    assert_recording_is_whole(&path);
 }
 
 #[test]
@@ -60,7 +52,7 @@ fn a_reader_that_keeps_the_log_does_not_make_it_drop_everything() {
     let path = dir.path("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = 20;
-    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None });
+    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Alive::default());
     let record = |made: &mut MadeUp, rounds: std::ops::Range<u64>| {
         for round in rounds {
             made.snapshot(&busy(round)).commit();
@@ -79,7 +71,7 @@ fn a_reader_that_keeps_the_log_does_not_make_it_drop_everything() {
     record(&mut made, 2_500..2_600);
     assert!(made.writer.file_bytes() <= MAX, "{}", made.writer.file_bytes());
     made.end();
-    is_sound(&path);
+    assert_recording_is_whole(&path);
 }
 
 #[test]
@@ -92,27 +84,28 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
         let mut recorder = dir.start("record -q -i 2ms --max-age 1s -o rec.db");
         thread::sleep(Duration::from_micros(2_000_000 + random.below(400_000)));
         recorder.kill();
-        is_sound(&path);
+        assert_recording_is_whole(&path);
     }
     dir.sockrec("record -q -i 5ms -c 20 --max-age 1s -o rec.db").recorded();
-    is_sound(&path);
+    assert_recording_is_whole(&path);
     let dropped = ask(&path, "SELECT sum(snapshots) FROM dropped_spans").unwrap();
     let held = ask(&path, "SELECT count(*) FROM held_snapshots").unwrap();
     assert!(dropped > held, "{dropped} dropped, {held} held");
     let coverage = dir.sockrec("query coverage -f rec.db").fine();
     assert!(coverage.stdout().contains("dropped"), "{}", coverage.stdout());
 
-    let first = ask(&path, "SELECT min(started_at_ns) / 1000000000 + 1 FROM dropped_spans").unwrap();
+    let first =
+        ask(&path, "SELECT min(started_at_ns) / 1000000000 + 1 FROM dropped_spans").unwrap();
     let gone = dir.sockrec(&format!("query at @{first} -f rec.db"));
-    assert!(gone.stderr().contains("was dropped to keep within a limit"), "{}", gone.stderr());
+    assert!(gone.stderr.contains("was dropped to keep within a limit"), "{}", gone.stderr);
 
     let sockets = ask(&path, "SELECT count(*) FROM sockets").unwrap();
     let told = dir.sockrec("prune -f rec.db --max-age 1ms --dry-run");
-    assert!(told.stderr().contains("would go"), "{}", told.stderr());
+    assert!(told.stderr.contains("would go"), "{}", told.stderr);
     assert_eq!(ask(&path, "SELECT count(*) FROM held_snapshots").unwrap(), held);
     let pruned = dir.sockrec("prune -f rec.db --max-age 1ms");
-    assert!(pruned.stderr().contains("dropped"), "{}", pruned.stderr());
-    is_sound(&path);
+    assert!(pruned.stderr.contains("dropped"), "{}", pruned.stderr);
+    assert_recording_is_whole(&path);
     assert!(ask(&path, "SELECT count(*) FROM sockets").unwrap() < sockets);
     assert_eq!(ask(&path, "SELECT count(*) FROM groups").unwrap(), 1);
 }

@@ -73,13 +73,7 @@ impl MadeUp {
         let (family, protocol) = (Family::Inet, Protocol::Tcp);
         let scope = Scope { netns, family, protocol, states, filter: String::new() };
         writer.add_scope(&start, &scope).unwrap();
-        Self {
-            writer,
-            start,
-            group_len: i64::MAX,
-            next: start.next_snapshot,
-            sockets: Vec::new(),
-        }
+        Self { writer, start, group_len: i64::MAX, next: start.next_snapshot, sockets: Vec::new() }
     }
 
     /// Begins a snapshot with a row of each observation, the n-th being always of the n-th socket.

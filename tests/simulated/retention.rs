@@ -5,12 +5,13 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use sockrec::model::Clocks;
-use sockrec::query::Question;
+use sockrec::query::{By, Question};
 use sockrec::store::{Limits, forecast, prune};
 
-use crate::extracts::{Row, integer, rows, with_keyframes};
-use crate::harness::{ask, read_only};
-use crate::lifetimes::{config, recorded};
+use crate::extracts::{Row, extract_to, integer, rows, with_keyframes};
+use crate::harness::{ask, assert_recording_is_whole};
+use crate::lifetimes::{config, recorded, recorded_in};
+use crate::world::{SECOND, World};
 
 const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
 
@@ -22,19 +23,12 @@ fn prune_before(path: &Path, moment_ns: i64) -> (i64, i64) {
     let told = forecast(path, limits, now).unwrap();
     let pruned = prune(path, limits, now).unwrap();
     assert_eq!(told, pruned, "the forecast is exact for an age");
-    let first = ask(path, "SELECT min(first_snapshot_id) FROM groups").unwrap();
-    let sql = format!("SELECT started_at_ns FROM snapshots WHERE snapshot_id = {first}");
-    (first, ask(path, &sql).unwrap())
+    first_held(path)
 }
 
 fn assert_sound(path: &Path) {
-    let connection = read_only(path).unwrap();
-    let said: String =
-        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(said, "ok");
-    drop(connection);
+    assert_recording_is_whole(path);
     for (what, sql) in [
-        ("dangling", "SELECT count(*) FROM pragma_foreign_key_check"),
         (
             "rows of dropped groups",
             "SELECT (SELECT count(*) FROM samples WHERE snapshot_id < f.id)
@@ -58,16 +52,34 @@ fn without(columns: &[&str], mut row: Row) -> Row {
     row
 }
 
+/// Asserts that two answers are equal; tells where they are not.
+#[track_caller]
+fn assert_same(what: &str, left: Vec<Row>, right: Vec<Row>) {
+    let differences: Vec<_> = left
+        .iter()
+        .zip(&right)
+        .flat_map(|(left, right)| {
+            let unlike = left.iter().filter(|(name, value)| right.get(*name) != Some(value));
+            unlike.map(|(name, value)| format!("{name}: {value}, {:?}", right.get(name)))
+        })
+        .collect();
+    let lengths = (left.len(), right.len());
+    assert!(
+        lengths.0 == lengths.1 && differences.is_empty(),
+        "{what} {lengths:?}: {differences:?}"
+    );
+}
+
 fn compare(whole: &Path, pruned: &Path, first: i64, first_ns: i64) {
     let held = (first_ns, i64::MAX);
     for question in [Question::Samples, Question::Snapshots] {
-        assert_eq!(rows(whole, question, held), rows(pruned, question, held), "{question:?}");
+        assert_same("rows", rows(whole, question, held), rows(pruned, question, held));
     }
     let snapshots = rows(pruned, Question::Snapshots, ALWAYS);
     assert!(snapshots.iter().all(|row| integer(row, "snapshot_id") >= Some(first)));
     for row in &snapshots {
         let question = Question::At { snapshot_id: integer(row, "snapshot_id").unwrap() };
-        assert_eq!(rows(whole, question, ALWAYS), rows(pruned, question, ALWAYS), "{row:?}");
+        assert_same("at", rows(whole, question, ALWAYS), rows(pruned, question, ALWAYS));
     }
     compare_connections(whole, pruned, first_ns);
     let gaps = |path, span| {
@@ -79,7 +91,7 @@ fn compare(whole: &Path, pruned: &Path, first: i64, first_ns: i64) {
         });
         gaps
     };
-    assert_eq!(gaps(whole, held), gaps(pruned, held));
+    assert_same("gaps", gaps(whole, held), gaps(pruned, held));
     let all = rows(pruned, Question::Coverage, ALWAYS);
     let is_dropped = first > 1;
     assert_eq!(all.iter().any(|row| row["kind"] == "dropped"), is_dropped, "{all:?}");
@@ -94,17 +106,42 @@ fn compare_connections(whole: &Path, pruned: &Path, first_ns: i64) {
             .any(|column| integer(row, column) >= Some(first_ns))
     };
     for row in &all {
-        let found = left.iter().find(|other| other["socket_id"] == row["socket_id"]);
-        let Some(found) = found else {
+        let id = integer(row, "socket_id").unwrap();
+        let Some(found) = left.iter().find(|other| integer(other, "socket_id") == Some(id)) else {
             assert!(!told_of(row), "not there any more: {row:?}");
             continue;
         };
-        // Of a live one the rows are counted that are held; gaps say that some were dropped.
-        let others = ["gaps", "samples"];
-        let others = if row["closed_before"] == "-" { &others[..] } else { &others[..1] };
-        assert_eq!(without(others, row.clone()), without(others, found.clone()));
+        // Of an open one the rows are counted that are held; gaps say that some were dropped.
+        let is_open = format!("SELECT count(*) FROM open_sockets WHERE socket_id = {id}");
+        let is_open = ask(pruned, &is_open).unwrap() == 1;
+        let others = if is_open { &["gaps", "samples"][..] } else { &["gaps"] };
+        let (row, found) = (without(others, row.clone()), without(others, found.clone()));
+        assert_same("connections", vec![row], vec![found]);
     }
     assert!(left.len() <= all.len());
+}
+
+/// What is asked of the held span only.
+fn compare_answers(whole: &Path, pruned: &Path, first_ns: i64) {
+    let held = (first_ns, i64::MAX);
+    for question in [
+        Question::Listeners { snapshot_id: None },
+        Question::States { bucket_ns: 5 * SECOND },
+        Question::Churn { bucket_ns: 5 * SECOND },
+        Question::Totals(By::Peer),
+    ] {
+        let of = |path| {
+            let rows = rows(path, question, held);
+            rows.into_iter().map(|row| without(&["gaps"], row)).collect::<Vec<_>>()
+        };
+        assert_same(&format!("{question:?}"), of(whole), of(pruned));
+    }
+}
+
+fn first_held(path: &Path) -> (i64, i64) {
+    let first = ask(path, "SELECT min(first_snapshot_id) FROM groups").unwrap();
+    let sql = format!("SELECT started_at_ns FROM snapshots WHERE snapshot_id = {first}");
+    (first, ask(path, &sql).unwrap())
 }
 
 proptest! {
@@ -121,6 +158,7 @@ proptest! {
             let (first, first_ns) = prune_before(&path, moment);
             assert_sound(&path);
             compare(&whole, &path, first, first_ns);
+            compare_answers(&whole, &path, first_ns);
             // In two steps it comes to the same.
             let twice = world.directory.path().join("twice.db");
             std::fs::copy(&whole, &twice).unwrap();
@@ -128,6 +166,26 @@ proptest! {
             prune_before(&twice, moment);
             assert_sound(&twice);
             compare(&whole, &twice, first, first_ns);
+            // A part of what is left is as whole as one of the whole.
+            let part = world.directory.path().join("part.db");
+            if extract_to(&path, (first_ns, to), &part).is_some() {
+                assert_recording_is_whole(&part);
+            }
+        });
+    }
+
+    #[test]
+    fn a_recorder_that_drops_goes_on_as_one_that_does_not(
+        script in with_keyframes(), max_age_s in 1..5_000_i64
+    ) {
+        recorded(&script, |whole, _| {
+            let limits = Limits { max_bytes: None, max_age_ns: Some(max_age_s * SECOND) };
+            recorded_in(World { limits, ..World::default() }, &script, |world, _| {
+                let (first, first_ns) = first_held(&world.path());
+                assert_recording_is_whole(&world.path());
+                compare(&whole.path(), &world.path(), first, first_ns);
+                compare_answers(&whole.path(), &world.path(), first_ns);
+            });
         });
     }
 }

@@ -15,7 +15,7 @@ use sockrec::model::{
 };
 use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
 use sockrec::record::{Chosen, Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
-use sockrec::store::{Reader, StoreError, Writer};
+use sockrec::store::{Alive, Limits, Reader, StoreError, Writer};
 
 use crate::socket::{FakeEvent, FakeSocket};
 
@@ -81,6 +81,7 @@ pub struct World {
     pub families: Vec<Family>,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
+    pub limits: Limits,
     pub kernel_release: Option<&'static str>,
     pub boot_uuid: &'static str,
     pub host: &'static str,
@@ -102,6 +103,7 @@ impl Default for World {
             families: vec![Family::Inet],
             interval_ns: SECOND,
             max_new_sockets: 100_000,
+            limits: Limits::default(),
             kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
             host: "world",
@@ -254,7 +256,8 @@ impl World {
             interval_ns: Some(self.interval_ns),
             started: pace.now(),
         };
-        let writer = Writer::open(&self.path()).unwrap();
+        let mut writer = Writer::open(&self.path()).unwrap();
+        writer.set_limits(self.limits, Alive::default());
         let inputs = Inputs {
             ended: None,
             kernel,
@@ -275,7 +278,8 @@ impl World {
     fn wait_for_snapshots(&self, wanted: u64) {
         let reader = Reader::open(&self.path()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        let stored = || reader.integer("SELECT count(*) FROM snapshots", &[]).unwrap();
+        let stored =
+            || reader.integer("SELECT coalesce(max(snapshot_id), 0) FROM snapshots", &[]).unwrap();
         while stored() < i64::try_from(wanted).ok() {
             assert!(Instant::now() < deadline, "the writer stores nothing");
             std::thread::yield_now();

@@ -1,22 +1,33 @@
 //! The sockets that only dropped groups told of go, and the times of snapshots that nothing rests on.
 //!
 //! One look through all sockets, in chunks: those that are over and of which nothing that is held tells
-//! go; of the others it is noted on which dropped snapshots they rest. The rest of those goes at the end.
+//! go; of the others it is noted what they point at. The rest of the times goes at the end.
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::retention::{Floor, Moment, begin};
+use super::groups::Floor;
+use super::{Moment, Role, begin};
+use crate::model::FormerSocket;
 
 /// Sockets that one step looks at.
 const STEP_SOCKETS: i64 = 500;
-/// What ended so recently may show itself again, as TIME-WAIT or by a late event.
+/// What ended so recently may show itself again, as TIME-WAIT or by a late event. No time in which the
+/// machine is suspended: that does not end a TIME-WAIT.
 const RECENT_NS: i64 = 180_000_000_000;
-/// More snapshots than that are taken in this time at 100 Hz.
+/// More snapshots than that are not taken in this time, at 100 Hz.
 const RECENT_SNAPSHOTS: i64 = 20_000;
 /// Snapshots that are looked at for complete dumps.
 const LOOKED_AT: i64 = 4_096;
+
+/// What sockets that are left point at.
+#[derive(Debug, Default)]
+pub(super) struct Pointed {
+    pub(super) processes: HashSet<i64>,
+    pub(super) cgroups: HashSet<i64>,
+    pub(super) namespaces: HashSet<i64>,
+}
 
 pub(super) struct Sweep {
     /// Snapshots before this one are dropped.
@@ -26,25 +37,45 @@ pub(super) struct Sweep {
     next_socket: i64,
     next_snapshot: i64,
     are_sockets_done: bool,
+    deletes_times: bool,
     /// Dropped snapshots that something rests on.
     used: HashSet<i64>,
+    pointed: Pointed,
+}
+
+/// Tables of a connection that drops.
+pub(in crate::store) fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        // Sockets that may go on though no snapshot that is held shows them.
+        "CREATE TEMP TABLE awaited (socket_id INTEGER PRIMARY KEY, last_snapshot_id INTEGER);
+         -- Processes that were found to hold a socket since a sweep began.
+         CREATE TEMP TABLE lately_holding (process_id INTEGER PRIMARY KEY);
+         CREATE TEMP TABLE doomed (socket_id INTEGER PRIMARY KEY);
+         CREATE TEMP TABLE keyframes (snapshot_id INTEGER PRIMARY KEY);",
+    )
+}
+
+/// Notes what a recorder found left open: that may show itself at any time.
+pub(in crate::store) fn await_formers(
+    connection: &Connection,
+    formers: &[FormerSocket],
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare("INSERT OR REPLACE INTO temp.awaited VALUES (?1, ?2)")?;
+    for former in formers {
+        insert.execute([former.id.0, former.last_snapshot.0])?;
+    }
+    Ok(())
 }
 
 impl Sweep {
-    /// `None` while a dump fails so long that the recorder may come back to what is dropped.
     pub(super) fn begin(
         connection: &Connection,
         floor: Floor,
         now: Moment,
-    ) -> rusqlite::Result<Option<Self>> {
+    ) -> rusqlite::Result<Self> {
         let mut sockets_below = floor.snapshot;
-        if let Some(capture) = now.capture {
-            if connection.query_row(IS_BLIND, params![capture, floor.snapshot, LOOKED_AT], |r| {
-                r.get(0)
-            })? {
-                return Ok(None);
-            }
-            let since_ns = now.clocks.boottime_ns - RECENT_NS;
+        if let Some(capture) = now.role.capture() {
+            let since_ns = now.clocks.monotonic_ns - RECENT_NS;
             let recent: Option<i64> = connection.query_row(
                 RECENT,
                 params![capture, since_ns, RECENT_SNAPSHOTS],
@@ -52,26 +83,52 @@ impl Sweep {
             )?;
             sockets_below = sockets_below.min(recent.unwrap_or(i64::MAX));
         }
+        if let Role::Bystander(capture) = now.role {
+            connection.execute(AWAIT_OPEN, [capture])?;
+        }
         connection.execute_batch(KEYFRAMES)?;
         let mut used = HashSet::new();
         for sql in [
             "SELECT observed_snapshot_id, NULL FROM held_samples WHERE observed_snapshot_id < ?1",
+            "SELECT last_snapshot_id, NULL FROM temp.awaited WHERE last_snapshot_id < ?1",
             "SELECT first_snapshot_id, last_snapshot_id FROM dropped_spans WHERE ?1 > 0",
         ] {
             let mut statement = connection.prepare(sql)?;
             let mut rows = statement.query([floor.snapshot])?;
             while let Some(row) = rows.next()? {
-                used.extend((0..2).filter_map(|i| row.get::<_, Option<i64>>(i).ok().flatten()));
+                for i in 0..2 {
+                    used.extend(row.get::<_, Option<i64>>(i)?);
+                }
             }
         }
-        let (next_socket, next_snapshot, are_sockets_done) = (0, 0, false);
-        let below = floor.snapshot;
-        Ok(Some(Self { below, sockets_below, next_socket, next_snapshot, are_sockets_done, used }))
+        let deletes_times = match now.role {
+            Role::Alone => true,
+            Role::Bystander(_) => false,
+            Role::Recorder(capture) => {
+                let place = params![capture, floor.snapshot, LOOKED_AT];
+                !connection.query_row(IS_BLIND, place, |r| r.get::<_, bool>(0))?
+            }
+        };
+        Ok(Self {
+            below: floor.snapshot,
+            sockets_below,
+            next_socket: 0,
+            next_snapshot: 0,
+            are_sockets_done: false,
+            deletes_times,
+            used,
+            pointed: Pointed::default(),
+        })
     }
 
-    /// One chunk; whether it was the last.
-    pub(super) fn step(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        if self.are_sockets_done { self.times(connection) } else { self.sockets(connection) }
+    /// One chunk; after the last one what the sockets that are left point at.
+    pub(super) fn step(&mut self, connection: &Connection) -> rusqlite::Result<Option<Pointed>> {
+        if !self.are_sockets_done {
+            self.are_sockets_done = self.sockets(connection)?;
+            return Ok(None);
+        }
+        let is_done = !self.deletes_times || self.times(connection)?;
+        Ok(is_done.then(|| std::mem::take(&mut self.pointed)))
     }
 
     fn sockets(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
@@ -81,16 +138,24 @@ impl Sweep {
                  ORDER BY socket_id LIMIT ?2)",
             )?
             .query_row([self.next_socket, STEP_SOCKETS], |r| r.get(0))?;
-        let Some(last) = last else {
-            self.are_sockets_done = true;
-            return Ok(false);
-        };
+        let Some(last) = last else { return Ok(true) };
         let transaction = begin(connection)?;
-        transaction.execute("DELETE FROM temp.doomed", [])?;
-        let doomed = transaction
-            .prepare_cached(&doomed_sql())?
-            .execute([self.next_socket, last, self.sockets_below])?;
+        transaction.prepare_cached("DELETE FROM temp.doomed")?.execute([])?;
+        let doomed = transaction.prepare_cached(&doomed_sql())?.execute([
+            self.next_socket,
+            last,
+            self.sockets_below,
+        ])?;
         if doomed > 0 {
+            // Both ends of a connection go together.
+            transaction
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO temp.doomed
+                     SELECT k.peer_socket_id FROM temp.doomed AS d
+                     JOIN sockets AS k ON k.socket_id = d.socket_id
+                     WHERE k.peer_socket_id IS NOT NULL",
+                )?
+                .execute([])?;
             for table in ["socket_owners", "remains", "socket_ends", "sockets"] {
                 transaction
                     .prepare_cached(&format!(
@@ -99,19 +164,25 @@ impl Sweep {
                     .execute([])?;
             }
         }
-        let mut statement = transaction.prepare_cached(RESTS_ON)?;
-        let columns = statement.column_count();
-        let mut rows = statement.query([self.next_socket, last])?;
-        while let Some(row) = rows.next()? {
-            for i in 0..columns {
-                self.used.extend(row.get::<_, Option<i64>>(i)?.filter(|id| *id < self.below));
-            }
-        }
-        drop(rows);
-        drop(statement);
+        self.note_pointed(&transaction, last)?;
         transaction.commit()?;
         self.next_socket = last + 1;
         Ok(false)
+    }
+
+    fn note_pointed(&mut self, connection: &Connection, last: i64) -> rusqlite::Result<()> {
+        let mut statement = connection.prepare_cached(POINTED)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([self.next_socket, last])?;
+        while let Some(row) = rows.next()? {
+            self.pointed.namespaces.insert(row.get(0)?);
+            self.pointed.cgroups.extend(row.get::<_, Option<i64>>(1)?);
+            self.pointed.processes.extend(row.get::<_, Option<i64>>(2)?);
+            for i in 3..columns {
+                self.used.extend(row.get::<_, Option<i64>>(i)?.filter(|id| *id < self.below));
+            }
+        }
+        Ok(())
     }
 
     fn times(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
@@ -135,22 +206,17 @@ impl Sweep {
     }
 }
 
-/// Processes that hold no socket that is left. A recorder may come back to them: not while one runs.
-pub(super) fn end_of_sweep(connection: &Connection) -> rusqlite::Result<()> {
-    let any: Option<i64> = connection
-        .query_row("SELECT 1 FROM dropped_spans LIMIT 1", [], |r| r.get(0))
-        .optional()?;
-    if any.is_some() {
-        connection.execute(
-            "DELETE FROM processes WHERE process_id NOT IN (SELECT process_id FROM socket_owners)",
-            [],
-        )?;
-    }
-    Ok(())
-}
+/// The first snapshot of the last minutes in the boot of the capture (`?1`).
+const RECENT: &str = "
+    SELECT min(snapshot_id) FROM (
+        SELECT n.snapshot_id, n.ended_monotonic_ns, c.boot_id
+        FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
+        ORDER BY n.snapshot_id DESC LIMIT ?3)
+    WHERE ended_monotonic_ns > ?2
+        AND boot_id = (SELECT boot_id FROM captures WHERE capture_id = ?1)";
 
-/// Whether a scope of the capture (`?1`) had no two complete dumps lately: what it showed last may be
-/// what the recorder goes on from.
+/// Whether a scope of the capture (`?1`) had no two full views lately: the recorder goes on from an
+/// earlier one.
 const IS_BLIND: &str = "
     SELECT EXISTS (
         SELECT 1 FROM capture_scopes AS cs
@@ -162,22 +228,24 @@ const IS_BLIND: &str = "
                 SELECT 1 FROM complete_dumps AS d
                 WHERE d.scope_id = cs.scope_id AND d.snapshot_id >= ?2
                     AND d.snapshot_id > (SELECT max(snapshot_id) FROM snapshots) - ?3
+                    AND NOT EXISTS (SELECT 1 FROM exceptions AS x
+                        WHERE x.snapshot_id = d.snapshot_id AND x.scope_id = d.scope_id)
                 LIMIT 2)
         ) < 2)";
 
-/// The first snapshot of the last minutes in the boot of the capture (`?1`).
-const RECENT: &str = "
-    SELECT min(snapshot_id) FROM (
-        SELECT n.snapshot_id, n.ended_boottime_ns, c.boot_id
-        FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id
-        ORDER BY n.snapshot_id DESC LIMIT ?3)
-    WHERE ended_boottime_ns > ?2
-        AND boot_id = (SELECT boot_id FROM captures WHERE capture_id = ?1)";
+/// Which sockets of the boot of a capture (`?1`) its recorder may come back to only it knows.
+const AWAIT_OPEN: &str = "
+    INSERT OR IGNORE INTO temp.awaited
+    SELECT k.socket_id, NULL FROM sockets AS k
+    JOIN namespaces AS w ON w.netns_id = k.netns_id
+    LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
+    LEFT JOIN remains AS m ON m.socket_id = k.socket_id
+    WHERE w.boot_id = (SELECT boot_id FROM captures WHERE capture_id = ?1)
+        AND (e.socket_id IS NULL OR (m.socket_id IS NOT NULL AND m.last_snapshot_id IS NULL))";
 
 /// What was there to the end of a capture has a row in its last keyframe, or was first seen after it.
 const KEYFRAMES: &str = "
-    CREATE TEMP TABLE IF NOT EXISTS doomed (socket_id INTEGER PRIMARY KEY);
-    CREATE TEMP TABLE IF NOT EXISTS keyframes (snapshot_id INTEGER PRIMARY KEY);
+    DELETE FROM temp.lately_holding;
     DELETE FROM temp.keyframes;
     INSERT INTO temp.keyframes SELECT max(first_snapshot_id) FROM main.groups GROUP BY capture_id;";
 
@@ -189,7 +257,8 @@ fn doomed_sql() -> String {
              AND CASE WHEN {e}.socket_id IS NULL
                  OR ({m}.socket_id IS NOT NULL AND {m}.last_snapshot_id IS NULL)
              THEN NOT EXISTS (SELECT 1 FROM temp.keyframes AS f JOIN samples AS s
-                 ON s.snapshot_id = f.snapshot_id AND s.socket_id = {k}.socket_id)
+                    ON s.snapshot_id = f.snapshot_id AND s.socket_id = {k}.socket_id)
+                AND {k}.socket_id NOT IN (SELECT socket_id FROM temp.awaited)
              ELSE max(coalesce({e}.last_snapshot_id, 0), coalesce({e}.closed_before_snapshot_id, 0),
                  coalesce({e}.destroyed_snapshot_id, 0), coalesce({m}.last_snapshot_id, 0),
                  coalesce({m}.gone_before_snapshot_id, 0)) < ?3 END"
@@ -209,9 +278,10 @@ fn doomed_sql() -> String {
     )
 }
 
-/// The snapshots that sockets (`?1` to `?2`) rest on.
-const RESTS_ON: &str = "
-    SELECT k.first_snapshot_id, k.opened_after_snapshot_id, e.last_snapshot_id,
+/// What sockets (`?1` to `?2`) point at: a namespace, a cgroup, processes, and snapshots.
+const POINTED: &str = "
+    SELECT k.netns_id, k.cgroup_id, o.process_id,
+        k.first_snapshot_id, k.opened_after_snapshot_id, e.last_snapshot_id,
         e.closed_before_snapshot_id, e.last_sample_snapshot_id, e.destroyed_snapshot_id,
         m.first_snapshot_id, m.time_wait_snapshot_id, m.last_snapshot_id, m.gone_before_snapshot_id,
         m.last_sample_snapshot_id, o.first_snapshot_id, o.last_snapshot_id
