@@ -165,7 +165,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
                         line.aside(&format!("this kernel cannot dump {what}: not recorded"));
                         unsupported.clear();
                     }
-                    if let Some(text) = excess.said_once(progress.file_bytes) {
+                    if let Some(text) = excess.news(progress.file_bytes) {
                         line.aside(&text);
                     }
                     line.show(progress);

@@ -3,8 +3,9 @@
 use super::args::RecordArgs;
 use super::message::note;
 use crate::kernel::{CgroupWalk, ProcDir};
+use crate::model::ProcessKey;
 use crate::render::human::{bytes, duration};
-use crate::store::{Alive, LOG_BYTES, Limits, Room, SMALLEST_BYTES, room};
+use crate::store::{Alive, AllAlive, LOG_BYTES, Limits, Room, SMALLEST_BYTES, room};
 
 /// By default a recording takes so much of the room at its start: what is free and what it has.
 const SHARE_OF_ROOM: u64 = 4;
@@ -75,12 +76,25 @@ fn default_size(room: Room) -> u64 {
 }
 
 /// What a recorder of this machine may come back to.
-pub(super) fn alive() -> Alive {
-    let Ok(mut processes) = ProcDir::open() else { return Alive::default() };
-    let cgroups = CgroupWalk::new();
-    Alive {
-        process: Box::new(move |key| processes.is_there(key)),
-        cgroup: Box::new(move |id, path| cgroups.is_there(id, path)),
+pub(super) fn alive() -> Box<dyn Alive> {
+    match ProcDir::open() {
+        Ok(processes) => Box::new(Here { processes, cgroups: CgroupWalk::new() }),
+        Err(_) => Box::new(AllAlive),
+    }
+}
+
+struct Here {
+    processes: ProcDir,
+    cgroups: CgroupWalk,
+}
+
+impl Alive for Here {
+    fn process(&mut self, key: ProcessKey) -> bool {
+        self.processes.is_there(key)
+    }
+
+    fn cgroup(&mut self, id: u64, path: &str) -> bool {
+        self.cgroups.is_there(id, path)
     }
 }
 
@@ -99,24 +113,33 @@ pub(super) fn explain(args: &RecordArgs, limits: Limits) {
     }
 }
 
-/// Whether the limit was exceeded by more than it is by and by.
+/// Whether a recording is beyond its limit by more than it may be.
 pub(super) struct Excess {
     max_bytes: Option<u64>,
+    is_told: bool,
 }
 
 impl Excess {
     pub(super) fn of(limits: Limits) -> Self {
-        Self { max_bytes: limits.max_bytes.map(|max| max.saturating_add(SLACK_BYTES)) }
+        Self { max_bytes: limits.max_bytes, is_told: false }
     }
 
-    /// What there is to say, at the first time.
-    pub(super) fn said_once(&mut self, file_bytes: u64) -> Option<String> {
-        self.max_bytes.take_if(|max| file_bytes > *max)?;
-        Some(format!(
-            "the recording has {}, more than its limit: its last group of snapshots alone is as \
-             large, or a reader keeps its log from being folded in",
-            bytes(file_bytes.cast_signed())
-        ))
+    /// What there is to say when it begins and when it is over.
+    pub(super) fn news(&mut self, file_bytes: u64) -> Option<String> {
+        let max = self.max_bytes?;
+        let size = bytes(file_bytes.cast_signed());
+        if !self.is_told && file_bytes > max.saturating_add(SLACK_BYTES) {
+            self.is_told = true;
+            return Some(format!(
+                "the recording has {size}, more than its limit: its last group of snapshots alone is \
+                 as large, or a reader keeps its log from being folded in"
+            ));
+        }
+        if self.is_told && file_bytes <= max {
+            self.is_told = false;
+            return Some(format!("the recording is within its limit again: {size}"));
+        }
+        None
     }
 }
 
@@ -135,5 +158,27 @@ mod tests {
             assert!(parse_size(text).is_err(), "{text}");
         }
         assert_eq!(parse_size_limit("none"), Ok(SizeLimit::None));
+    }
+
+    #[test]
+    fn an_excess_is_told_of_once_and_when_it_is_over() {
+        let max = 64 << 20;
+        let mut excess = Excess::of(Limits { max_bytes: Some(max), max_age_ns: None });
+        let mut news = |bytes| excess.news(bytes);
+        assert_eq!(news(max + SLACK_BYTES), None);
+        assert!(news(max + SLACK_BYTES + 1).unwrap().contains("more than its limit"));
+        assert_eq!(news(2 * max), None);
+        assert_eq!(news(max + 1), None);
+        assert!(news(max).unwrap().contains("within its limit again"));
+        assert_eq!(news(max), None);
+        assert_eq!(Excess::of(Limits::default()).news(u64::MAX), None);
+    }
+
+    #[test]
+    fn by_default_a_quarter_of_the_room_is_taken_and_nothing_is_dropped_at_once() {
+        let room = |free_bytes, used_bytes| default_size(Room { free_bytes, used_bytes });
+        assert_eq!(room(70 << 30, 10 << 30), 20 << 30);
+        assert_eq!(room(1 << 30, 10 << 30), (10 << 30) + LOG_BYTES);
+        assert_eq!(room(0, 0), SMALLEST_BYTES);
     }
 }

@@ -30,6 +30,6 @@ pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
-pub use retention::{Alive, LOG_BYTES, Limits, Pruned, SMALLEST_BYTES, forecast, prune};
+pub use retention::{Alive, AllAlive, LOG_BYTES, Limits, Pruned, SMALLEST_BYTES, forecast, prune};
 pub use tick::TickWriter;
 pub use writer::{Start, Writer};

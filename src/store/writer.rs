@@ -15,7 +15,7 @@ use super::file::{file_bytes, file_uri, length, lock_if_idle, log_path, open_for
 use super::former;
 use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
 use super::owners::{self, FormerOwners};
-use super::retention::{Alive, LOG_BYTES, Limits, Retention, await_formers, make_tables};
+use super::retention::{Alive, AllAlive, LOG_BYTES, Limits, Retention, await_formers, make_tables};
 use super::share::Shared;
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use crate::model::{
@@ -104,7 +104,7 @@ impl Writer {
             conditions: Shared::new(),
             settings: Shared::new(),
             is_tick_open: false,
-            retention: Retention::new(Limits::default(), Alive::default()),
+            retention: Retention::new(Limits::default(), Box::new(AllAlive)),
             _lock: lock,
         })
     }
@@ -233,7 +233,7 @@ impl Writer {
     }
 
     /// What the recording may hold from now on.
-    pub fn set_limits(&mut self, limits: Limits, alive: Alive) {
+    pub fn set_limits(&mut self, limits: Limits, alive: Box<dyn Alive>) {
         self.retention = Retention::new(limits, alive);
     }
 

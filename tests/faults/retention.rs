@@ -3,11 +3,15 @@
 use std::thread;
 use std::time::Duration;
 
-use sockrec::model::{Observation, TcpInfo};
-use sockrec::store::{Alive, LOG_BYTES, Limits};
+use sockrec::model::{
+    Cgroup, Clocks, Observation, OwnerChange, Ownership, Process, ProcessFacts, ProcessId,
+    ProcessKey, TcpInfo,
+};
+use sockrec::store::{Alive, AllAlive, LOG_BYTES, Limits, prune};
 
 use crate::harness::{
-    Churn, Dir, MadeUp, Random, ask, assert_recording_is_whole, observation, read_only,
+    Churn, Dir, MadeUp, Random, ask, assert_is_one_file, assert_recording_is_whole, observation,
+    read_only,
 };
 
 /// Forty sockets whose counters change all the time.
@@ -27,7 +31,7 @@ fn a_recording_with_its_log_stays_within_its_limit() {
     let path = dir.path("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = 50;
-    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Alive::default());
+    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Box::new(AllAlive));
     let mut largest = 0;
     for round in 0..4_000 {
         made.snapshot(&busy(round)).commit();
@@ -52,7 +56,7 @@ fn a_reader_that_keeps_the_log_does_not_make_it_drop_everything() {
     let path = dir.path("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = 20;
-    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Alive::default());
+    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Box::new(AllAlive));
     let record = |made: &mut MadeUp, rounds: std::ops::Range<u64>| {
         for round in rounds {
             made.snapshot(&busy(round)).commit();
@@ -81,7 +85,7 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
     let mut random = Random::new(5);
     let _churn = Churn::start();
     for _ in 0..6 {
-        let mut recorder = dir.start("record -q -i 2ms --max-age 1s -o rec.db");
+        let recorder = dir.start("record -q -i 2ms --max-age 1s -o rec.db");
         thread::sleep(Duration::from_micros(2_000_000 + random.below(400_000)));
         recorder.kill();
         assert_recording_is_whole(&path);
@@ -108,4 +112,109 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
     assert_recording_is_whole(&path);
     assert!(ask(&path, "SELECT count(*) FROM sockets").unwrap() < sockets);
     assert_eq!(ask(&path, "SELECT count(*) FROM groups").unwrap(), 1);
+}
+
+#[test]
+fn a_recording_is_pruned_while_it_is_recorded() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let _churn = Churn::start();
+    let mut recorder = dir.start("record -q -i 2ms --max-size none -o rec.db");
+    for _ in 0..4 {
+        let after = ask(&path, "SELECT coalesce(max(snapshot_id), 0) FROM snapshots").unwrap_or(0);
+        let sql = "SELECT coalesce(max(snapshot_id), 0) FROM snapshots";
+        recorder.until("snapshots", || (ask(&path, sql).ok()? > after + 300).then_some(()));
+        let pruned = dir.sockrec("prune -f rec.db --max-age 100ms");
+        assert_eq!(pruned.code(), Some(0), "{}", pruned.told());
+        assert_recording_is_whole(&path);
+    }
+    recorder.signal(rustix::process::Signal::INT);
+    recorder.finish().recorded();
+    assert_recording_is_whole(&path);
+    assert_is_one_file(&path);
+}
+
+#[test]
+fn captures_of_which_all_was_dropped_become_one() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    for _ in 0..6 {
+        dir.sockrec("record -q -i 5ms -c 2 -o rec.db").recorded();
+    }
+    let later = Clocks { utc_ns: i64::MAX / 2, monotonic_ns: 0, boottime_ns: 0 };
+    let limits = Limits { max_bytes: None, max_age_ns: Some(1) };
+    let pruned = prune(&path, limits, later).unwrap();
+    assert_eq!((pruned.snapshots, pruned.is_beyond), (10, true));
+    assert_recording_is_whole(&path);
+    for (sql, wanted) in [
+        ("SELECT count(*) FROM captures", 2),
+        ("SELECT count(*) FROM dropped_spans", 1),
+        ("SELECT snapshots FROM dropped_spans", 10),
+        ("SELECT min(first_snapshot_id) FROM dropped_spans", 1),
+    ] {
+        assert_eq!(ask(&path, sql).unwrap(), wanted, "{sql}");
+    }
+    let gaps = "SELECT count(*) FROM gaps WHERE kind = 'not_recording' AND from_ns IS NOT NULL";
+    assert_eq!(ask(&path, gaps).unwrap(), 1);
+}
+
+fn process(id: ProcessId, pid: u32) -> OwnerChange {
+    let key = ProcessKey { pid, started_ticks: 1 };
+    OwnerChange::Process(Box::new(Process { id, key, facts: ProcessFacts::default() }))
+}
+
+/// One process and one cgroup are there.
+struct One;
+
+impl Alive for One {
+    fn process(&mut self, key: ProcessKey) -> bool {
+        key.pid == 10
+    }
+
+    fn cgroup(&mut self, id: u64, path: &str) -> bool {
+        id == 1 && path == "/1"
+    }
+}
+
+#[test]
+fn processes_and_cgroups_that_nothing_points_at_go_once_they_are_over() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut made = MadeUp::begin(&path);
+    made.group_len = 5;
+    let first = made.start.next_process;
+    let (start, running, over, holding) = (made.start, first, first.next(), first.next().next());
+    made.writer
+        .set_limits(Limits { max_bytes: None, max_age_ns: Some(1_000_000_000) }, Box::new(One));
+    made.snapshot(&[observation(1)]).commit();
+    let cgroup = |id: u64| {
+        OwnerChange::Cgroup(id, Cgroup { path: format!("/{id}"), unit: None, container: None })
+    };
+    let ownership =
+        Ownership { socket: start.next_socket, process: holding, since: start.next_snapshot };
+    let changes = [
+        process(running, 10),
+        process(over, 11),
+        process(holding, 12),
+        OwnerChange::Held(ownership),
+        cgroup(1),
+        cgroup(2),
+    ];
+    made.writer.owner_changes(&start, &changes).unwrap();
+    // Three minutes are recent.
+    for _ in 0..400 {
+        made.snapshot(&[observation(1)]).commit();
+        let now = made.now();
+        made.writer.keep_within_limits(&start, now, 1, || false).unwrap();
+    }
+    // What is on its way when its process is dropped stays unknown.
+    let late = Ownership { process: over, ..ownership };
+    made.writer.owner_changes(&start, &[OwnerChange::Held(late)]).unwrap();
+    made.end();
+    assert_recording_is_whole(&path);
+    let pids = "SELECT group_concat(pid, ' ') FROM (SELECT pid FROM processes ORDER BY pid)";
+    let text = |sql| read_only(&path).unwrap().query_row(sql, [], |r| r.get::<_, String>(0));
+    assert_eq!(text(pids).unwrap(), "10 12");
+    assert_eq!(text("SELECT group_concat(path) FROM cgroups").unwrap(), "/1");
+    assert_eq!(ask(&path, "SELECT count(*) FROM socket_owners").unwrap(), 1);
 }

@@ -15,7 +15,7 @@ use sockrec::model::{
 };
 use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
 use sockrec::record::{Chosen, Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
-use sockrec::store::{Alive, Limits, Reader, StoreError, Writer};
+use sockrec::store::{AllAlive, Limits, Reader, StoreError, Writer};
 
 use crate::socket::{FakeEvent, FakeSocket};
 
@@ -257,7 +257,7 @@ impl World {
             started: pace.now(),
         };
         let mut writer = Writer::open(&self.path()).unwrap();
-        writer.set_limits(self.limits, Alive::default());
+        writer.set_limits(self.limits, Box::new(AllAlive));
         let inputs = Inputs {
             ended: None,
             kernel,

@@ -66,37 +66,89 @@ pub(super) fn dropped_before(connection: &Connection, floor: Floor) -> rusqlite:
     )
 }
 
-/// Drops the first group, unless it is the last one; gives its snapshots. Their times stay for what
-/// rests on them.
-pub(super) fn drop_group(
-    connection: &Connection,
-    floor: Floor,
-    now_ns: Nanos,
-) -> rusqlite::Result<i64> {
-    let transaction = begin(connection)?;
-    let next: Option<i64> = transaction
-        .query_row(
-            "SELECT first_snapshot_id FROM groups WHERE group_id > ?1 ORDER BY group_id LIMIT 1",
-            [floor.group],
-            |r| r.get(0),
-        )
-        .optional()?;
-    let Some(next) = next else { return Ok(0) };
-    transaction.execute(DROPPED_SPAN, params![floor.snapshot, next, now_ns])?;
-    let places = params![floor.snapshot, next];
-    transaction.execute(STILL_UNSUPPORTED, places)?;
-    for table in ["exceptions", "event_losses", "clock_changes"] {
-        transaction.execute(&format!("DELETE FROM {table} WHERE snapshot_id < ?1"), [next])?;
-    }
-    transaction.execute("DELETE FROM groups WHERE group_id = ?1", [floor.group])?;
-    let snapshots = transaction.execute(
-        "UPDATE snapshots SET group_id = NULL
-         WHERE snapshot_id >= ?1 AND snapshot_id < ?2 AND group_id IS NOT NULL",
-        places,
-    )?;
-    transaction.commit()?;
-    Ok(i64::try_from(snapshots).unwrap_or(i64::MAX))
+/// So many groups are looked ahead for a keyframe that stands for itself.
+const CHUNK_GROUPS: usize = 16;
+
+/// The first groups, up to one whose keyframe stands for itself: where its dump failed, what the keyframe
+/// holds over is there or not by what the dumps before it showed.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Of one or more.
+    groups: Vec<Floor>,
+    next: Floor,
 }
+
+/// How many of the first groups go at once, by whether the keyframe of each of the others leans on those
+/// before. `None` if that is not known yet.
+pub(super) fn chunk_len(leans: impl Iterator<Item = bool>) -> Option<usize> {
+    let mut count = 0;
+    for leans in leans.take(CHUNK_GROUPS) {
+        count += 1;
+        if !leans {
+            return Some(count);
+        }
+    }
+    // Its dumps fail all the time.
+    (count == CHUNK_GROUPS).then_some(1)
+}
+
+impl Chunk {
+    /// `None` if there is nothing that may go.
+    pub(super) fn first(connection: &Connection, floor: Floor) -> rusqlite::Result<Option<Self>> {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT group_id, first_snapshot_id, {LEANS} FROM groups AS g WHERE group_id > ?1
+             ORDER BY group_id LIMIT ?2"
+        ))?;
+        let limit = i64::try_from(CHUNK_GROUPS).unwrap_or(i64::MAX);
+        let after: Vec<(Floor, bool)> = statement
+            .query_map([floor.group, limit], |r| {
+                Ok((Floor { group: r.get(0)?, snapshot: r.get(1)? }, r.get(2)?))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        let Some(count) = chunk_len(after.iter().map(|&(_, leans)| leans)) else {
+            return Ok(None);
+        };
+        let mut groups = vec![floor];
+        groups.extend(after.iter().take(count).map(|&(group, _)| group));
+        let next = groups.pop().filter(|_| !groups.is_empty());
+        Ok(next.map(|next| Self { groups, next }))
+    }
+
+    /// The last group that goes.
+    pub(super) fn last(&self) -> Floor {
+        self.groups.last().copied().unwrap_or(self.next)
+    }
+
+    /// Drops them; gives their snapshots, whose times stay for what rests on them.
+    pub(super) fn drop(&self, connection: &Connection, now_ns: Nanos) -> rusqlite::Result<i64> {
+        let transaction = begin(connection)?;
+        let mut dropped = 0;
+        for (group, next) in self.groups.iter().zip(self.groups.iter().skip(1).chain([&self.next]))
+        {
+            transaction.execute(DROPPED_SPAN, params![group.snapshot, next.snapshot, now_ns])?;
+            transaction.execute(STILL_UNSUPPORTED, [group.snapshot, next.snapshot])?;
+            transaction.execute("DELETE FROM groups WHERE group_id = ?1", [group.group])?;
+            dropped += transaction.execute(
+                "UPDATE snapshots SET group_id = NULL
+                 WHERE snapshot_id >= ?1 AND snapshot_id < ?2 AND group_id IS NOT NULL",
+                [group.snapshot, next.snapshot],
+            )?;
+        }
+        for table in ["exceptions", "event_losses", "clock_changes"] {
+            let delete = format!("DELETE FROM {table} WHERE snapshot_id < ?1");
+            transaction.execute(&delete, [self.next.snapshot])?;
+        }
+        transaction.commit()?;
+        Ok(i64::try_from(dropped).unwrap_or(i64::MAX))
+    }
+}
+
+/// Whether the keyframe of a group `g` holds over what its own dump could not show.
+pub(super) const LEANS: &str = "EXISTS (
+    SELECT 1 FROM held_samples AS h
+    WHERE h.snapshot_id = g.first_snapshot_id AND NOT EXISTS (
+        SELECT 1 FROM missing_sockets AS m
+        WHERE m.snapshot_id = h.snapshot_id AND m.socket_id = h.socket_id))";
 
 /// The snapshots of a group are of one capture.
 const DROPPED_SPAN: &str = "

@@ -29,11 +29,11 @@ impl Leftovers {
         &mut self,
         connection: &Connection,
         role: Role,
-        alive: &mut Alive,
+        alive: &mut dyn Alive,
     ) -> rusqlite::Result<bool> {
         match self.stage {
             Stage::Captures => {
-                if !join_captures(connection)? {
+                if !join_captures(connection, &self.pointed)? {
                     self.stage = Stage::Processes(0);
                 }
             }
@@ -63,7 +63,7 @@ impl Leftovers {
         connection: &Connection,
         from: i64,
         role: Role,
-        alive: &mut Alive,
+        alive: &mut dyn Alive,
     ) -> rusqlite::Result<Option<i64>> {
         let boot = boot_of(connection, role)?;
         let found: Vec<(i64, i64, ProcessKey)> = connection
@@ -79,7 +79,7 @@ impl Leftovers {
         let transaction = begin(connection)?;
         for &(process, of_boot, key) in &found {
             if self.pointed.processes.contains(&process)
-                || (Some(of_boot) == boot && (alive.process)(key))
+                || (Some(of_boot) == boot && alive.process(key))
             {
                 continue;
             }
@@ -100,7 +100,7 @@ impl Leftovers {
         connection: &Connection,
         after: (i64, i64),
         role: Role,
-        alive: &mut Alive,
+        alive: &mut dyn Alive,
     ) -> rusqlite::Result<Option<(i64, i64)>> {
         let boot = boot_of(connection, role)?;
         let found: Vec<(i64, i64, String)> = connection
@@ -114,7 +114,7 @@ impl Leftovers {
             .collect::<rusqlite::Result<_>>()?;
         let transaction = begin(connection)?;
         for (of_boot, cgroup, path) in &found {
-            let is_there = Some(*of_boot) == boot && (alive.cgroup)(cgroup.cast_unsigned(), path);
+            let is_there = Some(*of_boot) == boot && alive.cgroup(cgroup.cast_unsigned(), path);
             if !is_there && !self.pointed.cgroups.contains(cgroup) {
                 transaction
                     .prepare_cached("DELETE FROM cgroups WHERE boot_id = ?1 AND cgroup_id = ?2")?
@@ -161,27 +161,31 @@ fn boot_of(connection: &Connection, role: Role) -> rusqlite::Result<Option<i64>>
         .optional()
 }
 
-/// Joins one capture of which all was dropped, and on whose times nothing rests, with the one after it,
-/// of the same boot and dropped too; or removes one that never had a snapshot. Whether there was one.
-fn join_captures(connection: &Connection) -> rusqlite::Result<bool> {
+/// Joins one capture of which all was dropped with the one after it, of the same boot and dropped too, if
+/// nothing rests on where the one ends and the other begins; or removes one that never had a snapshot.
+/// Whether there was one.
+fn join_captures(connection: &Connection, pointed: &Pointed) -> rusqlite::Result<bool> {
     let transaction = begin(connection)?;
-    let found: Option<(i64, Option<i64>)> = transaction
-        .prepare_cached(SUPERFLUOUS)?
-        .query_row([], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()?;
+    let mut statement = transaction.prepare_cached(JOINABLE)?;
+    let mut found = None;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (capture, next): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+        let (last, first): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?);
+        if [last, first].iter().flatten().all(|id| !pointed.times.contains(id)) {
+            found = Some((capture, next));
+            break;
+        }
+    }
+    drop(rows);
+    drop(statement);
     let Some((capture, next)) = found else { return Ok(false) };
     if let Some(next) = next {
         transaction.execute(JOIN_SPANS, [capture, next])?;
         transaction.execute("DELETE FROM dropped_spans WHERE capture_id = ?1", [capture])?;
-        transaction.execute(
-            "DELETE FROM snapshots WHERE capture_id = ?1 AND snapshot_id NOT IN
-                 (SELECT first_snapshot_id FROM dropped_spans WHERE capture_id = ?2)",
-            [capture, next],
-        )?;
-        transaction.execute(
-            "UPDATE snapshots SET capture_id = ?2 WHERE capture_id = ?1",
-            [capture, next],
-        )?;
+        // Those that nothing rests on any more go with the next sweep.
+        let move_times = "UPDATE snapshots SET capture_id = ?2 WHERE capture_id = ?1";
+        transaction.execute(move_times, [capture, next])?;
     }
     transaction.execute(
         "UPDATE captures SET previous_capture_id =
@@ -196,13 +200,14 @@ fn join_captures(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// Captures are numbered in order: those before the first that is held.
-const SUPERFLUOUS: &str = "
+/// Captures, numbered in order, before the first that is held, with the one after it, its last snapshot
+/// and the first of that one. Other times of it are there only if something rests on them.
+const JOINABLE: &str = "
     WITH before AS (
         SELECT c.* FROM captures AS c
         WHERE c.capture_id < (SELECT capture_id FROM groups ORDER BY group_id LIMIT 1)
     )
-    SELECT c.capture_id, n.capture_id FROM before AS c
+    SELECT c.capture_id, n.capture_id, d.last_snapshot_id, x.first_snapshot_id FROM before AS c
     JOIN dropped_spans AS d ON d.capture_id = c.capture_id
     JOIN before AS n ON n.previous_capture_id = c.capture_id AND n.boot_id = c.boot_id
     JOIN dropped_spans AS x ON x.capture_id = n.capture_id
@@ -210,10 +215,9 @@ const SUPERFLUOUS: &str = "
            WHERE s.snapshot_id BETWEEN d.first_snapshot_id AND d.last_snapshot_id)
         = 1 + (d.first_snapshot_id < d.last_snapshot_id)
     UNION ALL
-    SELECT c.capture_id, NULL FROM before AS c
+    SELECT c.capture_id, NULL, NULL, NULL FROM before AS c
     WHERE NOT EXISTS (SELECT 1 FROM dropped_spans AS d WHERE d.capture_id = c.capture_id)
-        AND NOT EXISTS (SELECT 1 FROM groups AS g WHERE g.capture_id = c.capture_id)
-    LIMIT 1";
+        AND NOT EXISTS (SELECT 1 FROM groups AS g WHERE g.capture_id = c.capture_id)";
 
 const JOIN_SPANS: &str = "
     UPDATE dropped_spans SET (first_snapshot_id, started_at_ns, started_boottime_ns, snapshots, samples)

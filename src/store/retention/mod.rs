@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::model::{Clocks, Nanos, ProcessKey};
-use groups::{Floor, TABLES};
+use groups::{Chunk, Floor, TABLES};
 use leftovers::Leftovers;
 use sweep::Sweep;
 
@@ -49,16 +49,24 @@ pub struct Limits {
 }
 
 /// What is still there on the machine that is recorded: a recorder may come back to it.
-pub struct Alive {
+pub trait Alive: Send {
     /// Whether this process still runs.
-    pub process: Box<dyn FnMut(ProcessKey) -> bool + Send>,
+    fn process(&mut self, key: ProcessKey) -> bool;
     /// Whether there is a cgroup of this id at this path.
-    pub cgroup: Box<dyn FnMut(u64, &str) -> bool + Send>,
+    fn cgroup(&mut self, id: u64, path: &str) -> bool;
 }
 
-impl Default for Alive {
-    fn default() -> Self {
-        Self { process: Box::new(|_| true), cgroup: Box::new(|_, _| true) }
+/// For who cannot tell.
+#[derive(Debug)]
+pub struct AllAlive;
+
+impl Alive for AllAlive {
+    fn process(&mut self, _: ProcessKey) -> bool {
+        true
+    }
+
+    fn cgroup(&mut self, _: u64, _: &str) -> bool {
+        true
     }
 }
 
@@ -113,7 +121,7 @@ enum Step {
 /// Keeps a recording within its limits.
 pub(super) struct Retention {
     limits: Limits,
-    alive: Alive,
+    alive: Box<dyn Alive>,
     work: Work,
     /// The first group that was held at the last look: others may drop some.
     first_group: Option<i64>,
@@ -127,7 +135,7 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    pub(super) fn new(limits: Limits, alive: Alive) -> Self {
+    pub(super) fn new(limits: Limits, alive: Box<dyn Alive>) -> Self {
         Self {
             limits,
             alive,
@@ -202,7 +210,7 @@ impl Retention {
                 Ok(Step::More)
             }
             Work::Leftovers(leftovers) => {
-                if leftovers.step(connection, now.role, &mut self.alive)? {
+                if leftovers.step(connection, now.role, &mut *self.alive)? {
                     self.work = Work::Look;
                 }
                 Ok(Step::More)
@@ -235,23 +243,24 @@ impl Retention {
         floor: Floor,
         now: Moment,
     ) -> rusqlite::Result<Step> {
-        let is_beyond = self.is_beyond(connection, floor, now)?;
-        if is_beyond {
-            let dropped = groups::drop_group(connection, floor, now.clocks.utc_ns)?;
-            self.dropped += dropped;
-            if dropped > 0 {
-                self.first_group = None;
-                self.work = Work::Rows(0);
-                return Ok(Step::More);
-            }
+        let is_large = self.is_large(connection)?;
+        let is_beyond = is_large || self.is_old(connection, floor, now)?;
+        if is_beyond
+            && let Some(chunk) = Chunk::first(connection, floor)?
+            && (is_large || self.is_old(connection, chunk.last(), now)?)
+        {
+            self.dropped += chunk.drop(connection, now.clocks.utc_ns)?;
+            self.first_group = None;
+            self.work = Work::Rows(0);
+            return Ok(Step::More);
         }
         if (is_beyond || self.gives_back) && self.dropped > 0 {
             self.begin_sweep(connection, floor, now)?;
             return Ok(Step::More);
         }
         let pages = Pages::of(connection)?;
-        let is_large = self.limits.max_bytes.is_some_and(|max| pages.all_bytes() > self.room(max));
-        if pages.free > 0 && (is_large || self.gives_back) {
+        let is_wide = self.limits.max_bytes.is_some_and(|max| pages.all_bytes() > self.room(max));
+        if pages.free > 0 && (is_wide || self.gives_back) {
             give_back(connection)?;
             return Ok(Step::More);
         }
@@ -264,19 +273,14 @@ impl Retention {
         max_bytes.saturating_sub(log)
     }
 
-    fn is_beyond(
-        &self,
-        connection: &Connection,
-        floor: Floor,
-        now: Moment,
-    ) -> rusqlite::Result<bool> {
-        if let Some(max) = self.limits.max_bytes
-            && Pages::of(connection)?.used_bytes() > self.room(max)
-        {
-            return Ok(true);
-        }
+    fn is_large(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let Some(max) = self.limits.max_bytes else { return Ok(false) };
+        Ok(Pages::of(connection)?.used_bytes() > self.room(max))
+    }
+
+    fn is_old(&self, connection: &Connection, group: Floor, now: Moment) -> rusqlite::Result<bool> {
         let Some(max_age_ns) = self.limits.max_age_ns else { return Ok(false) };
-        let age_ns = groups::age_ns(connection, floor.group, now)?;
+        let age_ns = groups::age_ns(connection, group.group, now)?;
         Ok(age_ns.is_some_and(|age_ns| age_ns > max_age_ns))
     }
 }

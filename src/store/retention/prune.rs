@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::groups::age_ns;
+use super::groups::{LEANS, age_ns, chunk_len};
 use super::{
-    Alive, LOG_BYTES, Limits, Moment, Pages, Retention, Role, Step, give_back, make_tables,
+    AllAlive, LOG_BYTES, Limits, Moment, Pages, Retention, Role, Step, give_back, make_tables,
 };
 use crate::model::{Clocks, Nanos};
 use crate::store::StoreError;
@@ -78,7 +78,7 @@ fn prune_all(
         [],
         |r| r.get(0),
     )?;
-    let mut retention = Retention::new(limits, Alive::default());
+    let mut retention = Retention::new(limits, Box::new(AllAlive));
     retention.gives_back = true;
     let is_beyond = loop {
         match retention.step(connection, Moment { clocks, role })? {
@@ -135,46 +135,80 @@ pub fn forecast(path: &Path, limits: Limits, now: Clocks) -> Result<Pruned, Stor
     forecast_all(&connection, limits, now).map_err(error)
 }
 
+struct Group {
+    snapshots: i64,
+    samples: i64,
+    from_ns: Nanos,
+    to_ns: Nanos,
+    leans: bool,
+    is_old: bool,
+}
+
 fn forecast_all(
     connection: &Connection,
     limits: Limits,
     clocks: Clocks,
 ) -> rusqlite::Result<Pruned> {
-    let now = Moment { clocks, role: Role::Alone };
+    let groups = groups_of(connection, limits, clocks)?;
     let mut bytes = Pages::of(connection)?.used_bytes() + LOG_BYTES;
-    let rows = "SELECT coalesce(sum(samples + 1), 1) FROM held_snapshots";
-    let rows: i64 = connection.query_row(rows, [], |r| r.get(0))?;
+    let rows: i64 = groups.iter().map(|group| group.snapshots + group.samples).sum();
     let bytes_a_row = bytes / rows.cast_unsigned().max(1);
-    let mut statement = connection.prepare(
-        "SELECT g.group_id, count(*), sum(n.samples), min(n.started_at_ns), max(n.ended_at_ns),
-             g.group_id = (SELECT max(group_id) FROM groups)
-         FROM groups AS g JOIN snapshots AS n ON n.group_id = g.group_id
-         GROUP BY g.group_id ORDER BY g.group_id",
-    )?;
-    let mut rows = statement.query([])?;
     let mut pruned = Pruned::default();
-    while let Some(row) = rows.next()? {
-        let group: i64 = row.get(0)?;
+    let mut left = groups.as_slice();
+    while let Some(first) = left.first() {
         let is_large = limits.max_bytes.is_some_and(|max| bytes > max);
-        let is_old = match limits.max_age_ns {
-            Some(max) => age_ns(connection, group, now)?.is_some_and(|age| age > max),
-            None => false,
-        };
-        if !is_large && !is_old {
+        if !is_large && !first.is_old {
             break;
         }
-        if row.get(5)? {
+        let count = chunk_len(left.iter().skip(1).map(|group| group.leans));
+        let Some((gone, rest)) = count
+            .and_then(|count| left.split_at_checked(count))
+            .filter(|(gone, _)| is_large || gone.last().is_some_and(|group| group.is_old))
+        else {
             pruned.is_beyond = true;
             break;
-        }
-        let (snapshots, samples): (i64, i64) = (row.get(1)?, row.get(2)?);
-        bytes = bytes.saturating_sub(bytes_a_row * (snapshots + samples).cast_unsigned());
+        };
         if pruned.snapshots == 0 {
-            pruned.from_ns = row.get(3)?;
+            pruned.from_ns = first.from_ns;
         }
-        pruned.to_ns = row.get(4)?;
-        pruned.snapshots += snapshots;
-        pruned.samples += samples;
+        for group in gone {
+            let rows = (group.snapshots + group.samples).cast_unsigned();
+            bytes = bytes.saturating_sub(bytes_a_row * rows);
+            pruned.to_ns = group.to_ns;
+            pruned.snapshots += group.snapshots;
+            pruned.samples += group.samples;
+        }
+        left = rest;
     }
     Ok(pruned)
+}
+
+fn groups_of(
+    connection: &Connection,
+    limits: Limits,
+    clocks: Clocks,
+) -> rusqlite::Result<Vec<Group>> {
+    let now = Moment { clocks, role: Role::Alone };
+    let mut statement = connection.prepare(&format!(
+        "SELECT g.group_id, count(*), sum(n.samples), min(n.started_at_ns), max(n.ended_at_ns), {LEANS}
+         FROM groups AS g JOIN snapshots AS n ON n.group_id = g.group_id
+         GROUP BY g.group_id ORDER BY g.group_id"
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut groups = Vec::new();
+    while let Some(row) = rows.next()? {
+        let is_old = match limits.max_age_ns {
+            Some(max) => age_ns(connection, row.get(0)?, now)?.is_some_and(|age| age > max),
+            None => false,
+        };
+        groups.push(Group {
+            snapshots: row.get(1)?,
+            samples: row.get(2)?,
+            from_ns: row.get(3)?,
+            to_ns: row.get(4)?,
+            leans: row.get(5)?,
+            is_old,
+        });
+    }
+    Ok(groups)
 }

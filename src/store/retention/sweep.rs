@@ -24,6 +24,8 @@ const LOOKED_AT: i64 = 4_096;
 /// What sockets that are left point at.
 #[derive(Debug, Default)]
 pub(super) struct Pointed {
+    /// Dropped snapshots.
+    pub(super) times: HashSet<i64>,
     pub(super) processes: HashSet<i64>,
     pub(super) cgroups: HashSet<i64>,
     pub(super) namespaces: HashSet<i64>,
@@ -38,7 +40,7 @@ pub(super) struct Sweep {
     next_snapshot: i64,
     are_sockets_done: bool,
     deletes_times: bool,
-    /// Dropped snapshots that something rests on.
+    /// Dropped snapshots that something else rests on.
     used: HashSet<i64>,
     pointed: Pointed,
 }
@@ -179,7 +181,8 @@ impl Sweep {
             self.pointed.cgroups.extend(row.get::<_, Option<i64>>(1)?);
             self.pointed.processes.extend(row.get::<_, Option<i64>>(2)?);
             for i in 3..columns {
-                self.used.extend(row.get::<_, Option<i64>>(i)?.filter(|id| *id < self.below));
+                let snapshot = row.get::<_, Option<i64>>(i)?.filter(|id| *id < self.below);
+                self.pointed.times.extend(snapshot);
             }
         }
         Ok(())
@@ -195,7 +198,8 @@ impl Sweep {
             .collect::<rusqlite::Result<_>>()?;
         let Some(last) = snapshots.last() else { return Ok(true) };
         let transaction = begin(connection)?;
-        for snapshot in snapshots.iter().filter(|id| !self.used.contains(id)) {
+        let is_used = |id: &&i64| self.used.contains(id) || self.pointed.times.contains(id);
+        for snapshot in snapshots.iter().filter(|id| !is_used(id)) {
             transaction
                 .prepare_cached("DELETE FROM snapshots WHERE snapshot_id = ?1")?
                 .execute([snapshot])?;
