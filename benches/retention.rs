@@ -16,7 +16,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use sockrec::model::{Observation, TcpInfo};
-use sockrec::store::{AllAlive, LOG_BYTES, Limits};
+use sockrec::store::{Capacity, LOG_BYTES};
 
 use made_up::{MadeUp, observation};
 
@@ -81,10 +81,7 @@ fn measure(load: &Load) -> Result<()> {
     let path = directory.path().join("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = load.group_len;
-    made.writer.set_limits(
-        Limits { max_bytes: Some(load.max_bytes), max_age_ns: None },
-        Box::new(AllAlive),
-    );
+    made.writer.set_capacity(Capacity { max_bytes: Some(load.max_bytes), max_age_ns: None });
     let (mut written, mut dropped) = (Vec::new(), Vec::new());
     let mut largest = 0;
     for tick in 0..load.ticks {

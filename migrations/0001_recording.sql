@@ -63,7 +63,7 @@ INSERT INTO endings (ending, name, evidence) VALUES
     (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
     (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
     (9, 'not_established', 'nothing_received'), (10, NULL, 'request_vanished'),
-    (11, NULL, 'half_closed');
+    (11, NULL, 'half_closed'), (12, NULL, 'silent_after_fin');
 
 -- Where and when was recorded.
 
@@ -572,16 +572,21 @@ WITH
         JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
     ),
     spans AS (
-        -- What came since the snapshot before may not have been stored.
-        SELECT min(snapshot_id) - (kind = 'sockets_not_stored') AS first_id,
+        -- What came since the snapshot before may not have been stored, or was not looked at.
+        SELECT min(snapshot_id) - (kind IN ('sockets_not_stored', 'ticks_left_out')) AS first_id,
             max(snapshot_id) AS last_id, kind, scope_id, errno, message,
             count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count, NULL AS delta_ns
         FROM islands
         GROUP BY capture_id, kind, scope_id, errno, message, island
         UNION ALL
         SELECT n.snapshot_id - 1, n.snapshot_id, 'ticks_missed', NULL, NULL, NULL, NULL,
-            n.missed_ticks, NULL
-        FROM held_snapshots AS n WHERE n.missed_ticks > 0
+            n.missed_ticks - n.left_out_ticks, NULL
+        FROM (
+            SELECT m.snapshot_id, m.missed_ticks, (
+                SELECT coalesce(sum(x.count), 0) FROM exceptions AS x
+                WHERE x.snapshot_id = m.snapshot_id AND x.kind = 'ticks_left_out') AS left_out_ticks
+            FROM held_snapshots AS m WHERE m.missed_ticks > 0
+        ) AS n WHERE n.missed_ticks > n.left_out_ticks
         UNION ALL
         SELECT previous_snapshot_id, first_snapshot_id, 'not_recording', NULL, NULL, NULL, NULL, NULL,
             NULL
@@ -814,7 +819,8 @@ WITH RECURSIVE
         FROM chain AS c
         JOIN samples AS s
             ON s.snapshot_id = c.previous_snapshot_id AND s.socket_id = c.socket_id
-        WHERE c.condition_id IS NULL
+        -- A recording may come from anyone: no chain is endless.
+        WHERE c.condition_id IS NULL AND s.snapshot_id < c.snapshot_id
     ),
     counted_rows AS MATERIALIZED (
         SELECT socket_id, min(snapshot_id) AS snapshot_id FROM chain GROUP BY socket_id

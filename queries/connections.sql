@@ -31,11 +31,14 @@ WITH
         SELECT
             k.*,
             e.socket_id IS NOT NULL AS is_ended,
-            e.state AS last_state,
+            -- What is left of it was alive in FIN-WAIT-2.
+            CASE WHEN h.is_half THEN 5 ELSE e.state END AS last_state,
             e.ending,
             CASE WHEN m.time_wait_snapshot_id IS NOT NULL AND h.is_half THEN 'time_wait'
                 WHEN m.gone_before_snapshot_id IS NOT NULL AND h.is_half THEN 'absence'
-                WHEN NOT h.is_half THEN e.evidence END AS dump_evidence,
+                WHEN NOT h.is_half THEN coalesce(e.evidence,
+                    CASE WHEN m.time_wait_ms IS NOT NULL THEN 'time_wait' END)
+            END AS dump_evidence,
             e.destroyed_at_ns,
             CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
             e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
@@ -96,11 +99,23 @@ WITH
                 WHEN NOT h.is_half THEN e.last_snapshot_id
                 WHEN m.time_wait_snapshot_id IS NULL
                     THEN coalesce(m.last_snapshot_id, o.last_snapshot_id)
-                ELSE m.first_snapshot_id END
+                -- The last one that showed it before its TIME-WAIT.
+                ELSE coalesce((
+                    SELECT d.snapshot_id FROM complete_dumps AS d
+                    JOIN scopes AS sc ON sc.scope_id = d.scope_id AND sc.netns_id = k.netns_id
+                        AND sc.family = k.family AND sc.protocol = k.protocol
+                    WHERE d.snapshot_id > m.first_snapshot_id
+                        AND d.snapshot_id < m.time_wait_snapshot_id
+                        AND NOT EXISTS (SELECT 1 FROM missing_sockets AS x
+                            WHERE x.snapshot_id = d.snapshot_id AND x.socket_id = k.socket_id)
+                    ORDER BY d.snapshot_id DESC LIMIT 1
+                ), m.first_snapshot_id) END
         LEFT JOIN capture_sources AS os ON os.capture_id = last.capture_id
         LEFT JOIN snapshots AS gone ON gone.snapshot_id =
             CASE WHEN h.is_half THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
-                ELSE e.closed_before_snapshot_id END
+                ELSE coalesce(e.closed_before_snapshot_id,
+                    CASE WHEN m.time_wait_ms IS NOT NULL THEN m.time_wait_snapshot_id END)
+            END
         WHERE :is_ended IS NOT 1 OR e.socket_id IS NOT NULL
     ),
     -- Of two bounds the tighter one, by boot time.

@@ -10,5 +10,5 @@ LEFT JOIN remains AS m ON m.socket_id = e.socket_id
 WHERE e.socket_id IN (SELECT value FROM json_each(:socket_ids))
     AND CASE WHEN m.socket_id IS NOT NULL
         THEN m.time_wait_snapshot_id IS NULL AND m.last_snapshot_id IS NULL
-        ELSE :is_last IS NOT 1 AND n.evidence IN ('fin_acked', 'half_closed')
+        ELSE :is_last IS NOT 1 AND n.evidence IN ('fin_acked', 'half_closed', 'silent_after_fin')
             AND e.destroyed_snapshot_id = (SELECT max(snapshot_id) FROM snapshots) END

@@ -32,6 +32,7 @@ WITH RECURSIVE
         JOIN samples AS s
             ON s.snapshot_id = c.previous_snapshot_id AND s.socket_id = c.socket_id
         WHERE c.snapshot_id > min(:first_snapshot_id, coalesce(:snapshot_id, :first_snapshot_id))
+            AND s.snapshot_id < c.snapshot_id -- a recording may come from anyone: no chain is endless
     ),
     held AS MATERIALIZED (
         SELECT c.*, d.sk_drops

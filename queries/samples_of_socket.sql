@@ -25,6 +25,7 @@ WITH RECURSIVE
         FROM chain AS c
         JOIN samples AS s
             ON s.snapshot_id = c.previous_snapshot_id AND s.socket_id = :socket_id
+        WHERE s.snapshot_id < c.snapshot_id -- a recording may come from anyone: no chain is endless
     )
 SELECT v.*
 FROM chain AS c

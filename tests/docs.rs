@@ -17,7 +17,7 @@ use sockrec::query::{
     Assertion, By, COLUMNS, Dense, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording,
     SCHEMA_COLUMNS, STATE_COLUMNS, Selection, SocketFilter, TRAFFIC_COLUMNS, column,
 };
-use sockrec::store::{APPLICATION_ID, SCHEMA_VERSION, Writer};
+use sockrec::store::{APPLICATION_ID, INVARIANTS, SCHEMA_VERSION, Writer};
 
 const FORMAT: &str = include_str!("../docs/FORMAT.md");
 const OUTPUT_PATH: &str = "docs/OUTPUT.md";
@@ -107,6 +107,7 @@ fn the_format_names_the_numbers_and_words_of_the_code() {
         ExceptionKind::DumpInterrupted,
         ExceptionKind::DumpUnsupported,
         ExceptionKind::SocketsNotStored,
+        ExceptionKind::TicksLeftOut,
         ExceptionKind::MessagesUnreadable,
         ExceptionKind::NotAsked,
         ExceptionKind::PartlyAsked,
@@ -139,6 +140,19 @@ fn the_recording_names_states_and_timers_as_the_code_does() {
     assert_eq!(names("SELECT state, name FROM states ORDER BY state"), states);
     let timers = Timer::NAMED.map(|(timer, name)| (timer.0, name.to_owned()));
     assert_eq!(names("SELECT timer, name FROM timers ORDER BY timer"), timers);
+}
+
+#[test]
+fn every_rule_of_the_format_is_told_as_the_check_tells_it() {
+    let document = fs::read_to_string("docs/OPERATIONS.md").unwrap();
+    let chapter = document.split("\n## ").find(|chapter| chapter.starts_with("Checking\n"));
+    let lines = chapter.expect("the chapter is there").lines();
+    let rows: Vec<_> = lines.filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<_> = INVARIANTS
+        .iter()
+        .map(|rule| format!("| `{}` | {} | {} |", rule.name, rule.must, rule.means))
+        .collect();
+    assert_eq!(rows, expected);
 }
 
 #[test]

@@ -88,9 +88,9 @@ impl Rig {
 struct Recorder(Child);
 
 impl Recorder {
-    /// Ends it as Ctrl-C does.
+    /// Ends it as a service manager does: Ctrl-C is ignored in the background of a shell.
     fn stop(mut self) -> Output {
-        kill_process(Pid::from_child(&self.0), Signal::INT).unwrap();
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
         self.0.wait().unwrap();
         // `Child` is taken out of the guard only now that it has ended.
         let mut stderr = Vec::new();

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use super::limits::{CpuLimit, parse_cpu_limit};
 use super::moment::{parse_duration, parse_interval};
 use super::output::parse_sort_key;
-use super::retention::{SizeLimit, parse_size, parse_size_limit};
+use super::retention::{AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit};
 use super::sockets::SocketArgs;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
@@ -30,18 +31,21 @@ pub(super) enum Command {
     Import(ImportArgs),
     Info(InfoArgs),
     Extract(ExtractArgs),
+    Check(CheckArgs),
     Copy(CopyArgs),
     Merge(MergeArgs),
     Mark(MarkArgs),
     Prune(PruneArgs),
     Assert(AssertArgs),
+    Completions(CompletionArgs),
+    Man(ManArgs),
 }
 
 /// Record sockets into a file until Ctrl-C
 ///
 /// Without options: all of TCP and UDP over IPv4 and IPv6, every state, once a second, into
 /// `sockrec.db` here. A file that is there already is gone on with as a new capture.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   sockrec record                              everything, once a second, until Ctrl-C
@@ -51,6 +55,10 @@ Examples:
   sockrec record -o run.db -- ./test.sh       as long as a command runs
   sockrec record --follow                     and show each connection as it ends
   sockrec record -q --follow=jsonl | jq .     the same for programs
+  sockrec record --max-cpu 2% --user nobody   with less, started as root
+
+Signals: INT, TERM and HUP end the recording; with `--limits`, HUP has the file read again.
+docs/OPERATIONS.md tells how to run it as a service.
 
 Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but with gaps; that of COMMAND if one was given
 and failed.")]
@@ -70,15 +78,30 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
-    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Options")]
-    pub(super) max_new_sockets: u64,
-    /// The file with its log takes no more than this (`2G`, `500M`): the oldest snapshots go. `none`
-    /// for no limit; by default a quarter of the room that there is
-    #[arg(long, value_name = "SIZE", value_parser = parse_size_limit)]
+    /// [default: 100000]
+    #[arg(long, value_name = "N", help_heading = "Options")]
+    pub(super) max_new_sockets: Option<u64>,
+    /// CPU time that recording takes at most, as a share of one CPU: where more is needed, ticks are
+    /// left out, and the recording says so; `none` for no limit [default: 50%]
+    #[arg(long, value_name = "SHARE", value_parser = parse_cpu_limit, help_heading = "Options")]
+    pub(super) max_cpu: Option<CpuLimit>,
+    /// The file with its log takes no more than this (`2G`, `500M`): the oldest snapshots go; `none`
+    /// for no limit [default: a quarter of the room that there is]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_limit, help_heading = "Options")]
     pub(super) max_size: Option<SizeLimit>,
-    /// Snapshots older than this go (`14d`)
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub(super) max_age: Option<i64>,
+    /// Snapshots older than this go (`14d`); `none` for no limit [default: none]
+    #[arg(long, value_name = "TIME", value_parser = parse_age_limit, help_heading = "Options")]
+    pub(super) max_age: Option<AgeLimit>,
+    /// File of limits, lines like `max-cpu = 5%`; read again at SIGHUP, which then does not end the
+    /// recording. What is given as an option holds before it
+    #[arg(long, value_name = "FILE", help_heading = "Options")]
+    pub(super) limits: Option<PathBuf>,
+    /// Started as root, go on as this user, with the capabilities that recording has a use for
+    #[arg(long, value_name = "NAME", help_heading = "Options")]
+    pub(super) user: Option<String>,
+    /// Keep a file with how it goes, as OpenMetrics text: written anew each second at most
+    #[arg(long, value_name = "FILE", help_heading = "Options")]
+    pub(super) metrics: Option<PathBuf>,
     /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
     /// jsonl
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
@@ -490,6 +513,26 @@ pub(super) struct ExtractArgs {
     pub(super) filter: Vec<String>,
 }
 
+/// Check that a recording is whole: its file, its schema, and that no table contradicts another
+///
+/// Also one that is being recorded, as it is at one moment. Nothing is changed.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec check night.db
+  sockrec check night.db --format json | jq '.rules[] | select(.verdict != \"holds\")'
+
+Exit codes: 0 it is whole, 1 it is not, 2 it could not be looked at.
+docs/OPERATIONS.md tells what each rule means.")]
+pub(super) struct CheckArgs {
+    /// Recording to check
+    #[arg(value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// table or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
+}
+
 /// Copy a recording, also one that is being recorded
 ///
 /// The copy is one whole file, as the recording was at one moment, without what was deleted from it.
@@ -567,16 +610,51 @@ pub(super) struct ImportArgs {
 
 /// What a recording holds: captures, span, snapshots, sockets, bytes a table, gaps
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec info -f night.db
+  sockrec info --live                         how it goes: lag, gaps, growth, days that fit
+  sockrec info --live --format json | jq .lag_ns
+
+Exit codes: 0 fine, 1 failed, 2 wrong use; of `--live` also 3: nobody records, or snapshots are overdue.")]
 pub(super) struct InfoArgs {
     /// Recording to describe
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
     pub(super) file: PathBuf,
+    /// How recording goes: lag, missed ticks, lost events, size, growth, days that fit
+    #[arg(long)]
+    pub(super) live: bool,
     /// table or json
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
     /// UTC, not local time
     #[arg(long)]
     pub(super) utc: bool,
+}
+
+/// Write what a shell needs to complete commands and options
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec completions bash > /etc/bash_completion.d/sockrec
+  sockrec completions zsh > ~/.zfunc/_sockrec
+  sockrec completions fish > ~/.config/fish/completions/sockrec.fish")]
+pub(super) struct CompletionArgs {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// Write the man pages, one a command
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec man ~/.local/share/man/man1
+  man sockrec-record")]
+pub(super) struct ManArgs {
+    /// Directory to write them into
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
 }
 
 /// Name a moment or a span in a recording, while it is recorded or later

@@ -24,7 +24,7 @@ use crate::model::{Column, Value};
 use crate::query::{Dense, QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
 use crate::render::{Format, Options, exporter};
-use crate::store::partial_file;
+use crate::store::{Access, partial_file, refuse_planted};
 
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let question = match args.what.as_str() {
@@ -247,6 +247,7 @@ impl Output {
         if path.is_dir() {
             return Err(usage(format!("`{}` is a directory", path.display()), Some("name a file")));
         }
+        refuse_planted(path, Access::Write)?;
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             let file = OpenOptions::new().write(true).open(path).with_context(context)?;
             return Ok(Self { path: path.to_owned(), partial: None, file });

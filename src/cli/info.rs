@@ -6,6 +6,7 @@ use super::Exit;
 use super::args::InfoArgs;
 use super::message::usage;
 use super::output::{stdout, zone};
+use super::status;
 use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::{duration, time};
 use crate::render::{Format, Options, exporter};
@@ -35,6 +36,9 @@ const PARTS: &[(&str, &str, Question, &[&str])] = &[
 ];
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Exit> {
+    if args.live {
+        return status::run(args);
+    }
     let recording = Recording::open(&args.file)?;
     match args.format.unwrap_or(Format::Table) {
         Format::Table => text(&recording, args)?,

@@ -11,7 +11,7 @@ use crate::filter::Narrowed;
 use crate::kernel::{DiagSocket, SystemClock, host_facts, own_namespace};
 use crate::model::{Capture, Protocol, Source, States};
 use crate::query::Recording;
-use crate::record::{Event, Inputs, LiveKernel, Plan, RecordError, SignalPace, run};
+use crate::record::{Event, Inputs, Limits, LiveKernel, Plan, RecordError, SignalPace, run};
 use crate::store::Writer;
 
 /// The sockets as they are now.
@@ -37,7 +37,7 @@ impl Live {
             interval_ns: 1_000_000_000,
             duration_ns: None,
             count: Some(1),
-            max_new_sockets: u64::MAX,
+            limits: Limits::NONE,
             finds_owners: false,
         };
         let mut socket = DiagSocket::open().map_err(RecordError::Diag)?;
@@ -76,7 +76,10 @@ impl Live {
                     Event::Unsupported(family, protocol) => {
                         not_asked.push(format!("{}/{}", protocol.name(), family.name()));
                     }
-                    Event::Tick(_) | Event::DumpFailed(..) | Event::NoOwners(_) => {}
+                    Event::Tick(_)
+                    | Event::Limits(_)
+                    | Event::DumpFailed(..)
+                    | Event::NoOwners(_) => {}
                 },
             },
         )?;

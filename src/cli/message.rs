@@ -1,7 +1,9 @@
 //! Errors, notes and hints on stderr.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::LazyLock;
 
+use rustix::fs::fstat;
 use unicode_width::UnicodeWidthStr;
 
 use super::Exit;
@@ -44,27 +46,53 @@ pub(super) fn report(error: &anyhow::Error) -> Exit {
     if let Some(hint) = hint_for(error) {
         text.push_str(&format!("\n\nhint: {hint}"));
     }
-    say(&text);
+    tell(Level::Error, &text);
     if error.is::<UsageError>() || is_usage(error) { Exit::Usage } else { Exit::Failed }
+}
+
+/// How much a line matters, as syslog(3) numbers it.
+#[derive(Clone, Copy)]
+enum Level {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+    Info = 6,
 }
 
 /// A line about what was done or what to mind.
 pub(super) fn note(text: &str) {
-    say(&format!("note: {text}"));
+    tell(Level::Notice, &format!("note: {text}"));
 }
 
 /// A line about something that is wrong but stops nothing.
 pub(super) fn warn(text: &str) {
-    say(&format!("warning: {text}"));
+    tell(Level::Warning, &format!("warning: {text}"));
+}
+
+/// A line that was asked for.
+pub(super) fn say(text: &str) {
+    tell(Level::Info, text);
 }
 
 /// Prints to stderr. File names and error texts may hold anything: control characters are
 /// escaped, line by line. If stderr is closed there is nobody to tell.
-pub(super) fn say(text: &str) {
+fn tell(level: Level, text: &str) {
+    static IS_JOURNAL: LazyLock<bool> = LazyLock::new(is_journal);
     let mut out = io::stderr().lock();
     for line in text.split('\n') {
-        let _ = writeln!(out, "{}", visible(line));
+        // To the journal each line is an entry of its own, with its level (sd-daemon(3)).
+        let _ = match *IS_JOURNAL {
+            true if line.is_empty() => Ok(()),
+            true => writeln!(out, "<{}>{}", level as u8, visible(line)),
+            false => writeln!(out, "{}", visible(line)),
+        };
     }
+}
+
+/// Whether stderr is a stream to systemd's journal, by its device and inode (systemd.exec(5)).
+fn is_journal() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    fstat(io::stderr()).is_ok_and(|it| *stream == *format!("{}:{}", it.st_dev, it.st_ino))
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

@@ -5,19 +5,23 @@
 
 mod args;
 mod assert;
+mod check;
 mod compare;
 mod copy;
 mod export;
 mod extract;
 mod filter;
 mod follow;
+mod generate;
 mod import;
 mod info;
 mod lacks;
+mod limits;
 mod live;
 mod mark;
 mod merge;
 mod message;
+mod metrics;
 mod moment;
 mod output;
 mod prune;
@@ -25,8 +29,12 @@ mod query;
 mod questions;
 mod record;
 mod retention;
+mod service;
 mod sockets;
 mod sql;
+mod status;
+mod user;
+mod voice;
 
 use std::process::ExitCode;
 
@@ -46,6 +54,8 @@ enum Exit {
     Usage,
     /// It was done, but something was not seen or is missing.
     Gaps,
+    /// It could not be looked at.
+    NotLooked,
     /// A recorded command ended with this code.
     Command(u8),
 }
@@ -62,7 +72,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Fine => 0,
             Exit::Failed => 1,
-            Exit::Usage => 2,
+            Exit::Usage | Exit::NotLooked => 2,
             Exit::Gaps => 3,
             Exit::Command(code) => code,
         })
@@ -86,11 +96,14 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Assert(args) => assert::run(&args),
+        Command::Completions(args) => generate::completions(args.shell),
+        Command::Man(args) => generate::man(&args.directory),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -7,15 +7,15 @@ use super::message::{note, warn};
 use super::output::counted;
 use crate::kernel::SystemClock;
 use crate::render::human::{Zone, time};
-use crate::store::{Limits, forecast, prune};
+use crate::store::{Capacity, forecast, prune};
 
 pub(super) fn run(args: &PruneArgs) -> anyhow::Result<Exit> {
-    let limits = Limits { max_bytes: args.max_size, max_age_ns: args.max_age };
+    let capacity = Capacity { max_bytes: args.max_size, max_age_ns: args.max_age };
     let now = SystemClock.now();
     let pruned = if args.dry_run {
-        forecast(&args.file, limits, now)?
+        forecast(&args.file, capacity, now)?
     } else {
-        prune(&args.file, limits, now)?
+        prune(&args.file, capacity, now)?
     };
     let file = args.file.display();
     let span = format!(

@@ -1,6 +1,6 @@
 //! `sockrec record`
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +8,6 @@ use std::thread;
 
 use anyhow::Context;
 use crossbeam_channel::Sender;
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -18,18 +17,20 @@ use super::Exit;
 use super::args::RecordArgs;
 use super::filter::{choose, read_filter};
 use super::follow::{self, Follower};
+use super::limits::limits;
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
-use super::retention::{self, Excess};
+use super::retention;
+use super::service;
+use super::user::go_on_as;
+use super::voice::Voice;
 use crate::kernel::{
     DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
     own_namespace, sees_every_process,
 };
 use crate::model::{Capture, EndReason, Protocol, Source, States};
-use crate::record::{
-    Event, Inputs, LiveKernel, Plan, Progress, SignalPace, Summary, run as record_all,
-};
+use crate::record::{Inputs, Limits, LiveKernel, Plan, SignalPace, Summary, run as record_all};
 use crate::render::human::{bytes, duration};
 use crate::store::{Writer, has_log};
 
@@ -44,6 +45,7 @@ struct Options<'a> {
     states: u32,
     filter: Option<String>,
     max_new_sockets: u64,
+    max_cpu: Option<f64>,
     max_bytes: Option<u64>,
     max_age_ns: Option<i64>,
     events: bool,
@@ -58,7 +60,6 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     follow::check(args.follow)?;
     let mut socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
     let host = host_facts().context("could not tell which boot of the machine this is")?;
-    let has_net_admin = has_net_admin();
     let now_ns = SystemClock.now().utc_ns;
     let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
     let filtered = read_filter(&args.filter, &[], anchor)?;
@@ -71,7 +72,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         Ok(events) => (events, None),
         Err(e) => (None, Some(e)),
     };
-    let limits = retention::limits(&args);
+    // Before there is a file, which is to be that user's, and before there are other threads.
+    args.user.as_deref().map(go_on_as).transpose()?;
+    let has_net_admin = has_net_admin();
     let options = Options {
         interval_ns: plan.interval_ns,
         duration_ns: plan.duration_ns,
@@ -80,9 +83,10 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         protocols: names(plan.dumps.iter().map(|(_, protocol)| protocol.name())),
         states: plan.states.0,
         filter: plan.chosen.as_ref().map(|chosen| chosen.filter.to_string()),
-        max_new_sockets: plan.max_new_sockets,
-        max_bytes: limits.max_bytes,
-        max_age_ns: limits.max_age_ns,
+        max_new_sockets: plan.limits.max_new_sockets,
+        max_cpu: plan.limits.max_cpu.map(|share| share.0),
+        max_bytes: plan.limits.capacity.max_bytes,
+        max_age_ns: plan.limits.capacity.max_age_ns,
         events: events.is_some(),
         event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
         owners: plan.finds_owners,
@@ -90,7 +94,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         has_net_admin,
     };
     let mut writer = Writer::open(&args.output)?;
-    writer.set_limits(limits, retention::alive());
+    writer.ask_alive(retention::alive());
     let (mut pace, stop) = SignalPace::new();
     // From here on a signal ends the recording, and a second one the process: should the disk hang,
     // the file holds every snapshot that was committed. One that was to be ignored stays ignored.
@@ -104,9 +108,15 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     }
     let mut signals = Signals::new(taken).context("could not take over signals")?;
     let signals_handle = signals.handle();
-    let on_signal = stop.clone();
+    let (on_signal, on_reload) = (stop.clone(), pace.limits());
+    let reloads = args.limits.is_some().then(|| args.clone());
     thread::spawn(move || {
-        for _ in signals.forever() {
+        for signal in signals.forever() {
+            if let (SIGHUP, Some(args)) = (signal, &reloads) {
+                service::reloading(|| reload(args, &on_reload));
+                continue;
+            }
+            service::stopping();
             // Full: a stop is under way already.
             let _ = on_signal.try_send(EndReason::Signal);
         }
@@ -142,14 +152,12 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
     }
     if !args.quiet {
-        retention::explain(&args, limits);
+        retention::explain(&args, plan.limits.capacity);
     }
-    let mut excess = Excess::of(limits);
     let events = events.map(EventReader::start).transpose();
     let events = events.context("could not start reading destroy events")?;
-    let line = Line::new(&args);
-    let mut unsupported = Vec::new(); // said once, after the first tick
-    let mut has_failed = false; // said once; the recording has every one
+    let mut voice = Voice::new(&args, plan.limits);
+    service::watch(pace.pulse());
     let summary = record_all(
         &plan,
         &capture,
@@ -158,39 +166,10 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
             kernel: &mut LiveKernel::new(socket, events, narrowed),
             pace: &mut pace,
             ended,
-            listener: &mut |event| match event {
-                Event::Tick(progress) => {
-                    if !unsupported.is_empty() {
-                        let what = unsupported.join(", ");
-                        line.aside(&format!("this kernel cannot dump {what}: not recorded"));
-                        unsupported.clear();
-                    }
-                    if let Some(text) = excess.news(progress.file_bytes) {
-                        line.aside(&text);
-                    }
-                    line.show(progress);
-                }
-                Event::Unsupported(family, protocol) => {
-                    unsupported.push(format!("{}/{}", protocol.name(), family.name()));
-                }
-                Event::NoOwners(message) => {
-                    line.aside(&format!("cannot look for the owners of sockets: {message}"));
-                }
-                Event::DumpFailed(family, protocol, message) => {
-                    if !has_failed {
-                        line.aside(&format!(
-                            "the dump of {} over {} failed: {message}; what it would have shown \
-                             is held as last observed",
-                            protocol.name(),
-                            family.name()
-                        ));
-                    }
-                    has_failed = true;
-                }
-            },
+            listener: &mut |event| voice.hear(event),
         },
     );
-    line.clear();
+    voice.finish();
     if let Some(follower) = follower {
         follower.finish()?;
     }
@@ -231,9 +210,21 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
         interval_ns: args.interval,
         duration_ns: args.duration,
         count: args.count,
-        max_new_sockets: args.max_new_sockets,
+        limits: limits(args)?,
         finds_owners: !args.no_owners,
     })
+}
+
+/// Reads the limits again; where that fails, those before go on to hold.
+fn reload(args: &RecordArgs, on_reload: &Sender<Limits>) {
+    match limits(args) {
+        Ok(limits) => {
+            // Nobody is there any longer: recording is over.
+            let _ = on_reload.send(limits);
+            note("the limits were read again");
+        }
+        Err(e) => warn(&format!("the limits stay as they were: {e:#}")),
+    }
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
@@ -253,7 +244,7 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
         warn(&format!(
             "more than {} new sockets came at once: {} sightings were counted but not stored \
              (`--max-new-sockets`)",
-            plan.max_new_sockets, progress.not_stored
+            plan.limits.max_new_sockets, progress.not_stored
         ));
     }
     if progress.event_losses > 0 {
@@ -262,10 +253,17 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
              (`sockrec query coverage` tells when)",
         );
     }
-    if progress.missed_ticks > 0 {
+    if progress.missed_ticks > progress.left_out_ticks {
         warn(&format!(
             "{} of the ticks every {} were missed: dumping or the disk took too long",
-            progress.missed_ticks,
+            progress.missed_ticks - progress.left_out_ticks,
+            duration(plan.interval_ns)
+        ));
+    }
+    if progress.left_out_ticks > 0 {
+        warn(&format!(
+            "{} of the ticks every {} were left out to keep within the limit of CPU time (`--max-cpu`)",
+            progress.left_out_ticks,
             duration(plan.interval_ns)
         ));
     }
@@ -286,54 +284,6 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
             args.output.display(),
             bytes(progress.file_bytes.cast_signed()),
         ));
-    }
-}
-
-/// The line on a terminal that shows how it goes.
-struct Line(Option<ProgressBar>);
-
-impl Line {
-    fn new(args: &RecordArgs) -> Self {
-        if args.quiet || !io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::new_spinner();
-        Self(Some(match ProgressStyle::with_template("{spinner} {msg}") {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        }))
-    }
-
-    fn show(&self, p: &Progress) {
-        if let Some(bar) = &self.0 {
-            let missed = match p.missed_ticks {
-                0 => String::new(),
-                n => format!(", {n} ticks missed"),
-            };
-            bar.set_message(format!(
-                "{}, {}, {}, {}, lag {}{missed}   Ctrl-C ends",
-                counted(p.snapshots, "snapshot"),
-                counted(p.sockets, "socket"),
-                counted(p.samples, "row"),
-                bytes(p.file_bytes.cast_signed()),
-                p.lag,
-            ));
-            bar.tick();
-        }
-    }
-
-    /// Says something without tearing the line.
-    fn aside(&self, text: &str) {
-        match &self.0 {
-            Some(bar) => bar.suspend(|| warn(text)),
-            None => warn(text),
-        }
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
     }
 }
 

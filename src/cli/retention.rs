@@ -1,11 +1,14 @@
 //! How much a recording may hold: sizes on the command line, the default, what is said of it.
 
+use std::path::Path;
+
 use super::args::RecordArgs;
 use super::message::note;
+use super::moment::parse_duration;
 use crate::kernel::{CgroupWalk, ProcDir};
 use crate::model::ProcessKey;
 use crate::render::human::{bytes, duration};
-use crate::store::{Alive, AllAlive, LOG_BYTES, Limits, Room, SMALLEST_BYTES, room};
+use crate::store::{Alive, AllAlive, Capacity, LOG_BYTES, Room, SMALLEST_BYTES, room};
 
 /// By default a recording takes so much of the room at its start: what is free and what it has.
 const SHARE_OF_ROOM: u64 = 4;
@@ -59,14 +62,34 @@ pub(super) fn parse_size_limit(text: &str) -> Result<SizeLimit, String> {
     if text.trim() == "none" { Ok(SizeLimit::None) } else { parse_size(text).map(SizeLimit::Bytes) }
 }
 
-/// What was asked for, or the default.
-pub(super) fn limits(args: &RecordArgs) -> Limits {
-    let max_bytes = match args.max_size {
+/// `--max-age` of `record`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AgeLimit {
+    None,
+    Ns(i64),
+}
+
+/// Reads `14d` or `none`.
+pub(super) fn parse_age_limit(text: &str) -> Result<AgeLimit, String> {
+    if text.trim() == "none" { Ok(AgeLimit::None) } else { parse_duration(text).map(AgeLimit::Ns) }
+}
+
+/// What was asked for, or the default for a recording here.
+pub(super) fn capacity(
+    path: &Path,
+    max_size: Option<SizeLimit>,
+    max_age: Option<AgeLimit>,
+) -> Capacity {
+    let max_bytes = match max_size {
         Some(SizeLimit::Bytes(bytes)) => Some(bytes),
         Some(SizeLimit::None) => None,
-        None => room(&args.output).map(default_size),
+        None => room(path).map(default_size),
     };
-    Limits { max_bytes, max_age_ns: args.max_age }
+    let max_age_ns = match max_age {
+        Some(AgeLimit::Ns(ns)) => Some(ns),
+        Some(AgeLimit::None) | None => None,
+    };
+    Capacity { max_bytes, max_age_ns }
 }
 
 /// What it has it keeps: a recorder that is just started drops nothing.
@@ -99,11 +122,12 @@ impl Alive for Here {
 }
 
 /// Says the default, and a limit that needs more room than there is.
-pub(super) fn explain(args: &RecordArgs, limits: Limits) {
-    let Some(max) = limits.max_bytes else { return };
+pub(super) fn explain(args: &RecordArgs, capacity: Capacity) {
+    let Some(max) = capacity.max_bytes else { return };
     let size = bytes(max.cast_signed());
-    let age = limits.max_age_ns.map_or(String::new(), |ns| format!(" or {}", duration(ns)));
-    if args.max_size.is_none() {
+    let age = capacity.max_age_ns.map_or(String::new(), |ns| format!(" or {}", duration(ns)));
+    let default = room(&args.output).map(default_size);
+    if args.max_size.is_none() && default == Some(max) {
         note(&format!(
             "keeps to {size}{age}, a quarter of the room on this disk: then the oldest snapshots go \
              (`--max-size`)"
@@ -120,8 +144,12 @@ pub(super) struct Excess {
 }
 
 impl Excess {
-    pub(super) fn of(limits: Limits) -> Self {
-        Self { max_bytes: limits.max_bytes, is_told: false }
+    pub(super) fn of(capacity: Capacity) -> Self {
+        Self { max_bytes: capacity.max_bytes, is_told: false }
+    }
+
+    pub(super) fn set_capacity(&mut self, capacity: Capacity) {
+        self.max_bytes = capacity.max_bytes;
     }
 
     /// What there is to say when it begins and when it is over.
@@ -158,12 +186,14 @@ mod tests {
             assert!(parse_size(text).is_err(), "{text}");
         }
         assert_eq!(parse_size_limit("none"), Ok(SizeLimit::None));
+        assert_eq!(parse_age_limit("1s"), Ok(AgeLimit::Ns(1_000_000_000)));
+        assert_eq!(parse_age_limit("none"), Ok(AgeLimit::None));
     }
 
     #[test]
     fn an_excess_is_told_of_once_and_when_it_is_over() {
         let max = 64 << 20;
-        let mut excess = Excess::of(Limits { max_bytes: Some(max), max_age_ns: None });
+        let mut excess = Excess::of(Capacity { max_bytes: Some(max), max_age_ns: None });
         let mut news = |bytes| excess.news(bytes);
         assert_eq!(news(max + SLACK_BYTES), None);
         assert!(news(max + SLACK_BYTES + 1).unwrap().contains("more than its limit"));
@@ -171,7 +201,7 @@ mod tests {
         assert_eq!(news(max + 1), None);
         assert!(news(max).unwrap().contains("within its limit again"));
         assert_eq!(news(max), None);
-        assert_eq!(Excess::of(Limits::default()).news(u64::MAX), None);
+        assert_eq!(Excess::of(Capacity::default()).news(u64::MAX), None);
     }
 
     #[test]

@@ -22,6 +22,11 @@ impl SystemClock {
     pub fn monotonic_ns(self) -> Nanos {
         nanos(clock_gettime(ClockId::Monotonic))
     }
+
+    /// CPU time that all threads of this process have taken so far.
+    pub fn process_cpu_ns(self) -> Nanos {
+        nanos(clock_gettime(ClockId::ProcessCPUTime))
+    }
 }
 
 fn nanos(t: Timespec) -> Nanos {

@@ -1,5 +1,5 @@
 //! The only place that talks to the kernel: sock_diag dumps and destroy events, clocks, what the
-//! machine is, and which processes and cgroups it has.
+//! machine is, which processes and cgroups it has, and what this process takes and may do.
 
 mod cgroup;
 mod clock;
@@ -7,7 +7,9 @@ mod diag;
 mod events;
 mod host;
 mod names;
+mod privileges;
 mod process;
+mod self_stat;
 
 pub use cgroup::CgroupWalk;
 pub use clock::SystemClock;
@@ -15,4 +17,6 @@ pub use diag::{DiagError, DiagSocket, DumpEnd};
 pub use events::{EventBatch, EventReader, EventSocket, EventStamp, LostSpan};
 pub use host::{has_net_admin, host_facts, is_ignored, own_namespace, sees_every_process};
 pub use names::LiveNames;
+pub use privileges::{User, become_user, find_user};
 pub use process::{Glimpse, KeptProcess, OpenProcess, ProcDir, Unreadable};
+pub use self_stat::{free_bytes, open_descriptors, resident_bytes};

@@ -109,9 +109,15 @@ pub enum Ending {
     RequestVanished = 10,
     /// Not known: our FIN was acknowledged, and the peer had not sent its own.
     HalfClosed = 11,
+    /// Not known: our FIN was acknowledged, and nothing came after that until the socket was freed. An
+    /// orderly end would have left a TIME-WAIT, if this end closed first; a reset leaves nothing.
+    SilentAfterFin = 12,
 }
 
 impl Ending {
+    /// Our FIN was acknowledged; what the other end did is not known.
+    pub const ONE_SIDED: [Self; 3] = [Self::FinAcked, Self::HalfClosed, Self::SilentAfterFin];
+
     /// The number that the recording stores.
     pub fn number(self) -> u8 {
         self as u8
@@ -119,7 +125,13 @@ impl Ending {
 
     /// Whether our FIN was acknowledged.
     pub fn is_fin_acked(self) -> bool {
-        matches!(self, Self::TimeWait | Self::BothFins | Self::FinAcked | Self::HalfClosed)
+        matches!(self, Self::TimeWait | Self::BothFins) || self.is_one_sided()
+    }
+
+    /// Whether it is known that our FIN was acknowledged and not what the other end did: that may
+    /// still tell.
+    pub fn is_one_sided(self) -> bool {
+        Self::ONE_SIDED.contains(&self)
     }
 
     /// Whether the connection was broken off.
@@ -209,6 +221,8 @@ pub struct UndestroyedSocket {
     pub id: SocketId,
     /// `SO_COOKIE`.
     pub cookie: u64,
+    /// How many sockets had this cookie with another tuple before.
+    pub generation: u32,
     /// Of which protocol it is.
     pub protocol: Protocol,
     /// Both ends.

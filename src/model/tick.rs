@@ -247,6 +247,8 @@ pub struct FormerSocket {
     pub origin: Option<Origin>,
     /// Whether its connection is over, and what is left of it was there to the end.
     pub is_remains: bool,
+    /// The other end of its connection.
+    pub peer: Option<SocketId>,
 }
 
 /// A connection is over, or gone from what is looked at.
@@ -286,6 +288,8 @@ pub enum ExceptionKind {
     DumpUnsupported,
     /// New sockets were counted but not stored, more came at once than the bound allows.
     SocketsNotStored,
+    /// Ticks just before the snapshot were left out, to keep within a limit of CPU time.
+    TicksLeftOut,
     /// Messages that could not be read.
     MessagesUnreadable,
     /// Nobody made such a dump (only in an import).
@@ -302,6 +306,7 @@ impl ExceptionKind {
             Self::DumpInterrupted => "dump_interrupted",
             Self::DumpUnsupported => "dump_unsupported",
             Self::SocketsNotStored => "sockets_not_stored",
+            Self::TicksLeftOut => "ticks_left_out",
             Self::MessagesUnreadable => "messages_unreadable",
             Self::NotAsked => "not_asked",
             Self::PartlyAsked => "partly_asked",

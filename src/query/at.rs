@@ -228,7 +228,7 @@ impl Recording {
              LEFT JOIN scopes AS sc ON sc.scope_id = x.scope_id
              LEFT JOIN protocols AS p ON p.protocol = sc.protocol
              LEFT JOIN families AS f ON f.family = sc.family
-             WHERE x.snapshot_id = :id AND x.kind <> 'dump_unsupported'",
+             WHERE x.snapshot_id = :id AND x.kind NOT IN ('dump_unsupported', 'ticks_left_out')",
             &[(":id", Value::Integer(snapshot_id))],
             |row| {
                 let text = |i: usize| match row.get(i) {

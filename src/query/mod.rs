@@ -16,6 +16,7 @@ mod recording;
 mod rules;
 mod schema;
 mod selection;
+mod status;
 mod story;
 
 pub use at::Look;
@@ -28,6 +29,7 @@ pub use recording::{QueryError, Recording, Span};
 pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};
+pub use status::Status;
 pub use story::{
     EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, Row, Rows, STATE_COLUMNS, StateSpan,
     Story, TRAFFIC_COLUMNS, thinned,

@@ -79,6 +79,7 @@ const NO_DUMP: &[&str] = &[
     "messages_unreadable",
     "sockets_not_stored",
     "ticks_missed",
+    "ticks_left_out",
 ];
 /// What the kernel counts goes on between dumps: a later one shows it.
 const NO_COUNT: &[&str] = &[

@@ -3,21 +3,23 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender};
 
 use super::batch::{Batch, Parcel};
 use super::chosen::Chosen;
+use super::limits::{CpuAccount, Limits};
 use super::owner_finder::OwnerFinder;
+use super::pace::{Pace, Wake};
 use super::schedule::Schedule;
 use super::session::{Session, Ways};
 use super::tracker::Tracker;
 use super::writer::Written;
 use crate::filter::Narrowed;
 use crate::foreign::ForeignError;
-use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader, SystemClock};
+use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader};
 use crate::model::{
-    Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Family, Nanos, Protocol,
-    Snapshot, SnapshotId, SocketId, States,
+    Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Exception, ExceptionKind,
+    Family, Nanos, Protocol, Snapshot, SnapshotId, SocketId, States,
 };
 use crate::store::{StoreError, Writer};
 
@@ -43,19 +45,10 @@ pub struct Plan {
     pub duration_ns: Option<Nanos>,
     /// Stop after so many snapshots.
     pub count: Option<u64>,
-    /// New sockets that one tick stores at most, but for the first.
-    pub max_new_sockets: u64,
+    /// What it keeps to at first.
+    pub limits: Limits,
     /// Whether to find out which processes hold the sockets.
     pub finds_owners: bool,
-}
-
-/// Why the wait for a tick ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// The time has come.
-    Due,
-    /// Recording is to stop.
-    Stop(EndReason),
 }
 
 /// What answers dumps.
@@ -89,19 +82,6 @@ pub trait Kernel {
     fn take_events(&mut self, _: &mut EventBatch) {}
 }
 
-/// What tells and waits for time.
-pub trait Pace {
-    /// This moment.
-    fn now(&self) -> Clocks;
-    /// Waits until `CLOCK_MONOTONIC` reaches `due_ns`, or recording is to stop.
-    fn wait_until(&mut self, due_ns: Nanos) -> Wake;
-    /// What ends such a wait from another thread: a writer that fails is told of at once, not at
-    /// the next tick. `None` where no wait takes long.
-    fn stopper(&self) -> Option<Sender<EndReason>> {
-        None
-    }
-}
-
 /// Everything that the loop gets from outside, so that tests give their own.
 pub struct Inputs<'a> {
     /// Answers the dumps.
@@ -115,10 +95,12 @@ pub struct Inputs<'a> {
 }
 
 /// What a capture says while it goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A tick was taken.
     Tick(Progress),
+    /// Other limits hold from now on.
+    Limits(Limits),
     /// The kernel does not have this dump; it is not asked again.
     Unsupported(Family, Protocol),
     /// A dump failed.
@@ -140,6 +122,14 @@ pub struct Progress {
     pub lag: u64,
     /// Ticks that were missed.
     pub missed_ticks: u64,
+    /// Those of them that were left out to keep within [`Limits::max_cpu`].
+    pub left_out_ticks: u64,
+    /// When the last snapshot began, UTC.
+    pub taken_at_ns: Nanos,
+    /// How long it took.
+    pub took_ns: Nanos,
+    /// For how long nothing is done now.
+    pub rests_for_ns: Nanos,
     /// Dumps that failed or were interrupted.
     pub failed_dumps: u64,
     /// New sockets that were counted but not stored, once for each snapshot that showed them.
@@ -219,44 +209,6 @@ impl Kernel for LiveKernel {
     }
 }
 
-/// Signals and the machine's clock.
-pub struct SignalPace {
-    clock: SystemClock,
-    stopper: Sender<EndReason>,
-    stop: Receiver<EndReason>,
-}
-
-impl SignalPace {
-    /// What is sent to the other part ends the recording before its time. Full: a stop is under way
-    /// already.
-    pub fn new() -> (Self, Sender<EndReason>) {
-        let (stopper, stop) = bounded(4);
-        (Self { clock: SystemClock, stopper: stopper.clone(), stop }, stopper)
-    }
-}
-
-impl Pace for SignalPace {
-    fn now(&self) -> Clocks {
-        self.clock.now()
-    }
-
-    fn wait_until(&mut self, due_ns: Nanos) -> Wake {
-        loop {
-            let left_ns = (due_ns - self.clock.monotonic_ns()).max(0);
-            let left = std::time::Duration::from_nanos(left_ns.unsigned_abs());
-            match self.stop.recv_timeout(left) {
-                Ok(reason) => return Wake::Stop(reason),
-                Err(_) if self.clock.monotonic_ns() >= due_ns => return Wake::Due,
-                Err(_) => {} // a little early
-            }
-        }
-    }
-
-    fn stopper(&self) -> Option<Sender<EndReason>> {
-        Some(self.stopper.clone())
-    }
-}
-
 /// Records until the plan is fulfilled or a stop is asked for.
 ///
 /// # Errors
@@ -295,7 +247,14 @@ pub(super) struct Collector<'a> {
     written: &'a Written,
     snapshot: SnapshotId,
     taken: u64,
+    limits: Limits,
     missed_ticks: u64,
+    left_out_ticks: u64,
+    /// Ticks that were left out since the last snapshot.
+    left_out: u64,
+    taken_at_ns: Nanos,
+    took_ns: Nanos,
+    rests_for_ns: Nanos,
     failed_dumps: u64,
     /// Those of the failed dumps that told nothing at all.
     refused_dumps: usize,
@@ -366,7 +325,13 @@ impl<'a> Collector<'a> {
             written,
             snapshot,
             taken: 0,
+            limits: plan.limits,
             missed_ticks: 0,
+            left_out_ticks: 0,
+            left_out: 0,
+            taken_at_ns: 0,
+            took_ns: 0,
+            rests_for_ns: 0,
             failed_dumps: 0,
             refused_dumps: 0,
             last_failure: String::new(),
@@ -379,6 +344,7 @@ impl<'a> Collector<'a> {
         // What it took to open the recording is no missed tick.
         let start_ns = pace.now().monotonic_ns;
         let mut schedule = Schedule::new(start_ns, self.plan.interval_ns);
+        let mut account = CpuAccount::new(start_ns, pace.cpu_ns());
         let end_ns = self.plan.duration_ns.map(|d| start_ns + d);
         let mut missed = 0;
         let reason = loop {
@@ -392,23 +358,32 @@ impl<'a> Collector<'a> {
             if let Wake::Stop(reason) = pace.wait_until(due_ns) {
                 break reason;
             }
+            if let Some(limits) = pace.new_limits() {
+                self.tracker.limit_new_sockets(limits.max_new_sockets);
+                if limits.capacity != self.limits.capacity {
+                    self.outbox.send(Parcel::Capacity(limits.capacity))?;
+                }
+                self.limits = limits;
+                (ways.listener)(&Event::Limits(limits));
+            }
             if self.outbox.parcels.is_full() {
                 // The disk is behind: this tick is left out rather than queued up.
-                let left_out = 1 + schedule.advance(pace.now().monotonic_ns);
-                missed += left_out;
-                self.missed_ticks += left_out;
+                let skipped = 1 + schedule.advance(pace.now().monotonic_ns);
+                missed += skipped;
+                self.missed_ticks += skipped;
                 continue;
             }
             let late = schedule.advance(pace.now().monotonic_ns);
             self.missed_ticks += late;
             self.tick(ways, &|| pace.now(), missed + late)?;
-            missed = 0;
+            let is_last = self.plan.count.is_some_and(|count| self.taken >= count);
+            missed = if is_last { 0 } else { self.rest(&mut account, &mut schedule, pace) };
             (ways.listener)(&Event::Tick(self.progress()));
             if let Some(error) = self.nothing_works() {
                 self.end(EndReason::Error, pace.now())?;
                 return Err(error);
             }
-            if self.plan.count.is_some_and(|count| self.taken >= count) {
+            if is_last {
                 break EndReason::Count;
             }
         };
@@ -419,6 +394,42 @@ impl<'a> Collector<'a> {
         }
         self.end(reason, pace.now())?;
         Ok(reason)
+    }
+
+    /// Leaves out the ticks that would take more than the limit of CPU time; gives how many were
+    /// missed by then.
+    fn rest(&mut self, account: &mut CpuAccount, schedule: &mut Schedule, pace: &dyn Pace) -> u64 {
+        let now_ns = pace.now().monotonic_ns;
+        let rest_ns = account.settle(self.limits.max_cpu, now_ns, pace.cpu_ns());
+        self.rests_for_ns = 0;
+        if rest_ns == 0 {
+            return 0;
+        }
+        // Those that fell due meanwhile were missed, those to come are left out.
+        let late = schedule.skip_until(now_ns);
+        self.left_out = schedule.skip_until(now_ns.saturating_add(rest_ns));
+        self.missed_ticks += late + self.left_out;
+        self.left_out_ticks += self.left_out;
+        if self.left_out > 0 {
+            self.rests_for_ns = schedule.due_ns() - now_ns;
+        }
+        late + self.left_out
+    }
+
+    /// The recording tells which ticks were left out to keep within which limit.
+    fn note_left_out(&mut self) {
+        let count = std::mem::take(&mut self.left_out);
+        if count > 0 {
+            let share = self.limits.max_cpu.map(|share| share.to_string()).unwrap_or_default();
+            self.outbox.batch.exceptions.push(Exception {
+                snapshot: self.snapshot,
+                kind: ExceptionKind::TicksLeftOut,
+                scope: None,
+                errno: None,
+                count: Some(count),
+                message: Some(format!("to keep within {share} of a CPU")),
+            });
+        }
     }
 
     /// Ends the capture.
@@ -452,6 +463,7 @@ impl<'a> Collector<'a> {
         let (group, is_keyframe) =
             self.tracker.begin_tick(snapshot, started, kernel.wants_keyframe());
         self.outbox.send(Parcel::BeginTick { snapshot, group, is_keyframe })?;
+        self.note_left_out();
 
         // What ended before the dumps is over in them: what they show of it is what is left.
         let mut outcome = self.take_events(*kernel);
@@ -517,6 +529,8 @@ impl<'a> Collector<'a> {
             owners.end_tick(snapshot);
         }
         self.last_clocks = Some(ended);
+        self.taken_at_ns = started.utc_ns;
+        self.took_ns = ended.monotonic_ns - started.monotonic_ns;
         self.snapshot = snapshot.next();
         self.taken += 1;
         Ok(())
@@ -567,6 +581,10 @@ impl<'a> Collector<'a> {
             sockets: self.tracker.live_sockets(),
             lag: self.taken.saturating_sub(snapshots + 1), // the last has just been sent
             missed_ticks: self.missed_ticks,
+            left_out_ticks: self.left_out_ticks,
+            taken_at_ns: self.taken_at_ns,
+            took_ns: self.took_ns,
+            rests_for_ns: self.rests_for_ns,
             failed_dumps: self.failed_dumps,
             not_stored: self.tracker.not_stored(),
             event_losses: self.tracker.event_losses(),

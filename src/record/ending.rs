@@ -22,7 +22,12 @@ pub(super) struct Evidence {
     delivered: Option<u32>,
     retransmits: u8,
     probes: u8,
+    /// For how long nothing had come or gone.
+    idle_ms: Option<u32>,
 }
+
+/// A socket that is closed goes within that time of the last acknowledgment, or is held by somebody.
+const HELD_MS: u32 = 120;
 
 impl Evidence {
     /// `None` without `tcp_info`.
@@ -50,7 +55,13 @@ impl Evidence {
             delivered: tcp.delivered,
             retransmits: tcp.retransmits.unwrap_or(0),
             probes: tcp.probes.unwrap_or(0),
+            idle_ms: None,
         })
+    }
+
+    /// The final ones, of a socket on which for so long nothing had come or gone.
+    pub(super) fn after(self, idle_ms: Option<u32>) -> Self {
+        Self { idle_ms, ..self }
     }
 
     /// Whether a segment came that was more than a refusal.
@@ -211,6 +222,14 @@ impl Life {
         self.last.and_then(|last| timed_out(&last, &last_words))
     }
 
+    /// Whether our FIN was acknowledged, as far as the final counters tell.
+    pub(super) fn is_fin_acked(&self) -> Option<bool> {
+        match &self.last_words {
+            Some(Final::Full(last)) => last.is_fin_acked(self.direction),
+            _ => None,
+        }
+    }
+
     /// What may be left of it.
     pub(super) fn remnant(&self) -> Remnant {
         match &self.last_words {
@@ -238,6 +257,8 @@ impl Life {
             Ending::BothFins
         } else if last_words.data_segs_in == Some(0) && last_words.bytes_received == Some(0) {
             Ending::HalfClosed
+        } else if last_words.idle_ms.is_some_and(|ms| ms > HELD_MS) {
+            Ending::SilentAfterFin
         } else {
             Ending::FinAcked
         }
@@ -263,13 +284,11 @@ fn timed_out(last: &Evidence, last_words: &Evidence) -> Option<Ending> {
 
 /// How a connection ended whose other end is on this host and has ended too.
 pub(super) fn ending_with_peer(own: Option<Ending>, peer: Option<Ending>) -> Option<Ending> {
-    let is_open = matches!(own, None | Some(Ending::FinAcked | Ending::HalfClosed));
+    let is_open = own.is_none_or(Ending::is_one_sided);
     match peer {
         Some(peer) if is_open && peer.is_reset() => Some(Ending::PeerReset),
         Some(Ending::TimeWait | Ending::BothFins) if is_open => Some(Ending::BothFins),
-        Some(Ending::FinAcked | Ending::HalfClosed)
-            if matches!(own, Some(Ending::FinAcked | Ending::HalfClosed)) =>
-        {
+        Some(peer) if peer.is_one_sided() && own.is_some_and(Ending::is_one_sided) => {
             Some(Ending::BothFins)
         }
         _ => own,

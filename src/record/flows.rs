@@ -189,6 +189,11 @@ impl Flows {
         self.members.get(flow)
     }
 
+    /// Adds a socket of an earlier capture that may still be there.
+    pub(super) fn expect(&mut self, flow: Flow, member: Member) {
+        self.members.entry(flow).or_insert(member);
+    }
+
     /// Adds a socket; gives the other end of its connection, if what is there now is it. A socket that
     /// is connected to itself is its own. One that is told of late, after another had its addresses
     /// and ports, is left out.
@@ -289,14 +294,24 @@ impl Flows {
         self.members.get_mut(flow).filter(|m| m.socket == socket)?.dead.as_mut()
     }
 
-    /// Forgets who died before this snapshot. Those whose destroy event may still come are kept.
-    pub(super) fn forget(&mut self, before: SnapshotId) {
-        while let Some(&(died, flow, socket)) = self.dead.front() {
-            if died >= before && self.dead.len() <= DEAD_MAX {
+    /// Forgets who died before this snapshot, and whose other end did too: its ending is told by
+    /// both.
+    pub(super) fn forget(&mut self, before: SnapshotId, now: SnapshotId) {
+        for _ in 0..self.dead.len() {
+            let Some(&(died, flow, socket)) = self.dead.front() else { break };
+            let is_crowded = self.dead.len() > DEAD_MAX;
+            if died >= before && !is_crowded {
                 break;
             }
             self.dead.pop_front();
-            if self.members.get(&flow).is_some_and(|m| m.socket == socket && m.dead.is_some()) {
+            let member = self.members.get(&flow).filter(|m| m.socket == socket && m.dead.is_some());
+            let Some(&member) = member else { continue };
+            let peer = self.members.get(&flow.reversed());
+            let is_waiting =
+                peer.is_some_and(|p| Some(p.socket) == member.peer && p.dead.is_none());
+            if is_waiting && !is_crowded {
+                self.dead.push_back((now, flow, socket));
+            } else {
                 self.members.remove(&flow);
             }
         }

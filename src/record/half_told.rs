@@ -7,10 +7,11 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::batch::Batch;
+use super::ending::Life;
 use super::flows::{Added, Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
-use crate::model::{Nanos, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
+use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
 const WAITED_TICKS: i64 = 60;
@@ -77,13 +78,14 @@ impl Register {
     pub(super) fn enter_half_told(&mut self, socket: SocketId, words: &LastWords) {
         let Some(&death) = self.death_of.get(&socket) else { return };
         let death = &self.deaths[death];
+        let ending = death.life.and_then(|life| life.ending());
         self.half_told.0.entry(key_of(&words.tuple)).or_default().push(Half {
             socket,
             cookie: words.cookie,
             tuple: words.tuple,
             open_by_ns: death.open_by_ns,
             last_sent: words.last_sent,
-            dead: death.dead(),
+            dead: Dead { ending, ..death.dead() },
             died: self.now,
         });
     }
@@ -91,12 +93,45 @@ impl Register {
     /// A socket has gone, told in full: it may be the other end of one that was told by half before.
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
-        // Who was not reset is hardly the other end of an abort: the end of the tick tells.
-        if !self.was_reset(&flow, words) {
+        // Who was not plainly reset is hardly the other end of an abort: the end of the tick tells.
+        if self.was_reset(&flow, words) {
+            self.find_half_of(&flow, socket, words.active_ns, words.last_received, out);
+        }
+    }
+
+    /// The same for those that went in this tick: no other turned out to be their other end, and their
+    /// counters do not tell of an orderly end.
+    pub(super) fn find_waiting_halves(&mut self, out: &mut Batch) {
+        if self.half_told.0.is_empty() {
             return;
         }
+        for index in 0..self.deaths.len() {
+            let death = &self.deaths[index];
+            let (Some(flow), Some(life), Some(over_ns)) = (death.flow, death.life, death.over_ns)
+            else {
+                continue;
+            };
+            let direction = death.origin.map(Origin::direction);
+            let direction = direction.or_else(|| self.direction_by_listeners(&flow));
+            let is_open = Life { direction, ..life }.is_fin_acked() != Some(true);
+            if is_open && death.end.destroyed.is_some() {
+                let (socket, received) = (death.end.socket, death.last_received);
+                self.find_half_of(&flow, socket, over_ns, received, out);
+            }
+        }
+    }
+
+    /// Completes the one that this socket, active until then, must have been the other end of.
+    fn find_half_of(
+        &mut self,
+        flow: &Flow,
+        socket: SocketId,
+        active_ns: Nanos,
+        last_received: Option<Moment>,
+        out: &mut Batch,
+    ) {
         let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
-        if self.flows.get(&flow).filter(is_alone).is_none() {
+        if self.flows.get(flow).filter(is_alone).is_none() {
             return;
         }
         let own = flow.reversed();
@@ -105,11 +140,11 @@ impl Register {
         let mut fitting = halves.filter(|half| {
             let aborted_ns = half.dead.destroyed_ns.unwrap_or(Nanos::MAX);
             half.may_be(&own)
-                && words.active_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
-                && half.has_sent(words.last_received) == Some(true)
+                && active_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
+                && half.has_sent(last_received) == Some(true)
         });
         if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
-            self.complete(&half, &flow, socket, out);
+            self.complete(&half, flow, socket, out);
         }
     }
 

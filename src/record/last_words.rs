@@ -77,7 +77,7 @@ impl LastWords {
         };
         let said = match evidence {
             Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
-            Some(evidence) => Some(Final::Full(evidence)),
+            Some(evidence) => Some(Final::Full(evidence.after(times.active_ms()))),
             None => None,
         };
         Self {

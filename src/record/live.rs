@@ -319,6 +319,7 @@ impl Live {
                 },
             },
             cookie: self.cookie(),
+            generation: self.generation,
             flow,
             origin: self.origin,
             life: (flow.is_some() && protocol == Protocol::Tcp).then(|| Life {

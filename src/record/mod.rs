@@ -16,10 +16,12 @@ mod flows;
 mod half_told;
 mod known_process;
 mod last_words;
+mod limits;
 mod listeners;
 mod live;
 mod owner_finder;
 mod owners;
+mod pace;
 mod processes;
 mod register;
 mod replay;
@@ -29,12 +31,11 @@ mod tracker;
 mod writer;
 
 pub use chosen::Chosen;
-pub use collector::{
-    Event, Inputs, Kernel, LiveKernel, Pace, Plan, Progress, RecordError, SignalPace, Summary,
-    Wake, run,
-};
+pub use collector::{Event, Inputs, Kernel, LiveKernel, Plan, Progress, RecordError, Summary, run};
+pub use limits::{CpuShare, Limits};
 pub use owner_finder::OwnerFinder;
 pub use owners::{OwnerSearch, SocketNews};
+pub use pace::{Pace, Pulse, SignalPace, Wake};
 pub use processes::{Budget, Descriptors, Kept, Processes};
 pub use replay::replay;
 pub use schedule::Schedule;

@@ -86,6 +86,8 @@ pub struct OwnerSearch {
     unowned: HashSet<u32>,
     /// Inodes that are wanted since the last scan began.
     fresh: HashSet<u32>,
+    /// Inodes that their last holder let go of, with the last snapshot before that was noticed.
+    let_go: HashMap<u32, SnapshotId>,
     processes: HashMap<u32, Known>,
     stage: Stage,
     round: u64,
@@ -132,6 +134,7 @@ impl OwnerSearch {
             inodes: HashMap::new(),
             unowned: HashSet::new(),
             fresh: HashSet::new(),
+            let_go: HashMap::new(),
             processes: HashMap::new(),
             stage: Stage::Resting,
             round: 0,
@@ -160,6 +163,20 @@ impl OwnerSearch {
         }
         for (socket, inode) in news.wanted {
             self.want(socket, inode);
+        }
+        self.look_for_passed_on();
+    }
+
+    /// A socket that is still there although its last holder let go of it may have been passed on.
+    fn look_for_passed_on(&mut self) {
+        let (snapshot, watched) = (self.snapshot, &self.watched);
+        let shown_since = self.let_go.extract_if(|_, let_go_after| *let_go_after < snapshot);
+        let still_there = shown_since.map(|(inode, _)| inode).filter(|inode| {
+            watched.get(inode).is_some_and(|watched| watched.ownerships.is_empty())
+        });
+        for inode in still_there {
+            self.unowned.insert(inode);
+            self.fresh.insert(inode);
         }
     }
 
@@ -573,8 +590,8 @@ impl OwnerSearch {
         }
     }
 
-    /// A file that was let go of is not looked for anew: mostly the kernel is still closing its
-    /// socket. Whoever was given it has other descriptors than before, and will be read for that.
+    /// A file that was let go of is not looked for anew at once: mostly the kernel is still closing its
+    /// socket.
     fn release(&mut self, inode: u32, pid: u32, last: SnapshotId) {
         let Some(watched) = self.watched.get_mut(&inode) else { return };
         let let_go = watched.ownerships.extract_if(.., |(holder, _)| *holder == pid);
@@ -582,6 +599,9 @@ impl OwnerSearch {
             ownership,
             last: last.max(ownership.since),
         }));
+        if watched.ownerships.is_empty() {
+            self.let_go.insert(inode, self.snapshot);
+        }
     }
 
     /// Who shares a socket mostly got it from its parent or gave it to its children, and shares

@@ -16,10 +16,11 @@ use super::flows::{Added, Dead, Flow, Flows, Member, Moment, SAME_MOMENT_NS, The
 use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
+use super::tracker::Past;
 use crate::model::{
-    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FreedSocket, Nanos, NetnsId,
-    NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
-    UndestroyedSocket,
+    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FormerSocket, FreedSocket,
+    Nanos, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews,
+    TcpState, TupleTold,
 };
 
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
@@ -47,6 +48,7 @@ pub(super) struct Gone {
 #[derive(Clone, Debug)]
 struct Held {
     socket: SocketId,
+    generation: u32,
     flow: Option<Flow>,
     peer: Option<SocketId>,
     life: Option<Life>,
@@ -57,6 +59,7 @@ struct Held {
 pub(super) struct Death {
     pub(super) end: SocketEnd,
     pub(super) cookie: u64,
+    pub(super) generation: u32,
     pub(super) flow: Option<Flow>,
     pub(super) origin: Option<Origin>,
     /// `None` for what is no connection.
@@ -90,6 +93,9 @@ pub(super) struct Register {
     freed: HashMap<Flow, (SocketId, Nanos)>,
     /// Sockets whose other end may be over: the end of the tick tells.
     doubtful: Vec<(Flow, SocketId)>,
+    /// Sockets of which it has come to be known who opened their connection, which is news for the
+    /// other end.
+    directed: Vec<(Flow, SocketId, Origin)>,
     /// Of the events that are read: whose TIME-WAIT was seen before, by the cookie of the event.
     promised: HashMap<u64, SocketId>,
     held: HashMap<u64, Held>,
@@ -101,13 +107,7 @@ pub(super) struct Register {
 }
 
 impl Register {
-    pub(super) fn new(
-        netns: NetnsId,
-        now: SnapshotId,
-        undestroyed: Vec<UndestroyedSocket>,
-        freed: Vec<FreedSocket>,
-        started: Clocks,
-    ) -> Self {
+    pub(super) fn new(netns: NetnsId, now: SnapshotId, past: &Past, started: Clocks) -> Self {
         let mut register = Self {
             netns,
             now,
@@ -122,13 +122,17 @@ impl Register {
             gone_order: VecDeque::new(),
             freed: HashMap::new(),
             doubtful: Vec::new(),
+            directed: Vec::new(),
             promised: HashMap::new(),
             held: HashMap::new(),
             held_order: VecDeque::new(),
             events: None,
             is_all_told: true,
         };
-        for socket in undestroyed {
+        for former in past.formers.iter().filter(|former| !former.is_remains) {
+            register.expect(former, started);
+        }
+        for socket in &past.undestroyed {
             if let Some(over_ns) = socket.time_wait_by_ns
                 && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
             {
@@ -141,16 +145,26 @@ impl Register {
                 socket.cookie,
                 Held {
                     socket: socket.id,
+                    generation: socket.generation,
                     flow: Flow::new(socket.protocol, &socket.tuple),
                     peer: None,
                     life: (socket.tuple.remote.port != 0).then_some(life),
                 },
             );
         }
-        for socket in freed {
-            register.remember(&socket, started);
+        for socket in &past.freed {
+            register.remember(socket, started);
         }
         register
+    }
+
+    /// A socket of an earlier capture takes part although it has not been seen in this one yet: its
+    /// event may be the first that is heard of it.
+    fn expect(&mut self, former: &FormerSocket, started: Clocks) {
+        let Some(flow) = Flow::new(former.protocol, &former.tuple) else { return };
+        let there = There { open_by_ns: Some(started.monotonic_ns), ..There::default() };
+        let member = Member::new(former.id, former.cookie, there);
+        self.flows.expect(flow, Member { peer: former.peer, ..member });
     }
 
     /// A TIME-WAIT goes on as the connection of its cookie or, if no dump ever gave it one, of its
@@ -196,7 +210,10 @@ impl Register {
     ) {
         let there = There { open_by_ns: Some(open_by_ns), ..There::default() };
         let member = Member::new(socket, cookie, there);
-        if let Some(flow) = flow
+        let is_paired = |flow: &Flow| {
+            self.flows.get(flow).is_some_and(|m| m.socket == socket && m.peer.is_some())
+        };
+        if let Some(flow) = flow.filter(|flow| !is_paired(flow))
             && let Some(peer) = self.enter(flow, member, out)
         {
             out.news.push((socket, SocketNews::Peer(peer)));
@@ -257,11 +274,22 @@ impl Register {
         if death.end.destroyed.is_none() && self.events.is_some() && !is_replaced {
             self.hold(
                 death.cookie,
-                Held { socket: death.end.socket, flow: death.flow, peer, life: death.life },
+                Held {
+                    socket: death.end.socket,
+                    generation: death.generation,
+                    flow: death.flow,
+                    peer,
+                    life: death.life,
+                },
             );
         }
         self.death_of.insert(death.end.socket, self.deaths.len());
         self.deaths.push(death);
+    }
+
+    /// It has come to be known who opened a connection.
+    pub(super) fn direct(&mut self, flow: Flow, socket: SocketId, origin: Origin) {
+        self.directed.push((flow, socket, origin));
     }
 
     /// Whether the final counters tell that a connection was reset, or aborted.
@@ -272,10 +300,21 @@ impl Register {
     }
 
     /// Who opened a connection, if a listener is at one of its ends only.
-    fn direction_by_listeners(&self, flow: &Flow) -> Option<Direction> {
-        match (self.listeners.accepts(flow), self.listeners.accepts(&flow.reversed())) {
-            (true, false) => Some(Direction::Inbound),
-            (false, true) => Some(Direction::Outbound),
+    pub(super) fn direction_by_listeners(&self, flow: &Flow) -> Option<Direction> {
+        self.origin_by_listeners(flow).map(Origin::direction)
+    }
+
+    fn origin_by_listeners(&self, flow: &Flow) -> Option<Origin> {
+        let (is_inbound, may_be_inbound) =
+            (self.listeners.accepts(flow), self.listeners.may_accept(flow));
+        let remote = flow.reversed();
+        let (is_outbound, may_be_outbound) = match flow.is_within_host() {
+            true => (self.listeners.accepts(&remote), self.listeners.may_accept(&remote)),
+            false => (false, false),
+        };
+        match (is_inbound, is_outbound) {
+            (true, false) if !may_be_outbound => Some(Origin::Listener),
+            (false, true) if !may_be_inbound => Some(Origin::RemoteListener),
             _ => None,
         }
     }
@@ -299,6 +338,13 @@ impl Register {
     /// Whether the connection of this cookie is over and its destroy event has not come.
     pub(super) fn is_held(&self, cookie: u64) -> bool {
         self.held.contains_key(&cookie)
+    }
+
+    /// The generation of what is seen anew under this cookie. If that was of another connection before,
+    /// the socket went on as this one, and its destroy event will be of this one.
+    pub(super) fn generation_of(&mut self, cookie: u64, flow: Option<&Flow>) -> u32 {
+        let Some(held) = self.held.remove(&cookie) else { return 0 };
+        held.generation + u32::from(held.flow.as_ref() != flow)
     }
 
     /// The socket of this cookie, if its destroy event was read.
@@ -431,6 +477,9 @@ impl Register {
                 words.said.and_then(|said| said.origin()).filter(|_| is_undirected)
             {
                 out.news.push((held.socket, SocketNews::Origin(origin)));
+                if let Some(flow) = held.flow {
+                    self.direct(flow, held.socket, origin);
+                }
             }
             let ending = held.life.and_then(|life| {
                 let direction = life.direction.or_else(|| direction_told(words));
@@ -495,7 +544,13 @@ impl Register {
             }
             out.news.push((member.socket, SocketNews::Cookie { socket, remains }));
         }
-        Some(Held { socket: member.socket, flow: Some(flow), peer: member.peer, life: Some(life) })
+        Some(Held {
+            socket: member.socket,
+            generation: 0,
+            flow: Some(flow),
+            peer: member.peer,
+            life: Some(life),
+        })
     }
 
     pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::collector::{Collector, Event, Kernel, Plan, RecordError, Summary};
+use super::limits::Limits;
 use super::session::{Session, Ways};
 use crate::foreign::{Contents, Dump, Import, Round, covers};
 use crate::kernel::{DumpEnd, EventBatch};
@@ -30,7 +31,7 @@ pub fn replay(
         interval_ns: 0,
         duration_ns: None,
         count: None,
-        max_new_sockets: u64::MAX,
+        limits: Limits::NONE,
         finds_owners: false,
     };
     let scopes = contents.scopes.clone();

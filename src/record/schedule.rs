@@ -28,6 +28,17 @@ impl Schedule {
         self.due_ns += (passed + 1) * self.interval_ns;
         passed.unsigned_abs()
     }
+
+    /// Leaves out the ticks that are due before `from_ns`, and says how many those are.
+    pub fn skip_until(&mut self, from_ns: Nanos) -> u64 {
+        let behind_ns = from_ns - self.due_ns;
+        if behind_ns <= 0 {
+            return 0;
+        }
+        let skipped = (behind_ns - 1) / self.interval_ns + 1;
+        self.due_ns += skipped * self.interval_ns;
+        skipped.unsigned_abs()
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +61,17 @@ mod tests {
         assert_eq!(schedule.due_ns(), 100);
         assert_eq!(schedule.advance(450), 3); // 200, 300 and 400
         assert_eq!(schedule.due_ns(), 500);
+    }
+
+    #[test]
+    fn ticks_that_are_left_out_leave_the_others_on_the_grid() {
+        let mut schedule = Schedule::new(0, 100);
+        assert_eq!(schedule.advance(0), 0);
+        assert_eq!(schedule.skip_until(100), 0);
+        assert_eq!(schedule.skip_until(101), 1);
+        assert_eq!(schedule.skip_until(550), 4); // 200, 300, 400 and 500
+        assert_eq!(schedule.due_ns(), 600);
+        assert_eq!(schedule.skip_until(10), 0);
     }
 
     #[test]

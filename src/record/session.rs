@@ -42,6 +42,7 @@ impl Session<'_> {
         work: impl FnOnce(&mut Collector<'_>, &mut Ways<'_>) -> Result<EndReason, RecordError>,
     ) -> Result<Summary, RecordError> {
         let Self { plan, scopes: asked, ended, stopper } = self;
+        writer.set_capacity(plan.limits.capacity);
         let start = writer.begin_capture(capture)?;
         let mut scopes = Vec::with_capacity(asked.len());
         for Asked { family, protocol, states, filter } in asked {
@@ -86,7 +87,8 @@ impl Session<'_> {
                 })
                 .map_err(|_| RecordError::WriterDied)?
         };
-        let mut tracker = Tracker::new(&start, capture.started, scopes, past, plan.max_new_sockets);
+        let mut tracker =
+            Tracker::new(&start, capture.started, scopes, past, plan.limits.max_new_sockets);
         if let Some(chosen) = &plan.chosen {
             tracker.choose(chosen.clone());
         }

@@ -161,6 +161,7 @@ impl Tracker {
         max_new_sockets: u64,
     ) -> Self {
         let netns = start.netns;
+        let register = Register::new(netns, start.next_snapshot, &past, capture_started);
         let key = |former: &FormerSocket| SocketKey {
             netns,
             cookie: former.cookie,
@@ -188,13 +189,7 @@ impl Tracker {
                 .collect(),
             live: HashMap::new(),
             torn_down: HashMap::new(),
-            register: Register::new(
-                netns,
-                start.next_snapshot,
-                past.undestroyed,
-                past.freed,
-                capture_started,
-            ),
+            register,
             shows_bound_sockets: false,
             events_read_until_ns: None,
             hasher: DefaultHashBuilder::default(),
@@ -220,6 +215,11 @@ impl Tracker {
             keyframe: start.next_snapshot,
             takes_events_as_found: false,
         }
+    }
+
+    /// Stores no more new sockets a tick than that from now on.
+    pub(super) fn limit_new_sockets(&mut self, max: u64) {
+        self.max_new_sockets = max;
     }
 
     /// Takes only the sockets that the filter holds for.
@@ -495,7 +495,10 @@ impl Tracker {
                     out,
                 );
             }
-            None => {}
+            None => {
+                let flow = seen.flow();
+                live.generation = self.register.generation_of(message.cookie(), flow.as_ref());
+            }
         }
         self.next_socket = self.next_socket.next();
         let netns = scope.scope.netns;

@@ -51,6 +51,7 @@ pub(super) fn write_all(
                 writer.keep_within_limits(&start, now, rows, || !parcels.is_empty())?;
                 written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
             }
+            Parcel::Capacity(capacity) => writer.set_capacity(capacity),
             Parcel::EndCapture { reason, at, missed_ticks, owner_changes } => {
                 writer.owner_changes(&start, &owner_changes)?;
                 writer.end_capture(&start, reason, at, missed_ticks)?;
@@ -91,7 +92,9 @@ fn write_tick(
                 written.snapshots.fetch_add(1, Ordering::Relaxed);
                 return Ok(Some((samples, snapshot.ended)));
             }
-            Parcel::BeginTick { .. } | Parcel::EndCapture { .. } => return Ok(None),
+            Parcel::BeginTick { .. } | Parcel::EndCapture { .. } | Parcel::Capacity(_) => {
+                return Ok(None);
+            }
         }
     }
     Ok(None)

@@ -12,6 +12,7 @@ pub mod human;
 mod json;
 mod jsonl;
 mod object;
+mod openmetrics;
 mod options;
 mod row;
 mod sheet;
@@ -28,6 +29,7 @@ use crate::model::{Column, Value};
 
 pub use connections::{ConnectionTable, ShownMoment};
 pub use human::Zone;
+pub use openmetrics::{Metric, MetricKind, openmetrics};
 pub use options::{Format, Options, TimeFormat, UnknownName};
 pub use sheet::{Sheet, SheetTable};
 pub use sockets::{Details, SocketTable};

@@ -364,6 +364,9 @@ fn in_words(word: &str) -> &str {
         "nothing_received" => "nothing came from the other end but perhaps a refusal",
         "request_vanished" => "the request went without becoming a connection",
         "half_closed" => "our FIN was acknowledged, the other end had not closed",
+        "silent_after_fin" => {
+            "our FIN was acknowledged, then nothing came until the socket was freed"
+        }
         _ => "a word that this version does not know",
     }
 }

@@ -84,13 +84,45 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// A table or view that belongs to the format is not there.
-    #[error("`{}` lacks the table or view `{name}`", path.display())]
+    /// A table, view or index that belongs to the format is not there.
+    #[error("`{}` lacks the {kind} `{name}`", path.display())]
     Incomplete {
         /// The file.
         path: PathBuf,
+        /// `table`, `view` or `index`.
+        kind: String,
         /// What is missing.
         name: String,
+    },
+    /// One that belongs to the format is another.
+    #[error("`{}` has another {kind} `{name}` than a recording", path.display())]
+    Altered {
+        /// The file.
+        path: PathBuf,
+        /// `table`, `view` or `index`.
+        kind: String,
+        /// Which.
+        name: String,
+    },
+    /// Something is there that does not belong to the format.
+    #[error("`{}` holds the {kind} `{name}`, which is of no recording", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// `table`, `view`, `index` or `trigger`.
+        kind: String,
+        /// Which.
+        name: String,
+    },
+    /// Another user may have put it there for whoever opens it.
+    #[error("`{}` is {what} that another user (uid {uid}) put into a directory where anyone may", path.display())]
+    Planted {
+        /// The file, or one beside it.
+        path: PathBuf,
+        /// `a link` or `a file`.
+        what: &'static str,
+        /// Whose it is.
+        uid: u32,
     },
     /// No room for what was to be written.
     #[error("no space left to write to `{}`", path.display())]
@@ -220,8 +252,14 @@ impl StoreError {
                 "copy what can still be read with `sqlite3 {} .recover | sqlite3 recovered.db`",
                 path.display()
             ),
-            Self::Incomplete { .. } => {
-                "the file was changed by something else than sockrec".to_owned()
+            Self::Incomplete { .. } | Self::Altered { .. } | Self::Foreign { .. } => {
+                "the file was damaged, changed by something else than sockrec, or made to deceive; \
+                 `sockrec check` tells more"
+                    .to_owned()
+            }
+            Self::Planted { .. } => {
+                "choose a directory of your own, or name the file itself where it is a link"
+                    .to_owned()
             }
             Self::ReadOnly { .. } => {
                 "check the permissions of the file, its directory and its file system".to_owned()

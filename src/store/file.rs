@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 use super::migrate::{APPLICATION_ID, SCHEMA_VERSION};
+use super::shared_dir::{Access, refuse_planted};
 
 /// The first bytes of every SQLite file, of which only these matter here (sqlite.org/fileformat2).
 const HEADER_LEN: usize = 100;
@@ -37,6 +38,9 @@ enum Content {
 /// POSIX locks that the process has on it.
 pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
     check_directory(path)?;
+    refuse_planted(path, Access::Write)?;
+    // None may come between.
+    let no_link = if path.is_symlink() { 0 } else { libc::O_NOFOLLOW };
     // It shows who talked to whom: for its owner only.
     let file = OpenOptions::new()
         .read(true)
@@ -44,6 +48,7 @@ pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(no_link)
         .open(path)
         .map_err(|e| open_error(path, e))?;
     if content(path, &file)? == Content::Empty {
@@ -80,6 +85,7 @@ pub(super) fn lock_if_idle(path: &Path) -> Option<File> {
 
 /// Checks that the file is a recording that can be read here; tells whether one records to it.
 pub(super) fn check_for_reading(path: &Path) -> Result<bool, StoreError> {
+    refuse_planted(path, Access::Read)?;
     let file = open_to_look(path).map_err(|e| open_error(path, e))?;
     match content(path, &file)? {
         Content::Recording => Ok(is_locked(&file)),
@@ -111,6 +117,28 @@ pub(super) fn log_path(path: &Path) -> PathBuf {
     PathBuf::from(log)
 }
 
+/// What a recording takes on its file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSizes {
+    /// Bytes of the file itself.
+    pub file_bytes: u64,
+    /// Bytes of its log, `FILE-wal`.
+    pub log_bytes: u64,
+}
+
+impl FileSizes {
+    /// Bytes of both.
+    pub fn bytes(self) -> u64 {
+        self.file_bytes + self.log_bytes
+    }
+}
+
+/// What a recording takes on its file system; 0 for what is not there.
+pub fn file_sizes(path: &Path) -> FileSizes {
+    let len = |path: &Path| path.metadata().map_or(0, |m| m.len());
+    FileSizes { file_bytes: len(path), log_bytes: len(&log_path(path)) }
+}
+
 /// Whether a part of what was recorded stands in the log beside the file, `FILE-wal`. After a
 /// clean end it does only while a reader keeps it there.
 pub fn has_log(path: &Path) -> bool {
@@ -132,18 +160,8 @@ pub fn room(path: &Path) -> Option<Room> {
     let disk = rustix::fs::statvfs(directory.unwrap_or(Path::new("."))).ok()?;
     Some(Room {
         free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
-        used_bytes: file_bytes(path),
+        used_bytes: file_sizes(path).bytes(),
     })
-}
-
-/// Bytes of a recording with its log.
-pub(super) fn file_bytes(path: &Path) -> u64 {
-    length(path) + length(&log_path(path))
-}
-
-/// Bytes of a file, none if it is not there.
-pub(super) fn length(path: &Path) -> u64 {
-    path.metadata().map_or(0, |m| m.len())
 }
 
 /// The URI by which SQLite opens this very file: as a bare name it would take `:memory:` and

@@ -36,7 +36,7 @@ pub(super) fn sockets(
         "SELECT k.socket_id, coalesce(m.cookie, k.cookie), k.generation, k.family, k.protocol,
              k.local_address, k.local_port, k.remote_address, k.remote_port, k.interface, k.inode,
              k.uid, k.cgroup_id, k.mark, o.last_snapshot_id, o.snapshot_id, o.samples, r.state,
-             {COUNTERS}, k.origin, o.is_remains
+             {COUNTERS}, k.origin, o.is_remains, k.peer_socket_id
          {OPEN_SOCKETS}
          LEFT JOIN remains AS m ON m.socket_id = o.socket_id
          WHERE k.netns_id = ?1"
@@ -73,7 +73,8 @@ pub(super) fn undestroyed(
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.origin, k.protocol, coalesce(
-                 n.started_monotonic_ns - m.time_wait_ms * 1000000, n.ended_monotonic_ns)
+                 n.started_monotonic_ns - m.time_wait_ms * 1000000, n.ended_monotonic_ns),
+             k.generation
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN remains AS m ON m.socket_id = e.socket_id AND e.last_snapshot_id IS NULL
          LEFT JOIN snapshots AS n ON n.snapshot_id = m.time_wait_snapshot_id
@@ -94,6 +95,7 @@ pub(super) fn undestroyed(
             state: row.get::<_, Option<u8>>(7)?.map(TcpState),
             origin: origin(row, 8)?,
             time_wait_by_ns: row.get(10)?,
+            generation: row.get(11)?,
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
@@ -109,7 +111,8 @@ pub(super) fn freed(
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
-             CASE WHEN coalesce(n.evidence, 'half_closed') IN ('half_closed', 'fin_acked')
+             CASE WHEN coalesce(n.evidence, 'half_closed') 
+                     IN ('half_closed', 'fin_acked', 'silent_after_fin')
                  THEN (SELECT max(ended_boottime_ns, e.destroyed_boottime_ns) FROM snapshots
                        ORDER BY snapshot_id DESC LIMIT 1)
                  ELSE e.destroyed_boottime_ns END
@@ -180,6 +183,7 @@ fn former_socket(row: &Row<'_>) -> rusqlite::Result<Option<FormerSocket>> {
         },
         origin: origin(row, 30)?,
         is_remains: row.get(31)?,
+        peer: row.get::<_, Option<i64>>(32)?.map(SocketId),
     }))
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::StoreError;
 use super::file::check_for_reading;
 use super::migrate::check_schema;
+use super::shared_dir::{Access, refuse_planted};
 use super::writer::{fold_left_log, open_connection};
 use crate::model::{Mark, MarkPart, Marked};
 
@@ -19,6 +20,7 @@ const RECORDER_WAITED_FOR: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the file is no recording, is newer or damaged, or cannot be written.
 pub fn write_marker(path: &Path, mark: &Mark) -> Result<Marked, StoreError> {
+    refuse_planted(path, Access::Write)?;
     // Before SQLite opens it: closing the file would drop the locks of a connection.
     check_for_reading(path)?;
     let error = |e| StoreError::sqlite(path, "write to", e);

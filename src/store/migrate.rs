@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
+use super::trust::{What, difference};
 
 /// `PRAGMA application_id` of every recording: "sock" in ASCII.
 pub const APPLICATION_ID: i32 = i32::from_be_bytes(*b"sock");
@@ -44,40 +45,31 @@ pub(super) fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// The first table or view of the format that is not there.
-pub(super) fn missing_object(connection: &Connection) -> rusqlite::Result<Option<&'static str>> {
-    let mut exists = connection
-        .prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1 AND type IN ('table', 'view')")?;
-    for name in object_names() {
-        if !exists.exists([name])? {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
-}
-
-/// Checks that an open recording is of this version and has all its tables and views. Its header may
-/// have been looked at before, but a newer version may still stand in the write-ahead log.
-pub(super) fn check_schema(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let error = |e| StoreError::sqlite(path, "open", e);
+/// Checks that an open recording is of this version. Its header may have been looked at before, but a
+/// newer version may still stand in the write-ahead log.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = user_version(connection).map_err(|e| StoreError::sqlite(path, "open", e))?;
     let path = path.to_owned();
-    match user_version(connection).map_err(error)? {
+    match found {
         // Its making was cut short and has just been taken back.
-        0 => return Err(StoreError::NotARecording { path, why: "it is empty" }),
-        SCHEMA_VERSION => {}
-        found => return Err(StoreError::Newer { path, found, supported: SCHEMA_VERSION }),
-    }
-    match missing_object(connection).map_err(error)? {
-        Some(name) => Err(StoreError::Incomplete { path, name: name.to_owned() }),
-        None => Ok(()),
+        0 => Err(StoreError::NotARecording { path, why: "it is empty" }),
+        SCHEMA_VERSION => Ok(()),
+        found => Err(StoreError::Newer { path, found, supported: SCHEMA_VERSION }),
     }
 }
 
-/// Names of the tables and views of the latest version.
-fn object_names() -> impl Iterator<Item = &'static str> {
-    include_str!("../../migrations/schema.sql").lines().filter_map(|line| {
-        let rest = line.strip_prefix("CREATE TABLE ").or(line.strip_prefix("CREATE VIEW "))?;
-        rest.split_whitespace().next()
+/// Checks that an open recording is of this version and has its tables, views and indexes, as they
+/// are, and nothing else.
+pub(super) fn check_schema(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    check_version(connection, path)?;
+    let differences =
+        difference(connection, "main").map_err(|e| StoreError::sqlite(path, "open", e))?;
+    let Some(first) = differences.into_iter().next() else { return Ok(()) };
+    let (path, kind, name) = (path.to_owned(), first.kind, first.name);
+    Err(match first.what {
+        What::Missing => StoreError::Incomplete { path, kind, name },
+        What::Altered => StoreError::Altered { path, kind, name },
+        What::Foreign => StoreError::Foreign { path, kind, name },
     })
 }
 
@@ -100,8 +92,8 @@ mod tests {
         whole.execute_batch(include_str!("../../migrations/schema.sql")).unwrap();
         assert_eq!(shape(&stepped), shape(&whole));
         assert_eq!(user_version(&stepped).unwrap(), SCHEMA_VERSION);
-        assert!(object_names().count() > 15);
-        assert_eq!(missing_object(&stepped).unwrap(), None);
+        assert!(shape(&stepped).len() > 30);
+        assert_eq!(difference(&stepped, "main").unwrap(), []);
     }
 
     #[test]

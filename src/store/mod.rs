@@ -3,6 +3,7 @@
 //! A recording is written by one [`Writer`] at a time, one transaction a snapshot, and read by any
 //! number of [`Reader`]s meanwhile; markers are put in beside them ([`write_marker`]).
 
+mod check;
 mod columns;
 mod copy;
 mod error;
@@ -18,18 +19,24 @@ mod owners;
 mod reader;
 mod retention;
 mod share;
+mod shared_dir;
 mod tick;
+mod trust;
 mod writer;
 
+pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
 pub use error::StoreError;
 pub use extract::{Excerpt, Stretch, Taken};
-pub use file::{Room, has_log, is_being_recorded, room};
+pub use file::{FileSizes, Room, file_sizes, has_log, is_being_recorded, room};
 pub use markers::write_marker;
 pub use merge::Merged;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
-pub use retention::{Alive, AllAlive, LOG_BYTES, Limits, Pruned, SMALLEST_BYTES, forecast, prune};
+pub use retention::{
+    Alive, AllAlive, Capacity, LOG_BYTES, Pruned, SMALLEST_BYTES, forecast, prune,
+};
+pub use shared_dir::{Access, refuse_planted};
 pub use tick::TickWriter;
 pub use writer::{Start, Writer};

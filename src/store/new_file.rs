@@ -43,7 +43,6 @@ impl NewRecording {
         let file = NewFile::create(path)?;
         let make = || -> rusqlite::Result<Connection> {
             let mut connection = open_connection(&file.partial, std::time::Duration::ZERO)?;
-            super::reader::distrust_schema(&connection)?;
             migrate(&mut connection)?;
             // Nobody else knows the file, and it counts only once it is whole.
             connection.pragma_update(None, "journal_mode", "OFF")?;

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Rows, ffi};
 
 use super::StoreError;
 use super::file::{check_for_reading, file_uri, has_log};
 use super::functions::add_functions;
-use super::migrate::{check_schema, user_version};
+use super::migrate::{check_schema, check_version, user_version};
+use super::trust::distrust;
 use super::writer::fold_left_log;
 use crate::model::Value;
 
@@ -24,7 +24,7 @@ pub struct Reader {
     uri: String,
     is_being_recorded: bool,
     /// Dropped after the connection.
-    _log: KeptLog,
+    _log: Option<KeptLog>,
 }
 
 /// The log that a recorder could not fold in at its end, because this reader held it.
@@ -43,14 +43,23 @@ impl Reader {
     /// # Errors
     /// When there is none, it is something else, newer, incomplete or damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut reader = Self::open_unchecked(path)?;
+        check_schema(&reader.connection, path)?;
+        reader._log = Some(KeptLog(path.to_owned()));
+        Ok(reader)
+    }
+
+    /// Opens one whose tables may be anything, and of whose files nothing is changed.
+    ///
+    /// # Errors
+    /// When there is none, it is something else, newer, or SQLite cannot open it.
+    pub(super) fn open_unchecked(path: &Path) -> Result<Self, StoreError> {
         let is_being_recorded = check_for_reading(path)?;
         let error = |e| StoreError::sqlite(path, "open", e);
         let (connection, uri) = open_connection(path, is_being_recorded).map_err(error)?;
-        distrust_schema(&connection).map_err(error)?;
         add_functions(&connection).map_err(error)?;
-        check_schema(&connection, path)?;
-        let (path, _log) = (path.to_owned(), KeptLog(path.to_owned()));
-        Ok(Self { connection, path, uri, is_being_recorded, _log })
+        check_version(&connection, path)?;
+        Ok(Self { connection, path: path.to_owned(), uri, is_being_recorded, _log: None })
     }
 
     /// Whether a recorder wrote to it when it was opened.
@@ -183,19 +192,12 @@ fn each_row<E>(
     Ok(())
 }
 
-/// A recording may come from anyone: nothing in its schema may run functions of ours, and nothing may
-/// bend the file itself.
-pub(super) fn distrust_schema(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    Ok(())
-}
-
 /// Also gives the URI by which it can be opened for reading from now on.
 fn open_connection(path: &Path, is_being_recorded: bool) -> rusqlite::Result<(Connection, String)> {
     let open = |uri: String, flags| -> rusqlite::Result<(Connection, String)> {
         let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&uri, flags)?;
+        distrust(&connection)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "query_only", true)?;
         user_version(&connection)?; // the first read of the file

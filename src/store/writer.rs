@@ -11,13 +11,17 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 
 use super::StoreError;
 use super::columns::{SqlInteger, int};
-use super::file::{file_bytes, file_uri, length, lock_if_idle, log_path, open_for_recording};
+use super::file::{file_sizes, file_uri, lock_if_idle, log_path, open_for_recording};
 use super::former;
-use super::migrate::{SCHEMA_VERSION, migrate, missing_object, user_version};
+use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
 use super::owners::{self, FormerOwners};
-use super::retention::{Alive, AllAlive, LOG_BYTES, Limits, Retention, await_formers, make_tables};
+use super::retention::{
+    Alive, AllAlive, Capacity, LOG_BYTES, Retention, await_formers, make_tables,
+};
 use super::share::Shared;
+use super::shared_dir::{Access, refuse_planted};
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
+use super::trust::distrust;
 use crate::model::{
     Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, NamespaceFacts, Nanos, NetnsId,
     OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, Source, States,
@@ -81,10 +85,7 @@ impl Writer {
             return Err(StoreError::Newer { path, found, supported });
         }
         migrate(&mut connection).map_err(error)?;
-        if let Some(name) = missing_object(&connection).map_err(error)? {
-            let (path, name) = (path.to_owned(), name.to_owned());
-            return Err(StoreError::Incomplete { path, name });
-        }
+        check_schema(&connection, path)?;
         fold_log_on_close(&connection, true).map_err(error)?;
         // Readers and the recorder do not wait for each other; a power cut may cost the last
         // snapshots, never the file.
@@ -94,6 +95,8 @@ impl Writer {
         let log_kept = LOG_KEPT_BYTES.cast_signed();
         connection.pragma_update(None, "journal_size_limit", log_kept).map_err(error)?;
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(error)?;
+        // What SQLite has made now nobody else can have put there later.
+        refuse_planted(path, Access::Write)?;
         // Rows of a snapshot come before the snapshot itself; tests check the references.
         connection.pragma_update(None, "foreign_keys", false).map_err(error)?;
         make_tables(&connection).map_err(error)?;
@@ -104,7 +107,7 @@ impl Writer {
             conditions: Shared::new(),
             settings: Shared::new(),
             is_tick_open: false,
-            retention: Retention::new(Limits::default(), Box::new(AllAlive)),
+            retention: Retention::new(Capacity::default(), Box::new(AllAlive)),
             _lock: lock,
         })
     }
@@ -233,8 +236,13 @@ impl Writer {
     }
 
     /// What the recording may hold from now on.
-    pub fn set_limits(&mut self, limits: Limits, alive: Box<dyn Alive>) {
-        self.retention = Retention::new(limits, alive);
+    pub fn set_capacity(&mut self, capacity: Capacity) {
+        self.retention.set_capacity(capacity);
+    }
+
+    /// Asks these what is still there on the machine, before what nothing points at goes.
+    pub fn ask_alive(&mut self, alive: Box<dyn Alive>) {
+        self.retention.ask_alive(alive);
     }
 
     /// Drops the oldest groups beyond the limits, and clears up after others that did, in small steps: at
@@ -250,9 +258,9 @@ impl Writer {
         rows: u64,
         is_awaited: impl Fn() -> bool,
     ) -> Result<bool, StoreError> {
-        let log = log_path(&self.path);
+        let log_bytes = || file_sizes(&self.path).log_bytes;
         self.retention
-            .run(&self.connection, start.capture, now, rows, || length(&log), is_awaited)
+            .run(&self.connection, start.capture, now, rows, log_bytes, is_awaited)
             .map_err(|e| StoreError::sqlite(&self.path, "drop old snapshots of", e))
     }
 
@@ -292,7 +300,7 @@ impl Writer {
 
     /// Bytes of the recording with its log.
     pub fn file_bytes(&self) -> u64 {
-        file_bytes(&self.path)
+        file_sizes(&self.path).bytes()
     }
 }
 
@@ -303,6 +311,7 @@ pub(super) fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Resul
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file_uri(path), flags)?;
+    distrust(&connection)?;
     connection.busy_timeout(timeout)?;
     fold_log_on_close(&connection, false)?;
     Ok(connection)

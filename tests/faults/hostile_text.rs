@@ -158,8 +158,8 @@ fn a_view_that_calls_functions_is_not_obeyed() {
     let ran = dir.sockrec("query samples --format csv");
     assert_eq!(ran.code(), Some(1), "{}", ran.told());
     assert_snapshot!(ran.stderr, @"
-    error: could not read `sockrec.db`
-      caused by: unsafe use of load_extension()
-      caused by: Error code 1: SQL logic error
+    error: `sockrec.db` has another view `socket_samples` than a recording
+
+    hint: the file was damaged, changed by something else than sockrec, or made to deceive; `sockrec check` tells more
     ");
 }

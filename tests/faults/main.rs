@@ -6,14 +6,17 @@ mod harness;
 
 mod arguments;
 mod bad_input;
+mod check;
 mod crash;
 mod disk_full;
 mod events;
+mod hostile_file;
 mod hostile_text;
 mod markers;
 mod output;
 mod parts;
 mod permissions;
+mod planted;
 mod retention;
 mod sharing;
 mod signals;

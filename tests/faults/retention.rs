@@ -7,7 +7,7 @@ use sockrec::model::{
     Cgroup, Clocks, Observation, OwnerChange, Ownership, Process, ProcessFacts, ProcessId,
     ProcessKey, TcpInfo,
 };
-use sockrec::store::{Alive, AllAlive, LOG_BYTES, Limits, prune};
+use sockrec::store::{Alive, Capacity, LOG_BYTES, prune};
 
 use crate::harness::{
     Churn, Dir, MadeUp, Random, ask, assert_is_one_file, assert_recording_is_whole, observation,
@@ -31,7 +31,7 @@ fn a_recording_with_its_log_stays_within_its_limit() {
     let path = dir.path("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = 50;
-    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Box::new(AllAlive));
+    made.writer.set_capacity(Capacity { max_bytes: Some(MAX), max_age_ns: None });
     let mut largest = 0;
     for round in 0..4_000 {
         made.snapshot(&busy(round)).commit();
@@ -56,7 +56,7 @@ fn a_reader_that_keeps_the_log_does_not_make_it_drop_everything() {
     let path = dir.path("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = 20;
-    made.writer.set_limits(Limits { max_bytes: Some(MAX), max_age_ns: None }, Box::new(AllAlive));
+    made.writer.set_capacity(Capacity { max_bytes: Some(MAX), max_age_ns: None });
     let record = |made: &mut MadeUp, rounds: std::ops::Range<u64>| {
         for round in rounds {
             made.snapshot(&busy(round)).commit();
@@ -142,8 +142,8 @@ fn captures_of_which_all_was_dropped_become_one() {
         dir.sockrec("record -q -i 5ms -c 2 -o rec.db").recorded();
     }
     let later = Clocks { utc_ns: i64::MAX / 2, monotonic_ns: 0, boottime_ns: 0 };
-    let limits = Limits { max_bytes: None, max_age_ns: Some(1) };
-    let pruned = prune(&path, limits, later).unwrap();
+    let capacity = Capacity { max_bytes: None, max_age_ns: Some(1) };
+    let pruned = prune(&path, capacity, later).unwrap();
     assert_eq!((pruned.snapshots, pruned.is_beyond), (10, true));
     assert_recording_is_whole(&path);
     for (sql, wanted) in [
@@ -184,8 +184,8 @@ fn processes_and_cgroups_that_nothing_points_at_go_once_they_are_over() {
     made.group_len = 5;
     let first = made.start.next_process;
     let (start, running, over, holding) = (made.start, first, first.next(), first.next().next());
-    made.writer
-        .set_limits(Limits { max_bytes: None, max_age_ns: Some(1_000_000_000) }, Box::new(One));
+    made.writer.set_capacity(Capacity { max_bytes: None, max_age_ns: Some(1_000_000_000) });
+    made.writer.ask_alive(Box::new(One));
     made.snapshot(&[observation(1)]).commit();
     let cgroup = |id: u64| {
         OwnerChange::Cgroup(id, Cgroup { path: format!("/{id}"), unit: None, container: None })

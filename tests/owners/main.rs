@@ -146,6 +146,24 @@ fn a_socket_is_passed_on() {
     assert_eq!(case.processes.len(), 2, "an owner that is gone is still known");
 }
 
+/// Nobody waits for the round that looks at everybody, ten seconds later.
+#[test]
+fn who_was_given_a_socket_is_found_at_the_tick_after_the_giver_let_go() {
+    let mut case = Case::new();
+    case.world.start(10, &[1]);
+    case.world.start(11, &[]);
+    case.tick(&[1], &[]);
+    case.wait(60);
+    case.world.at(10).sockets.clear();
+    case.world.at(11).sockets.push(1);
+    case.tick(&[], &[]);
+    case.settle();
+    assert_eq!(case.holders(1), NOBODY);
+    case.tick(&[], &[]);
+    case.settle();
+    assert_eq!(case.holders(1), [11]);
+}
+
 /// What it got and what it closed instead: the number of its descriptors is the same.
 #[test]
 fn a_child_that_looks_the_same_is_found_in_the_round_that_finds_its_parent() {

@@ -9,7 +9,7 @@ use crate::socket::{FakeEvent, FakeSocket};
 use crate::world::{Jump, SECOND, START_UTC, World, complete, failed, interrupted};
 
 /// Rows of `connections`; moments in milliseconds since the start.
-fn lives(world: &World, columns: &[&str]) -> Vec<String> {
+pub fn lives(world: &World, columns: &[&str]) -> Vec<String> {
     let rows = world.answer(Question::Connections, columns);
     rows.iter().map(|row| row.split(' ').map(since_start).collect::<Vec<_>>().join(" ")).collect()
 }
@@ -27,12 +27,12 @@ const OPENING: &[&str] = &["opened_after", "opened_before", "opened_evidence"];
 const CLOSING: &[&str] =
     &["closed_after", "closed_before", "closed_evidence", "destroyed_at", "samples"];
 
-fn a() -> FakeSocket {
+pub fn a() -> FakeSocket {
     FakeSocket::established(1, 1_001, 80)
 }
 
 /// A recording in which nothing is there but what is told before the third tick, at 1,700 ms.
-fn told_at_1700(events: &[FakeEvent]) -> World {
+pub fn told_at_1700(events: &[FakeEvent]) -> World {
     let mut world = World::with_events();
     world.shows(&[]).shows(&[]).tells(events).shows(&[]);
     world.record();
@@ -485,7 +485,7 @@ fn a_client_that_is_reset_is_no_acceptor_though_something_listens_on_its_port() 
             data_segs_out: 0,
             data_segs_in: 1,
             delivered,
-            ..a().to_afar().opened_at(1_400)
+            ..a().to_afar().opened_at(1_650)
         };
         let mut world = World::with_events();
         world.shows(&[&listener]).shows(&[&listener]);
@@ -690,7 +690,8 @@ fn a_request_that_went_without_an_event_was_never_established() {
 fn a_request_that_became_a_connection_is_one_with_it() {
     let server = a().peer(2);
     let mut world = World::with_events();
-    world.shows(&[]).shows(&[&server.request()]).tells(&[server.fin_acked().destroyed()]);
+    let last_words = server.fin_acked().opened_at(1_650).destroyed();
+    world.shows(&[]).shows(&[&server.request()]).tells(&[last_words]);
     world.shows(&[]);
     world.record();
     assert_eq!(

@@ -3,6 +3,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod budget;
+mod ends;
 mod events;
 mod extracts;
 mod filters;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use sockrec::model::Clocks;
 use sockrec::query::Question;
-use sockrec::store::{Limits, forecast, prune};
+use sockrec::store::{Capacity, forecast, prune};
 
 use crate::extracts::{Row, extract_to, integer, rows, with_keyframes};
 use crate::harness::{ask, assert_recording_is_whole};
@@ -19,9 +19,9 @@ const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
 fn prune_before(path: &Path, moment_ns: i64) -> (i64, i64) {
     let utc_ns = moment_ns + 1_000;
     let now = Clocks { utc_ns, monotonic_ns: 0, boottime_ns: 0 };
-    let limits = Limits { max_bytes: None, max_age_ns: Some(1_000) };
-    let told = forecast(path, limits, now).unwrap();
-    let pruned = prune(path, limits, now).unwrap();
+    let capacity = Capacity { max_bytes: None, max_age_ns: Some(1_000) };
+    let told = forecast(path, capacity, now).unwrap();
+    let pruned = prune(path, capacity, now).unwrap();
     assert_eq!(told, pruned, "the forecast is exact for an age");
     first_held(path)
 }
@@ -179,8 +179,8 @@ proptest! {
         script in with_keyframes(), max_age_s in 1..5_000_i64
     ) {
         recorded(&script, |whole, _| {
-            let limits = Limits { max_bytes: None, max_age_ns: Some(max_age_s * SECOND) };
-            recorded_in(World { limits, ..World::default() }, &script, |world, _| {
+            let capacity = Capacity { max_bytes: None, max_age_ns: Some(max_age_s * SECOND) };
+            recorded_in(World { capacity, ..World::default() }, &script, |world, _| {
                 let (first, first_ns) = first_held(&world.path());
                 assert_recording_is_whole(&world.path());
                 let has_restarted = script.restart.is_some();

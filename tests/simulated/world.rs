@@ -14,8 +14,10 @@ use sockrec::model::{
     Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, Source, States, Value,
 };
 use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
-use sockrec::record::{Chosen, Event, Inputs, Kernel, Pace, Plan, RecordError, Summary, Wake, run};
-use sockrec::store::{AllAlive, Limits, Reader, StoreError, Writer};
+use sockrec::record::{
+    Chosen, CpuShare, Event, Inputs, Kernel, Limits, Pace, Plan, RecordError, Summary, Wake, run,
+};
+use sockrec::store::{Capacity, Reader, StoreError, Writer};
 
 use crate::socket::{FakeEvent, FakeSocket};
 
@@ -81,7 +83,10 @@ pub struct World {
     pub families: Vec<Family>,
     pub interval_ns: i64,
     pub max_new_sockets: u64,
-    pub limits: Limits,
+    pub max_cpu: Option<CpuShare>,
+    pub capacity: Capacity,
+    /// What each tick takes.
+    pub cpu_ns_a_tick: i64,
     pub kernel_release: Option<&'static str>,
     pub boot_uuid: &'static str,
     pub host: &'static str,
@@ -103,7 +108,9 @@ impl Default for World {
             families: vec![Family::Inet],
             interval_ns: SECOND,
             max_new_sockets: 100_000,
-            limits: Limits::default(),
+            max_cpu: None,
+            capacity: Capacity::default(),
+            cpu_ns_a_tick: 0,
             kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
             host: "world",
@@ -196,6 +203,12 @@ impl World {
         (summary, events)
     }
 
+    /// From the first snapshot to the last, from when the world began.
+    pub fn span_ns(&self) -> (i64, i64) {
+        let span = Recording::open(&self.path()).unwrap().span().unwrap().unwrap();
+        (span.from_ns - self.begins.utc_ns, span.to_ns - self.begins.utc_ns)
+    }
+
     /// Records the script as far as it goes.
     pub fn try_record(&self) -> (Result<Summary, RecordError>, Vec<Event>) {
         let clock = Cell::new(self.begins);
@@ -234,7 +247,11 @@ impl World {
             interval_ns: self.interval_ns,
             duration_ns: None,
             count: Some(ticks),
-            max_new_sockets: self.max_new_sockets,
+            limits: Limits {
+                max_new_sockets: self.max_new_sockets,
+                max_cpu: self.max_cpu,
+                capacity: self.capacity,
+            },
             finds_owners: false,
         };
         let capture = Capture {
@@ -256,8 +273,7 @@ impl World {
             interval_ns: Some(self.interval_ns),
             started: pace.now(),
         };
-        let mut writer = Writer::open(&self.path()).unwrap();
-        writer.set_limits(self.limits, Box::new(AllAlive));
+        let writer = Writer::open(&self.path()).unwrap();
         let inputs = Inputs {
             ended: None,
             kernel,
@@ -424,5 +440,9 @@ impl Pace for FakePace<'_> {
         now.boottime_ns += jump.suspended_ns;
         self.clock.set(now);
         Wake::Due
+    }
+
+    fn cpu_ns(&self) -> i64 {
+        i64::try_from(self.tick).unwrap() * self.world.cpu_ns_a_tick
     }
 }

@@ -4,11 +4,12 @@ use hashbrown::HashMap;
 
 use super::{BIRTHS_KEPT, REMEMBERED_MAX, Register, flow_of};
 use crate::model::{
-    EndUpdate, NewSocket, Origin, Protocol, SnapshotId, SocketKey, SocketNews, TupleTold,
+    EndUpdate, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketId, SocketKey, SocketNews,
+    TupleTold,
 };
 use crate::record::batch::Batch;
 use crate::record::ending::{Remnant, ending_with_peer};
-use crate::record::flows::Member;
+use crate::record::flows::{Flow, Member};
 use crate::record::live::Live;
 
 impl Register {
@@ -22,9 +23,11 @@ impl Register {
     ) {
         self.settle_doubts(live, out);
         self.complete_half_told(out);
+        self.find_waiting_halves(out);
         self.ask_counters(out);
         self.ask_listeners();
         self.ask_peers(live, out);
+        self.tell_peers(live, out);
         for birth in self.births.iter().filter(|birth| birth.origin.is_some()) {
             if let Some(live) = live.get_mut(&key_of(birth)).filter(|l| l.socket == birth.id) {
                 live.origin = birth.origin;
@@ -51,7 +54,7 @@ impl Register {
 
     /// Forgets who died before this snapshot: complete dumps since have shown what is left of them.
     pub(in crate::record) fn forget(&mut self, before: SnapshotId) {
-        self.flows.forget(before);
+        self.flows.forget(before, self.now);
         self.freed = HashMap::new();
         self.half_told.forget(self.now);
         self.listeners.forget(before);
@@ -104,14 +107,20 @@ impl Register {
             self.deaths[index].origin = Some(origin);
             match self.birth_of(socket) {
                 Some(birth) => birth.origin = birth.origin.or(Some(origin)),
-                None => out.news.push((socket, SocketNews::Origin(origin))),
+                None => {
+                    out.news.push((socket, SocketNews::Origin(origin)));
+                    if let Some(flow) = self.deaths[index].flow {
+                        self.direct(flow, socket, origin);
+                    }
+                }
             }
         }
     }
 
     /// A listener at one end tells. Where it contradicts the count of the SYN nothing does.
     fn ask_listeners(&mut self) {
-        for birth in &mut self.births {
+        for index in 0..self.births.len() {
+            let birth = &self.births[index];
             let is_seen = matches!(
                 birth.origin,
                 Some(Origin::SynSent | Origin::SynRecv | Origin::NothingReceived)
@@ -119,21 +128,16 @@ impl Register {
             if birth.protocol != Protocol::Tcp || is_seen {
                 continue;
             }
-            let Some(flow) = flow_of(birth) else {
-                let is_inbound = birth.told == TupleTold::Half
-                    && self.listeners.accepts_at(birth.protocol, &birth.tuple.local);
-                birth.origin = birth.origin.or(is_inbound.then_some(Origin::Listener));
-                continue;
-            };
-            let is_inbound = self.listeners.accepts(&flow);
-            let is_outbound = flow.is_within_host() && self.listeners.accepts(&flow.reversed());
-            let told = match (is_inbound, is_outbound) {
-                (true, false) => Origin::Listener,
-                (false, true) => Origin::RemoteListener,
-                _ => continue,
-            };
             let counted = birth.origin.map(Origin::direction);
-            birth.origin = (counted.is_none_or(|d| d == told.direction())).then_some(told);
+            let told = match flow_of(birth) {
+                Some(flow) => self.origin_by_listeners(&flow),
+                None => (birth.told == TupleTold::Half
+                    && self.listeners.accepts_at(birth.protocol, &birth.tuple.local))
+                .then_some(Origin::Listener),
+            };
+            let Some(told) = told else { continue };
+            let is_agreed = counted.is_none_or(|counted| counted == told.direction());
+            self.births[index].origin = is_agreed.then_some(told);
         }
     }
 
@@ -141,39 +145,78 @@ impl Register {
     fn ask_peers(&mut self, live: &mut HashMap<SocketKey, Live>, out: &mut Batch) {
         for index in 0..self.births.len() {
             let birth = &self.births[index];
-            let (Some(flow), own) = (flow_of(birth), birth.origin) else { continue };
-            let Some(peer) = birth.peer.filter(|&peer| peer != birth.id) else { continue };
-            let key = |cookie| SocketKey { cookie, ..key_of(birth) };
-            let Some(member) =
-                self.flows.get(&flow.reversed()).filter(|m| m.socket == peer).copied()
-            else {
-                continue;
-            };
-            let key = key(member.cookie);
-            let of_live = live.get_mut(&key).filter(|live| live.socket == peer);
-            let of_peer = match (self.birth_of(peer), &member.dead, &of_live) {
-                (Some(birth), ..) => birth.origin,
-                (_, Some(dead), _) => dead.origin,
-                (.., Some(live)) => live.origin,
-                _ => None,
-            };
-            match (own, of_peer) {
-                (None, Some(origin)) => self.births[index].origin = Some(origin.of_peer()),
-                (Some(origin), None) => {
-                    let origin = origin.of_peer();
-                    if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer) {
-                        dead.origin = Some(origin);
-                    }
-                    if let Some(live) = of_live {
-                        live.origin = Some(origin);
-                    }
-                    match self.birth_of(peer) {
-                        Some(birth) => birth.origin = Some(origin),
-                        None => out.news.push((peer, SocketNews::Origin(origin))),
-                    }
-                }
-                _ => {}
+            let Some(flow) = flow_of(birth).filter(|_| birth.peer.is_some()) else { continue };
+            let (socket, peer) = (birth.id, birth.peer);
+            if let Some(origin) = birth.origin {
+                self.tell_peer(&flow, (socket, peer), origin, live, out);
+            } else {
+                let of_peer = self.origin_of_peer(&flow, (socket, peer), live);
+                self.births[index].origin = of_peer.map(Origin::of_peer);
             }
+        }
+    }
+
+    /// Tells the other ends of those of which it has come to be known who opened their connection.
+    fn tell_peers(&mut self, live: &mut HashMap<SocketKey, Live>, out: &mut Batch) {
+        for (flow, socket, origin) in std::mem::take(&mut self.directed) {
+            if let Some(dead) = self.flows.dead_mut(&flow, socket) {
+                dead.origin = Some(origin);
+            }
+            let member = self.flows.get(&flow).filter(|member| member.socket == socket);
+            let peer = member.and_then(|member| member.peer);
+            self.tell_peer(&flow, (socket, peer), origin, live, out);
+        }
+    }
+
+    /// Tells the other end, if it does not know, who opened the connection.
+    fn tell_peer(
+        &mut self,
+        flow: &Flow,
+        pair: (SocketId, Option<SocketId>),
+        origin: Origin,
+        live: &mut HashMap<SocketKey, Live>,
+        out: &mut Batch,
+    ) {
+        let Some(member) = self.member_of_peer(flow, pair) else { return };
+        if self.origin_of_peer(flow, pair, live).is_some() {
+            return;
+        }
+        let (peer, origin) = (member.socket, origin.of_peer());
+        if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer) {
+            dead.origin = Some(origin);
+        }
+        if let Some(live) = live_of(&member, self.netns, live) {
+            live.origin = Some(origin);
+        }
+        if let Some(&death) = self.death_of.get(&peer) {
+            self.deaths[death].origin = Some(origin);
+        }
+        match self.birth_of(peer) {
+            Some(birth) => birth.origin = Some(origin),
+            None => out.news.push((peer, SocketNews::Origin(origin))),
+        }
+    }
+
+    /// The other end of this socket's connection, if that is another.
+    fn member_of_peer(&self, flow: &Flow, pair: (SocketId, Option<SocketId>)) -> Option<Member> {
+        let (socket, peer) = pair;
+        let other = self.flows.get(&flow.reversed())?;
+        (Some(other.socket) == peer && other.socket != socket).then_some(*other)
+    }
+
+    /// Who opened the connection, as the other end knows.
+    fn origin_of_peer(
+        &mut self,
+        flow: &Flow,
+        pair: (SocketId, Option<SocketId>),
+        live: &mut HashMap<SocketKey, Live>,
+    ) -> Option<Origin> {
+        let member = self.member_of_peer(flow, pair)?;
+        let of_live = live_of(&member, self.netns, live).and_then(|live| live.origin);
+        match (self.birth_of(member.socket), member.dead) {
+            (Some(birth), _) => birth.origin,
+            (None, Some(dead)) => dead.origin,
+            (None, None) => of_live,
         }
     }
 
@@ -236,6 +279,16 @@ impl Register {
             }
         }
     }
+}
+
+/// The socket of a member, if it is there.
+fn live_of<'l>(
+    member: &Member,
+    netns: NetnsId,
+    live: &'l mut HashMap<SocketKey, Live>,
+) -> Option<&'l mut Live> {
+    let key = SocketKey { netns, cookie: member.cookie, tuple: None };
+    live.get_mut(&key).filter(|live| live.socket == member.socket)
 }
 
 fn key_of(birth: &NewSocket) -> SocketKey {

@@ -143,7 +143,8 @@ impl Tracker {
                 self.register.death(death);
             }
         } else if held.is_none() && self.register.gone(words.cookie).is_none() {
-            self.record_unseen(index, &words, message.family(), 0, out);
+            let generation = self.register.generation_of(words.cookie, words.flow().as_ref());
+            self.record_unseen(index, &words, message.family(), generation, out);
         }
     }
 
@@ -196,6 +197,10 @@ impl Tracker {
         self.next_socket = id.next();
         let is_tcp = words.protocol == Protocol::Tcp;
         let is_connected = !words.tuple.remote.address.is_unspecified();
+        if is_tcp && !is_connected {
+            let kind = (family, words.protocol);
+            self.register.listeners.add_possible(id, kind, &words.tuple, self.tick.snapshot);
+        }
         // A TCP socket whose connection is over is in no dump though it is there: only one that was
         // active since was opened since. Nor is one that is bound and no more, before Linux 6.8.
         let there_ns = match is_tcp {
@@ -245,6 +250,7 @@ impl Tracker {
                 counters: words.counters.unwrap_or_default(),
             },
             cookie: words.cookie,
+            generation,
             flow,
             origin: None,
             life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),

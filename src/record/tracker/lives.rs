@@ -188,6 +188,7 @@ pub(super) fn death_of_former(
             counters: former.counters,
         },
         cookie: former.cookie,
+        generation: former.generation,
         flow,
         origin: former.origin,
         life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),

@@ -41,11 +41,16 @@ const IDLE_FOR: Duration = Duration::from_millis(200);
 
 /// What a recording may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct Capacity {
     /// Bytes of the file with its log.
     pub max_bytes: Option<u64>,
     /// Age of a group's last snapshot.
     pub max_age_ns: Option<Nanos>,
+}
+
+impl Capacity {
+    /// No limit.
+    pub const NONE: Self = Self { max_bytes: None, max_age_ns: None };
 }
 
 /// What is still there on the machine that is recorded: a recorder may come back to it.
@@ -120,7 +125,7 @@ enum Step {
 
 /// Keeps a recording within its limits.
 pub(super) struct Retention {
-    limits: Limits,
+    capacity: Capacity,
     alive: Box<dyn Alive>,
     work: Work,
     /// The first group that was held at the last look: others may drop some.
@@ -135,9 +140,9 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    pub(super) fn new(limits: Limits, alive: Box<dyn Alive>) -> Self {
+    pub(super) fn new(capacity: Capacity, alive: Box<dyn Alive>) -> Self {
         Self {
-            limits,
+            capacity,
             alive,
             work: Work::Begin,
             first_group: None,
@@ -146,6 +151,14 @@ impl Retention {
             log_bytes: 0,
             largest_bytes: 0,
         }
+    }
+
+    pub(super) fn set_capacity(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+    }
+
+    pub(super) fn ask_alive(&mut self, alive: Box<dyn Alive>) {
+        self.alive = alive;
     }
 
     /// Does steps, see [`super::Writer::keep_within_limits`]. `log_bytes` gives the length of the log.
@@ -259,7 +272,7 @@ impl Retention {
             return Ok(Step::More);
         }
         let pages = Pages::of(connection)?;
-        let is_wide = self.limits.max_bytes.is_some_and(|max| pages.all_bytes() > self.room(max));
+        let is_wide = self.capacity.max_bytes.is_some_and(|max| pages.all_bytes() > self.room(max));
         if pages.free > 0 && (is_wide || self.gives_back) {
             give_back(connection)?;
             return Ok(Step::More);
@@ -274,12 +287,12 @@ impl Retention {
     }
 
     fn is_large(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        let Some(max) = self.limits.max_bytes else { return Ok(false) };
+        let Some(max) = self.capacity.max_bytes else { return Ok(false) };
         Ok(Pages::of(connection)?.used_bytes() > self.room(max))
     }
 
     fn is_old(&self, connection: &Connection, group: Floor, now: Moment) -> rusqlite::Result<bool> {
-        let Some(max_age_ns) = self.limits.max_age_ns else { return Ok(false) };
+        let Some(max_age_ns) = self.capacity.max_age_ns else { return Ok(false) };
         let age_ns = groups::age_ns(connection, group.group, now)?;
         Ok(age_ns.is_some_and(|age_ns| age_ns > max_age_ns))
     }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::groups::{LEANS, age_ns, chunk_len};
 use super::{
-    AllAlive, LOG_BYTES, Limits, Moment, Pages, Retention, Role, Step, give_back, make_tables,
+    AllAlive, Capacity, LOG_BYTES, Moment, Pages, Retention, Role, Step, give_back, make_tables,
 };
 use crate::model::{Clocks, Nanos};
 use crate::store::StoreError;
@@ -29,22 +29,22 @@ pub struct Pruned {
     pub from_ns: Nanos,
     /// End of the last of them, UTC nanoseconds.
     pub to_ns: Nanos,
-    /// Whether the recording is still beyond the limits: its last group stays.
+    /// Whether the recording is still beyond the capacity: its last group stays.
     pub is_beyond: bool,
 }
 
-/// Drops what is beyond the limits, also while someone records: then the recorder clears up after it.
+/// Drops what is beyond the capacity, also while someone records: then the recorder clears up after it.
 ///
 /// # Errors
 /// When the file is no recording, is newer or damaged, or cannot be written.
-pub fn prune(path: &Path, limits: Limits, now: Clocks) -> Result<Pruned, StoreError> {
+pub fn prune(path: &Path, capacity: Capacity, now: Clocks) -> Result<Pruned, StoreError> {
     check_for_reading(path)?;
     let error = |e| StoreError::sqlite(path, "drop old snapshots of", e);
     // Before the connection: closing the file would drop its locks.
     let lock = lock_if_idle(path);
     let connection = open_connection(path, RECORDER_WAITED_FOR).map_err(error)?;
     check_schema(&connection, path)?;
-    let pruned = prune_all(&connection, limits, now, lock.is_some()).map_err(error)?;
+    let pruned = prune_all(&connection, capacity, now, lock.is_some()).map_err(error)?;
     drop(connection);
     drop(lock);
     // Someone may be reading, or a recorder have ended meanwhile that could not fold its log in. Who may
@@ -55,7 +55,7 @@ pub fn prune(path: &Path, limits: Limits, now: Clocks) -> Result<Pruned, StoreEr
 
 fn prune_all(
     connection: &Connection,
-    limits: Limits,
+    capacity: Capacity,
     clocks: Clocks,
     is_idle: bool,
 ) -> rusqlite::Result<Pruned> {
@@ -78,7 +78,7 @@ fn prune_all(
         [],
         |r| r.get(0),
     )?;
-    let mut retention = Retention::new(limits, Box::new(AllAlive));
+    let mut retention = Retention::new(capacity, Box::new(AllAlive));
     retention.gives_back = true;
     let is_beyond = loop {
         match retention.step(connection, Moment { clocks, role })? {
@@ -126,13 +126,13 @@ fn dropped(connection: &Connection) -> rusqlite::Result<Pruned> {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn forecast(path: &Path, limits: Limits, now: Clocks) -> Result<Pruned, StoreError> {
+pub fn forecast(path: &Path, capacity: Capacity, now: Clocks) -> Result<Pruned, StoreError> {
     check_for_reading(path)?;
     let error = |e| StoreError::sqlite(path, "read", e);
     let connection = open_connection(path, RECORDER_WAITED_FOR).map_err(error)?;
     connection.pragma_update(None, "query_only", true).map_err(error)?;
     check_schema(&connection, path)?;
-    forecast_all(&connection, limits, now).map_err(error)
+    forecast_all(&connection, capacity, now).map_err(error)
 }
 
 struct Group {
@@ -146,17 +146,17 @@ struct Group {
 
 fn forecast_all(
     connection: &Connection,
-    limits: Limits,
+    capacity: Capacity,
     clocks: Clocks,
 ) -> rusqlite::Result<Pruned> {
-    let groups = groups_of(connection, limits, clocks)?;
+    let groups = groups_of(connection, capacity, clocks)?;
     let mut bytes = Pages::of(connection)?.used_bytes() + LOG_BYTES;
     let rows: i64 = groups.iter().map(|group| group.snapshots + group.samples).sum();
     let bytes_a_row = bytes / rows.cast_unsigned().max(1);
     let mut pruned = Pruned::default();
     let mut left = groups.as_slice();
     while let Some(first) = left.first() {
-        let is_large = limits.max_bytes.is_some_and(|max| bytes > max);
+        let is_large = capacity.max_bytes.is_some_and(|max| bytes > max);
         if !is_large && !first.is_old {
             break;
         }
@@ -185,7 +185,7 @@ fn forecast_all(
 
 fn groups_of(
     connection: &Connection,
-    limits: Limits,
+    capacity: Capacity,
     clocks: Clocks,
 ) -> rusqlite::Result<Vec<Group>> {
     let now = Moment { clocks, role: Role::Alone };
@@ -197,7 +197,7 @@ fn groups_of(
     let mut rows = statement.query([])?;
     let mut groups = Vec::new();
     while let Some(row) = rows.next()? {
-        let is_old = match limits.max_age_ns {
+        let is_old = match capacity.max_age_ns {
             Some(max) => age_ns(connection, row.get(0)?, now)?.is_some_and(|age| age > max),
             None => false,
         };

@@ -1,0 +1,166 @@
+//! What bounds a recorder: options, the file of limits, defaults.
+
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Context;
+
+use super::args::RecordArgs;
+use super::message::usage;
+use super::retention::{AgeLimit, SizeLimit, capacity, parse_age_limit, parse_size_limit};
+use crate::filter::nearest;
+use crate::record::{CpuShare, Limits};
+
+/// Half a CPU: a recorder that has far more to do than was foreseen leaves ticks out before it takes
+/// what it is to watch. Ten seconds' worth may be taken at once.
+const MAX_CPU: CpuShare = CpuShare(0.5);
+const MAX_NEW_SOCKETS: u64 = 100_000;
+
+/// A limit of CPU time as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum CpuLimit {
+    None,
+    Share(CpuShare),
+}
+
+/// Reads `5%`, `0.5%` or `none`.
+pub(super) fn parse_cpu_limit(text: &str) -> Result<CpuLimit, String> {
+    let text = text.trim();
+    if text == "none" {
+        return Ok(CpuLimit::None);
+    }
+    let Some(number) = text.strip_suffix('%') else {
+        return Err("write it as in `5%`, of one CPU, or `none`".to_owned());
+    };
+    match f64::from_str(number.trim()) {
+        Ok(percent) if (0.1..=100_000.0).contains(&percent) => {
+            Ok(CpuLimit::Share(CpuShare(percent / 100.0)))
+        }
+        Ok(percent) if percent < 0.1 => Err("the least is 0.1%".to_owned()),
+        _ => Err("write it as in `5%`, of one CPU, or `none`".to_owned()),
+    }
+}
+
+/// Limits that were given, by options or by a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Given {
+    max_new_sockets: Option<u64>,
+    max_cpu: Option<CpuLimit>,
+    max_size: Option<SizeLimit>,
+    max_age: Option<AgeLimit>,
+}
+
+/// The names that a file may set.
+const NAMES: &[&str] = &["max-age", "max-cpu", "max-new-sockets", "max-size"];
+
+/// The limits that hold: options before the file, the file before the defaults.
+pub(super) fn limits(args: &RecordArgs) -> anyhow::Result<Limits> {
+    let file = args.limits.as_deref().map(read).transpose()?.unwrap_or_default();
+    let max_cpu = args.max_cpu.or(file.max_cpu).unwrap_or(CpuLimit::Share(MAX_CPU));
+    Ok(Limits {
+        max_new_sockets: args.max_new_sockets.or(file.max_new_sockets).unwrap_or(MAX_NEW_SOCKETS),
+        max_cpu: match max_cpu {
+            CpuLimit::None => None,
+            CpuLimit::Share(share) => Some(share),
+        },
+        capacity: capacity(
+            &args.output,
+            args.max_size.or(file.max_size),
+            args.max_age.or(file.max_age),
+        ),
+    })
+}
+
+fn read(path: &Path) -> anyhow::Result<Given> {
+    let name = path.display();
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("could not read the limits in `{name}`"))?;
+    parse(&text).map_err(|LineError { line, text, hint }| {
+        usage(format!("line {line} of `{name}`: {text}"), hint.as_deref())
+    })
+}
+
+/// What is wrong in which line.
+#[derive(Debug, PartialEq)]
+struct LineError {
+    line: usize,
+    text: String,
+    hint: Option<String>,
+}
+
+/// Reads lines like `max-cpu = 5%`; what stands behind `#` is a comment.
+fn parse(text: &str) -> Result<Given, LineError> {
+    let mut given = Given::default();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let error = |text, hint| LineError { line: index + 1, text, hint };
+        let Some((name, value)) = line.split_once('=') else {
+            let hint = "write it as in `max-cpu = 5%`".to_owned();
+            return Err(error(format!("`{line}` sets nothing"), Some(hint)));
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let result = match name {
+            "max-cpu" => parse_cpu_limit(value).map(|limit| given.max_cpu = Some(limit)),
+            "max-size" => parse_size_limit(value).map(|limit| given.max_size = Some(limit)),
+            "max-age" => parse_age_limit(value).map(|limit| given.max_age = Some(limit)),
+            "max-new-sockets" => value
+                .parse()
+                .map(|max| given.max_new_sockets = Some(max))
+                .map_err(|e: std::num::ParseIntError| e.to_string()),
+            _ => {
+                let hint = match nearest(name, NAMES.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("limits are {}", NAMES.join(", ")),
+                };
+                return Err(error(format!("there is no limit `{name}`"), Some(hint)));
+            }
+        };
+        result
+            .map_err(|why| error(format!("invalid value `{value}` for `{name}`: {why}"), None))?;
+    }
+    Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_lines_with_comments() {
+        let text = "# of this host\n\nmax-cpu = 2.5% # of one\n  max-new-sockets=7\n";
+        let share = CpuLimit::Share(CpuShare(0.025));
+        let given = Given { max_new_sockets: Some(7), max_cpu: Some(share), ..Given::default() };
+        assert_eq!(parse(text), Ok(given));
+        let (max_size, max_age) = (Some(SizeLimit::Bytes(2 << 30)), Some(AgeLimit::None));
+        let given = Given { max_size, max_age, ..Given::default() };
+        assert_eq!(parse("max-size = 2G\nmax-age = none"), Ok(given));
+        assert_eq!(parse(""), Ok(Given::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told_with_its_line() {
+        let wrong = |text| {
+            let e = parse(text).unwrap_err();
+            format!("{}: {} ({})", e.line, e.text, e.hint.unwrap_or_default())
+        };
+        assert_eq!(wrong("\nmax-cpu"), "2: `max-cpu` sets nothing (write it as in `max-cpu = 5%`)");
+        assert_eq!(wrong("max-cp = 5%"), "1: there is no limit `max-cp` (did you mean `max-cpu`?)");
+        let text =
+            "1: invalid value `5` for `max-cpu`: write it as in `5%`, of one CPU, or `none` ()";
+        assert_eq!(wrong("max-cpu = 5"), text);
+        assert!(wrong("max-new-sockets = -1").contains("invalid digit"));
+    }
+
+    #[test]
+    fn a_share_is_of_one_cpu_in_percent() {
+        assert_eq!(parse_cpu_limit("150%"), Ok(CpuLimit::Share(CpuShare(1.5))));
+        assert_eq!(parse_cpu_limit("none"), Ok(CpuLimit::None));
+        for text in ["0%", "-1%", "5", "%", "NaN%", "inf%", "1e9%", ""] {
+            assert!(parse_cpu_limit(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the service manager is told (sd_notify(3)); where there is none, nothing is.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use crate::record::Pulse;
+
+/// A status that changes with every snapshot is of use to nobody.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+
+/// The service manager, if there is one.
+#[derive(Default)]
+pub(super) struct Manager {
+    told_at: Option<Instant>,
+}
+
+impl Manager {
+    /// Tells how it goes; the first time also that recording has begun.
+    pub(super) fn tell(&mut self, status: impl FnOnce() -> String) {
+        if self.told_at.is_some_and(|at| at.elapsed() < STATUS_EVERY) {
+            return;
+        }
+        let status = status();
+        let status = NotifyState::Status(&status);
+        match self.told_at.replace(Instant::now()) {
+            None => notify(&[NotifyState::Ready, status]),
+            Some(_) => notify(&[status]),
+        }
+    }
+}
+
+/// Recording is about to end.
+pub(super) fn stopping() {
+    notify(&[NotifyState::Stopping]);
+}
+
+/// Does what a reload asks for, and tells when it begins and is done.
+pub(super) fn reloading(reload: impl FnOnce()) {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+    reload();
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tells the manager's watchdog, if it has one, that the recorder lives: as long as its loop does.
+pub(super) fn watch(pulse: Pulse) {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    // It goes with the process.
+    thread::spawn(move || {
+        loop {
+            if pulse.is_felt(patience) {
+                notify(&[NotifyState::Watchdog]);
+            }
+            thread::sleep(patience / 3);
+        }
+    });
+}
+
+/// A manager that cannot be reached keeps nobody from recording.
+fn notify(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}

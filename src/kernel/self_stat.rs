@@ -1,0 +1,25 @@
+//! What this process takes of the machine.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::statvfs;
+use rustix::param::page_size;
+
+/// Memory that this process has in use (`VmRSS`).
+pub fn resident_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * u64::try_from(page_size()).ok()?)
+}
+
+/// Descriptors that this process has open, with the one that it takes to look.
+pub fn open_descriptors() -> Option<u64> {
+    u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()
+}
+
+/// Room that a process without privileges has on the file system of a file or directory.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let there = statvfs(path).ok()?;
+    there.f_bavail.checked_mul(there.f_frsize)
+}

@@ -1,0 +1,171 @@
+//! Whether a recording is whole: that SQLite finds its file sound, that its schema is that of the format,
+//! and that no table contradicts another.
+
+mod invariants;
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::Value;
+
+use super::StoreError;
+use super::reader::Reader;
+use super::trust::{Difference, difference};
+pub use invariants::{INVARIANTS, Invariant, Look};
+
+/// Rows that are named of those that break an invariant.
+const EXAMPLES: usize = 3;
+
+/// Whether an invariant holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It does.
+    Holds,
+    /// It does not.
+    Violated {
+        /// How often.
+        count: u64,
+        /// The first ones.
+        examples: Vec<Example>,
+    },
+    /// It could not be asked.
+    NotKnown {
+        /// What SQLite says.
+        why: String,
+    },
+}
+
+/// What breaks an invariant: names and values.
+pub type Example = Vec<(String, Value)>;
+
+/// What was found of one invariant.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Which.
+    pub invariant: &'static Invariant,
+    /// Whether it holds.
+    pub verdict: Verdict,
+}
+
+/// What was found of a recording.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Whether a recorder wrote to it meanwhile.
+    pub is_being_recorded: bool,
+    /// One of each invariant, in their order.
+    pub findings: Vec<Finding>,
+}
+
+impl Checked {
+    /// Whether every invariant is known to hold.
+    pub fn is_whole(&self) -> bool {
+        self.findings.iter().all(|finding| finding.verdict == Verdict::Holds)
+    }
+
+    /// How many are violated.
+    pub fn violated(&self) -> usize {
+        let is_violated = |f: &&Finding| matches!(f.verdict, Verdict::Violated { .. });
+        self.findings.iter().filter(is_violated).count()
+    }
+}
+
+/// Looks at every invariant, all of them at the same moment of a recording that is being written.
+///
+/// # Errors
+/// When the file is no recording, is newer, or cannot be opened. One that is damaged is looked at as far
+/// as it goes.
+pub fn check(path: &Path) -> Result<Checked, StoreError> {
+    let reader = match Reader::open_unchecked(path) {
+        Ok(reader) => reader,
+        Err(StoreError::Damaged { source, .. }) => {
+            return Ok(Checked { is_being_recorded: false, findings: all_unknown(&source) });
+        }
+        Err(error) => return Err(error),
+    };
+    let connection = reader.connection();
+    let is_being_recorded = reader.is_being_recorded();
+    let begin = || -> rusqlite::Result<()> {
+        // Views of this connection alone; the file is open for reading.
+        connection.pragma_update(None, "query_only", false)?;
+        connection.execute_batch(include_str!("held.sql"))?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection.execute_batch("BEGIN")
+    };
+    begin().map_err(|source| reader.error(source))?;
+    let find = |invariant| Finding { invariant, verdict: verdict(connection, invariant) };
+    Ok(Checked { is_being_recorded, findings: INVARIANTS.iter().map(find).collect() })
+}
+
+/// SQLite cannot even open it.
+fn all_unknown(source: &rusqlite::Error) -> Vec<Finding> {
+    let why = source.to_string();
+    let finding = |invariant: &'static Invariant| match invariant.look {
+        Look::Sqlite => {
+            let example = vec![("message".to_owned(), Value::String(why.clone()))];
+            let verdict = Verdict::Violated { count: 1, examples: vec![example] };
+            Finding { invariant, verdict }
+        }
+        _ => Finding { invariant, verdict: Verdict::NotKnown { why: why.clone() } },
+    };
+    INVARIANTS.iter().map(finding).collect()
+}
+
+fn verdict(connection: &Connection, invariant: &Invariant) -> Verdict {
+    let found = match invariant.look {
+        Look::Sqlite => sqlite_messages(connection),
+        Look::Schema => schema_difference(connection),
+        Look::Rows(sql) => rows(connection, sql),
+    };
+    match found {
+        Ok((0, _)) => Verdict::Holds,
+        Ok((count, examples)) => Verdict::Violated { count, examples },
+        Err(e) => Verdict::NotKnown { why: e.to_string() },
+    }
+}
+
+type Found = rusqlite::Result<(u64, Vec<Example>)>;
+
+fn sqlite_messages(connection: &Connection) -> Found {
+    let (count, examples) =
+        rows(connection, "SELECT integrity_check AS message FROM pragma_integrity_check")?;
+    let is_sound = count == 1
+        && examples.first().is_some_and(
+            |e| matches!(e.as_slice(), [(_, Value::String(message))] if message == "ok"),
+        );
+    Ok(if is_sound { (0, Vec::new()) } else { (count, examples) })
+}
+
+fn schema_difference(connection: &Connection) -> Found {
+    let example = |Difference { what, kind, name }| {
+        let text = |name: &str, value: String| (name.to_owned(), Value::String(value));
+        vec![text("difference", what.name().to_owned()), text("kind", kind), text("name", name)]
+    };
+    let found = difference(connection, "main")?;
+    Ok((found.len() as u64, found.into_iter().take(EXAMPLES).map(example).collect()))
+}
+
+fn rows(connection: &Connection, sql: &str) -> Found {
+    let mut statement = connection.prepare(sql)?;
+    let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = statement.query([])?;
+    let (mut count, mut examples) = (0, Vec::new());
+    while let Some(row) = rows.next()? {
+        count += 1;
+        if examples.len() < EXAMPLES {
+            let value = |(i, name): (usize, &String)| Ok((name.clone(), shown(row.get_ref(i)?)));
+            examples.push(names.iter().enumerate().map(value).collect::<rusqlite::Result<_>>()?);
+        }
+    }
+    Ok((count, examples))
+}
+
+fn shown(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => number.into(),
+        ValueRef::Real(number) => number.into(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
+        ValueRef::Blob(bytes) => format!("{} bytes", bytes.len()).into(),
+    }
+}

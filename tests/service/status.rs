@@ -1,0 +1,123 @@
+//! How recording goes, for those who watch it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use insta::assert_snapshot;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Dir, MadeUp, ask, observation};
+
+#[test]
+fn info_live_tells_how_recording_goes() {
+    let dir = Dir::new();
+    let mut recorder = dir.start("record -q -i 50ms -o rec.db");
+    recorder.until_snapshots(&dir.path("rec.db"), 5);
+    let ran = dir.sockrec("info --live -f rec.db --format json").fine();
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(told["is_being_recorded"], true);
+    assert_eq!(told["interval_ns"], 50_000_000);
+    assert!(told["snapshots"].as_u64().unwrap() >= 5, "{told}");
+    // Behind by no more than a busy machine explains, or it would have said so.
+    assert!(told["lag_ns"].as_u64().unwrap() < 10_000_000_000, "{told}");
+    assert!(told["last_snapshot_at"].as_str().unwrap().ends_with('Z'), "{told}");
+    assert!(told["file_bytes"].as_u64().unwrap() > 0, "{told}");
+    assert!(told["free_bytes"].as_u64().unwrap() > 0, "{told}");
+    assert!(told["growth_bytes_per_day"].is_null(), "not known yet: {told}");
+    let text = dir.sockrec("info --live -f rec.db").fine().stdout();
+    assert!(text.starts_with("rec.db          being recorded\n"), "{text}");
+    recorder.signal(Signal::TERM);
+    recorder.finish().recorded();
+    let ran = dir.sockrec("info --live -f rec.db --format json");
+    assert_eq!((ran.code(), &*ran.stderr), (Some(3), "warning: nobody records into it\n"));
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((&told["is_being_recorded"], &told["lag_ns"]), (&Value::Bool(false), &Value::Null));
+}
+
+/// A recorder that stands still is found out.
+#[test]
+fn snapshots_that_are_overdue_are_told_of() {
+    let dir = Dir::new();
+    let mut made = MadeUp::begin(&dir.path("rec.db"));
+    made.snapshot(&[observation(1)]).commit();
+    // Made up: in 2026-11, of another boot, and still held by who made it.
+    let ran = dir.sockrec("info --live -f rec.db --format json");
+    assert_eq!(ran.code(), Some(3), "{}", ran.told());
+    assert!(ran.stderr.contains("the next snapshot is overdue by "), "{}", ran.stderr);
+}
+
+#[test]
+fn growth_is_told_from_what_the_last_hour_added() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut made = MadeUp::begin(&path);
+    for _ in 0..200 {
+        made.snapshot(&(0..20).map(observation).collect::<Vec<_>>()).commit();
+    }
+    made.end();
+    let rows = ask(&path, "SELECT sum(samples + 1) FROM snapshots").unwrap();
+    let span = ask(&path, "SELECT max(started_at_ns) - min(started_at_ns) FROM snapshots").unwrap();
+    let ran = dir.sockrec("info --live -f rec.db --format json");
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let number = |name: &str| told[name].as_f64().unwrap_or_else(|| panic!("{name}: {told}"));
+    let used = number("file_bytes") - number("unused_bytes");
+    // All but the first snapshot.
+    let first = ask(&path, "SELECT samples + 1 FROM snapshots LIMIT 1").unwrap();
+    let share = (rows - first) as f64 / rows as f64;
+    let expected = used * share * 86_400e9 / span as f64;
+    assert!((number("growth_bytes_per_day") / expected - 1.0).abs() < 0.001, "{told} {expected}");
+    let days = number("free_bytes") / expected;
+    assert!((number("days_that_fit") - days).abs() < 0.1 + days * 0.01, "{told} {days}");
+}
+
+#[test]
+fn other_formats_than_text_and_json_are_refused() {
+    let dir = Dir::new();
+    dir.record("rec.db");
+    assert_snapshot!(dir.sockrec("info --live -f rec.db --format csv").told(), @"
+    exit 2
+    error: `info --live` is no table, which csv would need
+
+    hint: use `--format json`
+    ");
+}
+
+#[test]
+fn metrics_are_whole_at_any_moment_and_tell_of_the_end() {
+    let dir = Dir::new();
+    let path = dir.path("sockrec.prom");
+    let mut recorder = dir.start("record -q -i 20ms -o rec.db --metrics sockrec.prom");
+    let first = recorder.until("metrics", || fs::read_to_string(&path).ok());
+    assert!(first.ends_with("# EOF\n"), "{first}");
+    assert!(first.contains("\nsockrec_recording 1\n"), "{first}");
+    assert!(first.contains("# TYPE sockrec_missed_ticks counter\n"), "{first}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    recorder.until("new metrics", || (fs::read_to_string(&path).ok()? != first).then_some(()));
+    recorder.signal(Signal::TERM);
+    recorder.finish().recorded();
+    let last = fs::read_to_string(&path).unwrap();
+    assert!(last.contains("\nsockrec_recording 0\n"), "{last}");
+    // Every number has a type and a line that tells what it is, and none comes twice.
+    let mut names: Vec<_> = Vec::new();
+    for lines in last.lines().collect::<Vec<_>>().chunks_exact(3) {
+        let name = lines[0].strip_prefix("# TYPE ").unwrap().split(' ').next().unwrap();
+        assert!(lines[1].starts_with(&format!("# HELP {name} ")), "{lines:?}");
+        assert!(lines[2].starts_with(name), "{lines:?}");
+        names.push(name.to_owned());
+    }
+    assert!(names.len() > 15, "{names:?}");
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+    assert_eq!(dir.names(), ["rec.db", "sockrec.prom"]);
+}
+
+#[test]
+fn metrics_that_cannot_be_written_end_no_recording() {
+    let dir = Dir::new();
+    let ran = dir.sockrec("record -q -i 10ms -c 3 -o rec.db --metrics none/m.prom").recorded();
+    let told = "warning: could not write `none/m.prom`, no metrics from now on: ";
+    assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.stderr);
+}

@@ -1,0 +1,204 @@
+//! What one end of a connection tells of the other, and what is told late.
+
+use std::net::Ipv4Addr;
+
+use sockrec::model::TcpState;
+
+use crate::events::{a, lives, told_at_1700};
+use crate::socket::FakeSocket;
+use crate::world::{SECOND, World};
+
+/// What somebody held for long may have been reset; only its TIME-WAIT tells that it was not.
+#[test]
+fn a_fin_that_was_acknowledged_long_before_the_socket_went_tells_nothing_alone() {
+    let columns = ["ending", "ending_evidence"];
+    let far = a().to_afar().fin_acked();
+    let bytes_acked = far.bytes_sent + 2;
+    let far = FakeSocket { bytes_acked, bytes_received: 9, data_segs_in: 1, ..far };
+    let told = |world: &World| lives(world, &columns);
+    assert_eq!(
+        told(&told_at_1700(&[far.opened_at(1_650).destroyed()])),
+        ["ending=orderly ending_evidence=fin_acked"]
+    );
+    let held = far.opened_at(1_400).destroyed();
+    assert_eq!(
+        told(&told_at_1700(std::slice::from_ref(&held))),
+        ["ending=- ending_evidence=silent_after_fin"]
+    );
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[held]);
+    let time_wait = FakeSocket { cookie: 7, ..far.time_wait_since(1_400) };
+    world.shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(told(&world), ["ending=orderly ending_evidence=time_wait"]);
+}
+
+#[test]
+fn the_ends_of_what_was_held_for_long_tell_of_each_other() {
+    let (one, other) = (a().opened_at(1_400).fin_acked(), a().opened_at(1_400).peer(2).fin_acked());
+    let world = told_at_1700(&[one.destroyed(), other.destroyed()]);
+    assert_eq!(
+        lives(&world, &["ending", "ending_evidence"]),
+        ["ending=orderly ending_evidence=both_fins"; 2]
+    );
+}
+
+/// A client that shares its port with a listener, connected to another that no dump showed.
+#[test]
+fn a_listener_tells_nothing_where_the_other_end_may_have_been_one() {
+    let shared = FakeSocket::listener(9, 1_001, 0, 16);
+    let shared = FakeSocket { local_address: Ipv4Addr::UNSPECIFIED, ..shared };
+    let brief = FakeSocket::listener(8, 80, 0, 16);
+    let client = a().opened_at(1_650);
+    let columns = ["cookie", "direction"];
+    for (events, expected) in [
+        (vec![client.destroyed()], "inbound"),
+        (vec![client.destroyed(), brief.destroyed()], "-"),
+        (vec![brief.destroyed(), client.peer(2).aborted(), client.destroyed()], "-"),
+    ] {
+        let mut world = World::with_events();
+        world.shows(&[&shared]).shows(&[&shared]).tells(&events).shows(&[&shared]);
+        world.record();
+        let rows = lives(&world, &columns);
+        let client = rows.iter().find(|row| row.starts_with("cookie=1 ")).unwrap();
+        assert_eq!(client, &format!("cookie=1 direction={expected}"));
+    }
+}
+
+#[test]
+fn a_cookie_that_was_gone_for_a_while_is_another_generation() {
+    let before = a();
+    let after = FakeSocket { remote_port: 81, ..a().opened_at(3_400) };
+    let columns = ["generation", "remote_port", "closed_evidence", "destroyed_at"];
+    let expected = [
+        "generation=0 remote_port=80 closed_evidence=absence destroyed_at=-",
+        "generation=1 remote_port=81 closed_evidence=destroy_event destroyed_at=4700",
+    ];
+    let mut world = World::with_events();
+    world.shows(&[&before]).shows(&[&before]).shows(&[]).shows(&[]).shows(&[&after]);
+    world.tells(&[after.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(lives(&world, &columns), expected, "seen again");
+    let mut world = World::with_events();
+    world.shows(&[&before]).shows(&[&before]).shows(&[]).shows(&[]).shows(&[]);
+    world.tells(&[after.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(lives(&world, &columns), expected, "by its event alone");
+}
+
+#[test]
+fn ends_of_an_earlier_capture_tell_of_each_other_before_they_are_seen_again() {
+    let (a, b) = (a(), a().peer(2));
+    let mut world = World::with_events();
+    world.shows(&[&a, &b]).shows(&[&a, &b]);
+    world.record();
+    world.goes_on_after(2 * SECOND);
+    world.tells(&[b.destroyed().ago(0), a.fin_acked().opened_at(3_950).destroyed().ago(0)]);
+    world.shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "ending", "ending_evidence"]),
+        [
+            "cookie=1 ending=reset ending_evidence=peer",
+            "cookie=2 ending=reset ending_evidence=fin_not_acked",
+        ]
+    );
+}
+
+#[test]
+fn who_ended_is_remembered_as_long_as_its_other_end_is_there() {
+    let (a, b) = (a(), a().peer(2));
+    let half_closed = b.in_state(TcpState::CLOSE_WAIT);
+    let closed = a.time_wait();
+    let mut world = World::default();
+    world.shows(&[&a, &b]).shows(&[&a, &b]).shows(&[&closed, &half_closed]);
+    for _ in 0..8 {
+        world.shows(&[&half_closed]);
+    }
+    world.shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_evidence", "ending_evidence"]),
+        [
+            "cookie=1 closed_evidence=time_wait ending_evidence=time_wait",
+            "cookie=2 closed_evidence=absence ending_evidence=both_fins",
+        ]
+    );
+}
+
+/// The opener sent data: its counters do not tell whether it was reset.
+#[test]
+fn who_lets_go_after_an_abort_completes_what_was_told_by_half() {
+    let client = a().opened_at(1_400);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[client.peer(2).aborted()]).shows(&[]).shows(&[]);
+    world.tells(&[client.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "local_port", "remote_port", "ending_evidence"]),
+        [
+            "cookie=2 local_port=80 remote_port=1001 ending_evidence=disconnected",
+            "cookie=1 local_port=1001 remote_port=80 ending_evidence=peer",
+        ]
+    );
+}
+
+#[test]
+fn the_timer_of_a_time_wait_tells_more_than_a_late_event() {
+    let a = a().opened_at(1_400).fin_acked();
+    let time_wait = FakeSocket { cookie: 7, ..a.time_wait_since(1_450) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]);
+    world.shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["closed_before", "closed_evidence", "destroyed_at"]),
+        ["closed_before=1470 closed_evidence=time_wait destroyed_at=1700"]
+    );
+}
+
+#[test]
+fn a_late_event_that_tells_who_opened_a_connection_tells_the_other_end_too() {
+    let a = FakeSocket { wqueue: 1, ..a() };
+    let b = FakeSocket { wqueue: 1, ..a.peer(2) };
+    let last_words = FakeSocket { wqueue: 0, bytes_acked: a.bytes_sent + 2, ..a.clone() };
+    let mut world = World::with_events();
+    world.shows(&[&a, &b]).shows(&[&a, &b]).shows(&[&b]).shows(&[&b]).shows(&[&b]);
+    world.tells(&[last_words.destroyed()]).shows(&[&b]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction", "direction_evidence"]),
+        [
+            "cookie=1 direction=outbound direction_evidence=syn_counted",
+            "cookie=2 direction=inbound direction_evidence=peer",
+        ]
+    );
+}
+
+#[test]
+fn what_goes_on_without_its_socket_was_there_until_its_last_sighting_in_fin_wait_2() {
+    let a = a().opened_at(1_650).fin_acked();
+    let half = FakeSocket { cookie: 7, ..a.time_wait_since(1_650) }.in_state(TcpState::FIN_WAIT2);
+    let over = FakeSocket { cookie: 7, ..a.time_wait_since(5_500) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]);
+    world.shows(&[&half]).shows(&[&half]).shows(&[&half]).shows(&[]).shows(&[&over]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["closed_after", "closed_before", "closed_evidence"]),
+        ["closed_after=4000 closed_before=5520 closed_evidence=time_wait"]
+    );
+}
+
+#[test]
+fn what_goes_on_without_its_socket_was_last_alive_in_fin_wait_2() {
+    let a = a().opened_at(1_650).fin_acked();
+    let left = FakeSocket { cookie: 7, ..a.time_wait_since(1_650) }.in_state(TcpState::FIN_WAIT2);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]).shows(&[&left]).shows(&[&left]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["state", "closed_before", "ending"]),
+        ["state=FIN-WAIT-2 closed_before=- ending=-"]
+    );
+}
