@@ -112,6 +112,16 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
     assert_recording_is_whole(&path);
     assert!(ask(&path, "SELECT count(*) FROM sockets").unwrap() < sockets);
     assert_eq!(ask(&path, "SELECT count(*) FROM groups").unwrap(), 1);
+
+    // What is left can be taken from and put together with others.
+    dir.sockrec("extract -f rec.db -o part.db").fine();
+    assert_recording_is_whole(&dir.path("part.db"));
+    dir.record("other.db");
+    dir.sockrec("merge rec.db other.db -o both.db").fine();
+    let both = dir.path("both.db");
+    assert_recording_is_whole(&both);
+    assert_eq!(ask(&both, "SELECT count(*) FROM snapshots WHERE group_id IS NULL").unwrap(), 0);
+    assert_is_one_file(&both);
 }
 
 #[test]

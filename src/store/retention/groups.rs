@@ -69,8 +69,8 @@ pub(super) fn dropped_before(connection: &Connection, floor: Floor) -> rusqlite:
 /// So many groups are looked ahead for a keyframe that stands for itself.
 const CHUNK_GROUPS: usize = 16;
 
-/// The first groups, up to one whose keyframe stands for itself: where its dump failed, what the keyframe
-/// holds over is there or not by what the dumps before it showed.
+/// The first groups, up to one whose keyframe stands for itself: what a keyframe holds over is there or
+/// not, and was seen last, by what the dumps before it showed.
 #[derive(Debug)]
 pub(super) struct Chunk {
     /// Of one or more.
@@ -143,12 +143,9 @@ impl Chunk {
     }
 }
 
-/// Whether the keyframe of a group `g` holds over what its own dump could not show.
+/// Whether the keyframe of a group `g` holds over what its own dump did not show.
 pub(super) const LEANS: &str = "EXISTS (
-    SELECT 1 FROM held_samples AS h
-    WHERE h.snapshot_id = g.first_snapshot_id AND NOT EXISTS (
-        SELECT 1 FROM missing_sockets AS m
-        WHERE m.snapshot_id = h.snapshot_id AND m.socket_id = h.socket_id))";
+    SELECT 1 FROM held_samples AS h WHERE h.snapshot_id = g.first_snapshot_id)";
 
 /// The snapshots of a group are of one capture.
 const DROPPED_SPAN: &str = "
