@@ -30,7 +30,9 @@ pub(super) fn run(args: &PruneArgs) -> anyhow::Result<Exit> {
         (_, false) => note(&format!("dropped {span}; `{file}` has {}", kib(&args.file))),
     }
     if pruned.is_beyond {
-        warn("it is still beyond the limits: the last group of snapshots stays");
+        warn(
+            "it is still beyond the limits: the last group of snapshots, and what it needs, stays",
+        );
         return Ok(Exit::Gaps);
     }
     Ok(Exit::Fine)

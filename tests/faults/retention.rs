@@ -135,7 +135,8 @@ fn a_recording_is_pruned_while_it_is_recorded() {
         let sql = "SELECT coalesce(max(snapshot_id), 0) FROM snapshots";
         recorder.until("snapshots", || (ask(&path, sql).ok()? > after + 300).then_some(()));
         let pruned = dir.sockrec("prune -f rec.db --max-age 100ms");
-        assert_eq!(pruned.code(), Some(0), "{}", pruned.told());
+        // The last group may be older than that, or one whose keyframe leans on it.
+        assert!(matches!(pruned.code(), Some(0 | 3)), "{}", pruned.told());
         assert_recording_is_whole(&path);
     }
     recorder.signal(rustix::process::Signal::INT);
