@@ -1,9 +1,11 @@
 //! The unit for systemd, and that nothing of what it forbids is needed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{Dir, skip};
+use crate::harness::{Dir, is_root, skip};
+use crate::rights;
 
 const UNIT: &str = include_str!("../../packaging/sockrec.service");
 
@@ -63,4 +65,67 @@ fn the_unit_runs_what_the_program_understands() {
     assert!(limits.contains("\nmax-cpu = 50%"), "{limits}");
     fs::write(dir.path("limits"), limits).unwrap();
     dir.sockrec(&line).recorded();
+}
+
+/// The system calls that `systemd-analyze syscall-filter` lists for a group, those of its groups too.
+fn calls_of(group: &str) -> Option<BTreeSet<String>> {
+    let output = systemd_analyze(&["syscall-filter", group])?;
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut calls = BTreeSet::new();
+    // The group itself, a comment, then one a line.
+    for name in text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#')) {
+        if name.starts_with('@') {
+            calls.extend(calls_of(name)?);
+        } else if !name.is_empty() {
+            calls.insert(name.to_owned());
+        }
+    }
+    Some(calls)
+}
+
+/// What the unit lets through, by its lines `SystemCallFilter`.
+fn allowed_calls() -> Option<BTreeSet<String>> {
+    let mut allowed = BTreeSet::new();
+    for line in UNIT.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (is_denied, groups) = match line.strip_prefix('~') {
+            Some(groups) => (true, groups),
+            None => (false, line),
+        };
+        for group in groups.split(' ') {
+            let calls = calls_of(group)?;
+            allowed = if is_denied { &allowed - &calls } else { &allowed | &calls };
+        }
+    }
+    Some(allowed)
+}
+
+#[test]
+fn the_recorder_makes_no_system_call_that_the_unit_forbids() {
+    // As root SQLite gives its files to whom the recording belongs; the unit is not run by root.
+    let dir = if is_root() { rights::of_ordinary_user() } else { Some(Dir::new()) };
+    let Some(dir) = dir else { return };
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "calls"]).current_dir(dir.path("."));
+    strace.arg(env!("CARGO_BIN_EXE_sockrec"));
+    strace.args(["record", "-q", "-i", "100ms", "--duration", "1s", "-o", "rec.db"]);
+    strace.args(["--metrics", "m.prom"]).env("NOTIFY_SOCKET", "/nowhere").env("WATCHDOG_USEC", "9");
+    if is_root() {
+        strace = rights::with(strace, rights::all());
+    }
+    let Ok(output) = strace.output() else {
+        skip("system calls: there is no strace");
+        return;
+    };
+    let Some(allowed) = allowed_calls() else { return };
+    assert!(output.status.success() || output.status.code() == Some(3), "{output:?}");
+    let text = fs::read_to_string(dir.path("calls")).unwrap();
+    let made: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.split_once('('))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    assert!(made.contains("recvfrom") || made.contains("recvmsg"), "{made:?}");
+    let forbidden: Vec<_> = made.difference(&allowed).collect();
+    assert!(forbidden.is_empty(), "{forbidden:?}");
 }
