@@ -17,6 +17,7 @@ use sockrec::query::{
     Assertion, By, COLUMNS, Dense, EVENT_COLUMNS, LIMIT_COLUMNS, Question, RULES, Recording,
     SCHEMA_COLUMNS, STATE_COLUMNS, Selection, SocketFilter, TRAFFIC_COLUMNS, column,
 };
+use sockrec::render::{Judgement, judgement};
 use sockrec::store::{APPLICATION_ID, INVARIANTS, SCHEMA_VERSION, Writer};
 
 const FORMAT: &str = include_str!("../docs/FORMAT.md");
@@ -153,6 +154,34 @@ fn every_rule_of_the_format_is_told_as_the_check_tells_it() {
         .map(|rule| format!("| `{}` | {} | {} |", rule.name, rule.must, rule.means))
         .collect();
     assert_eq!(rows, expected);
+}
+
+/// What `--anonymize` does to a column, the document tells.
+#[test]
+fn every_column_that_an_anonymized_export_changes_is_named() {
+    let document = fs::read_to_string("docs/OPERATIONS.md").unwrap();
+    let chapter = document.split("\n## ").find(|text| text.starts_with("Sharing a recording\n"));
+    let chapter = chapter.expect("the chapter is there");
+    let directory = tempfile::tempdir().unwrap();
+    let recording = recording(directory.path());
+    let exports = [
+        Question::Connections,
+        Question::Samples,
+        Question::Sockets,
+        Question::Owners,
+        Question::Processes,
+        Question::Snapshots,
+        Question::Markers,
+    ];
+    let mut changed = 0;
+    for question in exports {
+        for name in names(&recording, question, &Selection::default()) {
+            let is_kept = judgement(column(name).unwrap()) == Judgement::Kept;
+            assert_ne!(is_kept, chapter.contains(&format!("`{name}`")), "`{name}`");
+            changed += usize::from(!is_kept);
+        }
+    }
+    assert!(changed > 40, "{changed}");
 }
 
 #[test]

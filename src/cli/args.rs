@@ -452,7 +452,8 @@ pub(super) struct OutputArgs {
 Examples:
   sockrec export connections -o connections.csv
   sockrec export samples -f night.db --from 03:00 --to 04:00 -o samples.jsonl
-  sockrec export snapshots --format csv | head")]
+  sockrec export snapshots --format csv | head
+  sockrec export connections --anonymize -o shared.csv")]
 pub(super) struct ExportArgs {
     /// connections, samples, sockets, owners, processes, snapshots or markers
     #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "owners", "processes", "snapshots", "markers"])]
@@ -480,11 +481,25 @@ pub(super) struct ExportArgs {
     #[arg(long, value_name = "FORM", default_value = "rfc3339")]
     pub(super) time_format: TimeFormat,
     #[command(flatten)]
+    pub(super) anonymize: AnonymizeArgs,
+    #[command(flatten)]
     pub(super) select: SelectArgs,
     /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any
     /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
     #[arg(value_name = "FILTER")]
     pub(super) filter: Vec<String>,
+}
+
+/// Without names.
+#[derive(Args, Clone, Debug)]
+pub(super) struct AnonymizeArgs {
+    /// Addresses, with their prefixes kept, and names of hosts, users and programs become others; command
+    /// lines and the like are left out (docs/OPERATIONS.md)
+    #[arg(long)]
+    pub(super) anonymize: bool,
+    /// The same with the key in this file: the same key gives the same names
+    #[arg(long, value_name = "FILE")]
+    pub(super) anonymize_key: Option<PathBuf>,
 }
 
 /// Make a recording of its own out of a part of one
@@ -497,7 +512,8 @@ Examples:
   sockrec extract -f night.db --from 03:00 --to 03:30 -o ticket.db
   sockrec extract -o tls.db dport = :443 or sport = :443
   sockrec extract --socket 17 -o one.db
-  sockrec extract --sort total_retrans:desc -n 20 -o worst.db")]
+  sockrec extract --sort total_retrans:desc -n 20 -o worst.db
+  sockrec extract --from 03:00 --to 03:30 --anonymize -o shared.db")]
 pub(super) struct ExtractArgs {
     /// Recording to take from
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
@@ -505,6 +521,8 @@ pub(super) struct ExtractArgs {
     /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) anonymize: AnonymizeArgs,
     #[command(flatten)]
     pub(super) select: SelectArgs,
     /// Only these sockets, by any column of `query connections`, in the language of `ss`

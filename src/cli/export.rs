@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Exit;
+use super::anonymize::key;
 use super::args::ExportArgs;
 use super::lacks::note_lacks;
 use super::message::usage;
@@ -23,7 +24,7 @@ use crate::kernel::is_ignored;
 use crate::model::{Column, Value};
 use crate::query::{Dense, QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
-use crate::render::{Format, Options, exporter};
+use crate::render::{Anonymized, Exporter, Format, Options, exporter};
 use crate::store::{Access, partial_file, refuse_planted};
 
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
@@ -46,6 +47,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let chosen = default_columns(format, &args.columns, &[]);
     let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
     let columns = columns_of(&recording, question, &selection, dense)?;
+    let key = key(&args.anonymize, &selection.sort)?;
     let options = Options { times: args.time_format, ..Options::default() };
     let lacks = note_lacks(&recording, question, &selection)?;
     let expected = if dense.is_some() { None } else { recording.expected_rows(question)? };
@@ -59,9 +61,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             dense,
             &selection,
             &columns,
-            format,
-            &options,
-            stdout(),
+            rows_to(format, &options, key.as_deref(), stdout()),
             &progress,
             &is_interrupted,
         )?,
@@ -78,9 +78,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
                 dense,
                 &selection,
                 &columns,
-                format,
-                &options,
-                writer,
+                rows_to(format, &options, key.as_deref(), writer),
                 &progress,
                 &is_interrupted,
             )
@@ -131,6 +129,19 @@ fn columns_of(
     }
 }
 
+fn rows_to<'w>(
+    format: Format,
+    options: &Options,
+    key: Option<&[u8]>,
+    writer: Box<dyn Write + 'w>,
+) -> Box<dyn Exporter + 'w> {
+    let rows = exporter(format, options, writer);
+    match key {
+        Some(key) => Box::new(Anonymized::new(rows, key)),
+        None => rows,
+    }
+}
+
 #[allow(clippy::too_many_arguments, reason = "one call, each argument is another thing")]
 fn write(
     recording: &Recording,
@@ -138,13 +149,10 @@ fn write(
     dense: Option<Dense>,
     selection: &Selection,
     columns: &[Column],
-    format: Format,
-    options: &Options,
-    writer: Box<dyn Write + '_>,
+    mut out: Box<dyn Exporter + '_>,
     progress: &ProgressBar,
     is_interrupted: &AtomicBool,
 ) -> Result<u64, QueryError> {
-    let mut out = exporter(format, options, writer);
     out.begin(columns)?;
     let mut written: u64 = 0;
     let each = |row: &[Value<'_>]| {

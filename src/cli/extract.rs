@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Exit;
+use super::anonymize::key;
 use super::args::ExtractArgs;
 use super::lacks::note_limits;
 use super::message::note;
@@ -23,11 +24,12 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
         selection(Question::Connections, &args.select, &args.filter, &[], anchor(&recording)?)?;
     recording.columns(Question::Connections, &chosen)?; // what the filter names is there
     note_limits(&recording, Question::Connections, &chosen)?;
+    let key = key(&args.anonymize, &[])?;
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
     let words = words(&chosen);
     let now_ns = SystemClock.now().utc_ns;
-    match recording.extract(&chosen, words.as_deref(), now_ns, new)? {
+    match recording.extract(&chosen, words.as_deref(), now_ns, key.as_deref(), new)? {
         Some(taken) => {
             note(&format!(
                 "`{}` holds {} snapshots, {} sockets and {} samples in {}",

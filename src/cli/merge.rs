@@ -58,7 +58,7 @@ impl Part {
         let new = NewRecording::create(&self.0)?;
         stop_at_signals(new.stopper())?;
         let everything = Selection::default();
-        Recording::open(whole)?.extract(&everything, None, SystemClock.now().utc_ns, new)?;
+        Recording::open(whole)?.extract(&everything, None, SystemClock.now().utc_ns, None, new)?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. Arguments come in raw (`args`) and are made
 //! valid before anything is opened.
 
+mod anonymize;
 mod args;
 mod assert;
 mod check;

@@ -9,6 +9,7 @@ mod life;
 mod marker;
 mod observation;
 mod owner;
+mod pseudonym;
 mod state;
 mod table;
 mod tick;
@@ -29,6 +30,7 @@ pub use observation::{
     TcpInfo, VegasInfo,
 };
 pub use owner::{Cgroup, HOLDERS_MAX, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
+pub use pseudonym::Pseudonyms;
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};
 pub use tick::{

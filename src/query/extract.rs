@@ -18,6 +18,7 @@ impl Recording {
         selection: &Selection,
         words: Option<&str>,
         taken_at_ns: Nanos,
+        key: Option<&[u8]>,
         new: NewRecording,
     ) -> Result<Option<Taken>, QueryError> {
         let stretches = self.stretches_for(selection)?;
@@ -30,6 +31,7 @@ impl Recording {
             sockets: chosen.as_deref(),
             selection: words,
             taken_at_ns,
+            key,
         };
         Ok(Some(new.extract(self.reader(), &excerpt)?))
     }

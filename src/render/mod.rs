@@ -6,6 +6,7 @@
 //! change, and is the only format that shortens numbers and escapes hostile text. Rows are written
 //! as they come: only the table holds some back, up to a bound, to learn its widths.
 
+mod anonymize;
 mod connections;
 mod csv;
 pub mod human;
@@ -27,6 +28,7 @@ use std::io::{self, Write};
 
 use crate::model::{Column, Value};
 
+pub use anonymize::{Anonymized, Judgement, judgement};
 pub use connections::{ConnectionTable, ShownMoment};
 pub use human::Zone;
 pub use openmetrics::{Metric, MetricKind, openmetrics};

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
+use super::anonymize::anonymize;
 use super::new_file::NewRecording;
 use super::reader::Reader;
 use super::tick::summarise_open_groups;
@@ -31,6 +32,8 @@ pub struct Excerpt<'a> {
     pub selection: Option<&'a str>,
     /// Now, UTC nanoseconds.
     pub taken_at_ns: Nanos,
+    /// The key of the names that it gets in place of those that were recorded, if it does.
+    pub key: Option<&'a [u8]>,
 }
 
 /// What was taken over.
@@ -178,6 +181,11 @@ impl NewRecording {
         let taken = self
             .attach(source)
             .and_then(|()| extract(&self.connection, excerpt))
+            .and_then(|taken| {
+                self.connection.execute_batch("DETACH DATABASE src")?;
+                excerpt.key.map_or(Ok(()), |key| anonymize(&self.connection, key))?;
+                Ok(taken)
+            })
             .map_err(|e| self.file.error_beside(source, e))?;
         self.publish()?;
         Ok(taken)

@@ -3,6 +3,7 @@
 //! A recording is written by one [`Writer`] at a time, one transaction a snapshot, and read by any
 //! number of [`Reader`]s meanwhile; markers are put in beside them ([`write_marker`]).
 
+mod anonymize;
 mod check;
 mod columns;
 mod copy;

@@ -9,6 +9,7 @@ mod socket;
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod world;
 
+mod anonymize;
 mod coverage;
 mod dense;
 mod filters;

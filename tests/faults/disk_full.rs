@@ -156,7 +156,10 @@ fn a_limit_of_file_sizes_ends_the_recording_with_all_before_it_kept() {
         let name = format!("{limit}.db");
         let ran = run(limited(dir.command(&format!("record -q -u -i 1ms -o {name}")), limit));
         assert_eq!(ran.code(), Some(1), "{name}: {}", ran.told());
-        told.push(ran.told().replace(&name, "rec.db").replace("open `", "write to `"));
+        let text = ran.told().replace(&name, "rec.db").replace("open `", "write to `");
+        // How long a snapshot takes is the machine's affair.
+        let lines = text.lines().filter(|line| !line.starts_with("warning: a snapshot took "));
+        told.push(lines.map(|line| format!("{line}\n")).collect::<String>());
         assert_can_go_on(&dir, &name);
     }
     assert!(snapshots(&dir.path("300000.db")) > 4, "none was stored before it was too much");

@@ -43,7 +43,7 @@ pub fn extract_to(whole: &Path, span: (i64, i64), to: &Path) -> Option<PathBuf> 
     let selection =
         Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
     let new = NewRecording::create(to).unwrap();
-    let taken = Recording::open(whole).unwrap().extract(&selection, None, 1, new).unwrap();
+    let taken = Recording::open(whole).unwrap().extract(&selection, None, 1, None, new).unwrap();
     taken.map(|_| to.to_owned())
 }
 

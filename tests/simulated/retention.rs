@@ -158,7 +158,7 @@ fn first_held(path: &Path) -> (i64, i64) {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(ProptestConfig { cases: 64, ..config() })]
     #[test]
     fn what_is_held_answers_as_before(script in with_keyframes(), place in 0.0..1.1_f64) {
         recorded(&script, |world, _| {
