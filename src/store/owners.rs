@@ -131,9 +131,11 @@ fn write_ownership(
     connection
         .prepare_cached(
             "INSERT INTO socket_owners (socket_id, process_id, first_snapshot_id, last_snapshot_id)
-             SELECT k.socket_id, w.process_id, ?3,
+             SELECT ?1, w.process_id, ?3,
                  (SELECT max(n.snapshot_id) FROM snapshots AS n WHERE n.snapshot_id <= ?4)
-             FROM sockets AS k, processes AS w WHERE k.socket_id = ?1 AND w.process_id = ?2
+             FROM processes AS w WHERE w.process_id = ?2
+                 AND (?1 > (SELECT coalesce(max(k.socket_id), 0) FROM sockets AS k)
+                     OR EXISTS (SELECT 1 FROM sockets AS k WHERE k.socket_id = ?1))
              ON CONFLICT DO UPDATE SET last_snapshot_id = excluded.last_snapshot_id",
         )?
         .execute(params![

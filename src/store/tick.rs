@@ -197,7 +197,7 @@ impl TickWriter<'_> {
             SocketNews::Peer(peer) => self.run(
                 // It may have been dropped, or come yet.
                 "UPDATE sockets SET peer_socket_id = CASE
-                     WHEN ?2 > (SELECT max(k.socket_id) FROM sockets AS k) THEN ?2
+                     WHEN ?2 > (SELECT coalesce(max(k.socket_id), 0) FROM sockets AS k) THEN ?2
                      ELSE (SELECT k.socket_id FROM sockets AS k WHERE k.socket_id = ?2) END
                  WHERE socket_id = ?1",
                 params![socket.0, peer.0],
@@ -478,7 +478,10 @@ impl TickWriter<'_> {
         self.run(
             "INSERT INTO remains (socket_id, cookie, first_snapshot_id, time_wait_snapshot_id,
                  time_wait_ms)
-             SELECT k.socket_id, ?2, ?3, ?4, ?5 FROM sockets AS k WHERE k.socket_id = ?1
+             SELECT ?1, ?2, ?3, ?4, ?5
+             -- It may have been dropped, or come yet.
+             WHERE ?1 > (SELECT coalesce(max(k.socket_id), 0) FROM sockets AS k)
+                 OR EXISTS (SELECT 1 FROM sockets AS k WHERE k.socket_id = ?1)
              ON CONFLICT DO UPDATE SET
                  time_wait_ms = iif(time_wait_snapshot_id IS NULL, excluded.time_wait_ms,
                      time_wait_ms),

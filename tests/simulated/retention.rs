@@ -11,6 +11,7 @@ use sockrec::store::{Capacity, forecast, prune};
 use crate::extracts::{Row, extract_to, integer, rows, with_keyframes};
 use crate::harness::{ask, assert_recording_is_whole};
 use crate::lifetimes::{config, recorded, recorded_in};
+use crate::socket::FakeSocket;
 use crate::world::{SECOND, World};
 
 const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
@@ -155,6 +156,21 @@ fn first_held(path: &Path) -> (i64, i64) {
     let first = ask(path, "SELECT min(first_snapshot_id) FROM groups").unwrap();
     let sql = format!("SELECT started_at_ns FROM snapshots WHERE snapshot_id = {first}");
     (first, ask(path, &sql).unwrap())
+}
+
+/// What is written of a socket that was dropped is let go of; these only come in a later batch.
+#[test]
+fn what_is_told_of_sockets_that_come_by_thousands_is_kept() {
+    let mut world = World::default();
+    let all: Vec<FakeSocket> = (0..3_000)
+        .map(|n| FakeSocket::established(10 + u64::from(n), 10_000 + n, 80).time_wait())
+        .collect();
+    let all: Vec<_> = all.iter().collect();
+    world.shows(&all).shows(&all).shows(&[]).shows(&[]);
+    world.record();
+    assert_recording_is_whole(&world.path());
+    let sql = "SELECT count(*) FROM remains WHERE gone_before_snapshot_id IS NOT NULL";
+    assert_eq!(ask(&world.path(), sql).unwrap(), 3_000);
 }
 
 proptest! {
