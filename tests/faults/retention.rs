@@ -4,10 +4,10 @@ use std::thread;
 use std::time::Duration;
 
 use sockrec::model::{
-    Cgroup, Clocks, Observation, OwnerChange, Ownership, Process, ProcessFacts, ProcessId,
-    ProcessKey, TcpInfo,
+    Cgroup, Observation, OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey,
+    TcpInfo,
 };
-use sockrec::store::{Alive, Capacity, LOG_BYTES, prune};
+use sockrec::store::{Alive, Capacity, LOG_BYTES};
 
 use crate::harness::{
     Churn, Dir, MadeUp, Random, ask, assert_is_one_file, assert_recording_is_whole, observation,
@@ -143,30 +143,6 @@ fn a_recording_is_pruned_while_it_is_recorded() {
     recorder.finish().recorded();
     assert_recording_is_whole(&path);
     assert_is_one_file(&path);
-}
-
-#[test]
-fn captures_of_which_all_was_dropped_become_one() {
-    let dir = Dir::new();
-    let path = dir.path("rec.db");
-    for _ in 0..6 {
-        dir.sockrec("record -q -i 5ms -c 2 -o rec.db").recorded();
-    }
-    let later = Clocks { utc_ns: i64::MAX / 2, monotonic_ns: 0, boottime_ns: 0 };
-    let capacity = Capacity { max_bytes: None, max_age_ns: Some(1) };
-    let pruned = prune(&path, capacity, later).unwrap();
-    assert_eq!((pruned.snapshots, pruned.is_beyond), (10, true));
-    assert_recording_is_whole(&path);
-    for (sql, wanted) in [
-        ("SELECT count(*) FROM captures", 2),
-        ("SELECT count(*) FROM dropped_spans", 1),
-        ("SELECT snapshots FROM dropped_spans", 10),
-        ("SELECT min(first_snapshot_id) FROM dropped_spans", 1),
-    ] {
-        assert_eq!(ask(&path, sql).unwrap(), wanted, "{sql}");
-    }
-    let gaps = "SELECT count(*) FROM gaps WHERE kind = 'not_recording' AND from_ns IS NOT NULL";
-    assert_eq!(ask(&path, gaps).unwrap(), 1);
 }
 
 fn process(id: ProcessId, pid: u32) -> OwnerChange {

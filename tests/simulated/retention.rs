@@ -173,6 +173,33 @@ fn what_is_told_of_sockets_that_come_by_thousands_is_kept() {
     assert_eq!(ask(&world.path(), sql).unwrap(), 3_000);
 }
 
+#[test]
+fn captures_of_which_all_was_dropped_become_one() {
+    let mut world = World::default();
+    for capture in 0..6 {
+        if capture > 0 {
+            world.goes_on_after(SECOND);
+        }
+        world.shows(&[]).shows(&[]);
+        world.record();
+    }
+    let path = world.path();
+    let later = Clocks { utc_ns: i64::MAX / 2, monotonic_ns: 0, boottime_ns: 0 };
+    let pruned = prune(&path, Capacity { max_bytes: None, max_age_ns: Some(1) }, later).unwrap();
+    assert_eq!((pruned.snapshots, pruned.is_beyond), (10, true));
+    assert_sound(&path);
+    for (sql, wanted) in [
+        ("SELECT count(*) FROM captures", 2),
+        ("SELECT count(*) FROM dropped_spans", 1),
+        ("SELECT snapshots FROM dropped_spans", 10),
+        ("SELECT min(first_snapshot_id) FROM dropped_spans", 1),
+        ("SELECT count(*) FROM gaps WHERE kind = 'not_recording' AND from_ns IS NOT NULL", 1),
+        ("SELECT count(*) FROM gaps WHERE kind = 'dropped'", 1),
+    ] {
+        assert_eq!(ask(&path, sql).unwrap(), wanted, "{sql}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..config() })]
     #[test]
