@@ -254,13 +254,14 @@ const KEYFRAMES: &str = "
     INSERT INTO temp.keyframes SELECT max(first_snapshot_id) FROM main.groups GROUP BY capture_id;";
 
 /// Sockets (`?1` to `?2`) of which nothing tells from `?3` on. The other end of a connection tells of it.
+/// CROSS: few keyframes, each with a look into the key of samples; not the other way round.
 fn doomed_sql() -> String {
     let is_dead = |k: &str, e: &str, m: &str| {
         format!(
             "coalesce({k}.first_snapshot_id, 0) < ?3 AND coalesce({m}.first_snapshot_id, 0) < ?3
              AND CASE WHEN {e}.socket_id IS NULL
                  OR ({m}.socket_id IS NOT NULL AND {m}.last_snapshot_id IS NULL)
-             THEN NOT EXISTS (SELECT 1 FROM temp.keyframes AS f JOIN samples AS s
+             THEN NOT EXISTS (SELECT 1 FROM temp.keyframes AS f CROSS JOIN samples AS s
                     ON s.snapshot_id = f.snapshot_id AND s.socket_id = {k}.socket_id)
                 AND {k}.socket_id NOT IN (SELECT socket_id FROM temp.awaited)
              ELSE max(coalesce({e}.last_snapshot_id, 0), coalesce({e}.closed_before_snapshot_id, 0),
