@@ -59,11 +59,11 @@ CREATE TABLE endings (
     evidence  TEXT NOT NULL
 ) STRICT;
 INSERT INTO endings (ending, name, evidence) VALUES
-    (1, 'orderly', 'time_wait'), (2, 'orderly', 'both_fins'), (3, 'orderly', 'fin_acked'),
+    (1, 'orderly', 'time_wait'), (2, 'orderly', 'both_fins'), (3, NULL, 'fin_acked'),
     (4, 'reset', 'fin_not_acked'), (5, 'reset', 'disconnected'), (6, 'reset', 'peer'),
     (7, 'timed_out', 'retransmits'), (8, 'timed_out', 'probes'),
     (9, 'not_established', 'nothing_received'), (10, NULL, 'request_vanished'),
-    (11, NULL, 'half_closed'), (12, NULL, 'silent_after_fin');
+    (11, NULL, 'half_closed');
 
 -- Where and when was recorded.
 

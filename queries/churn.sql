@@ -18,30 +18,41 @@ WITH RECURSIVE
         UNION ALL
         SELECT bucket + 1, last_bucket FROM buckets WHERE bucket < last_bucket
     ),
-    moments AS (
+    moments AS MATERIALIZED (
         SELECT
-            CASE WHEN e.is_opening THEN opened_before_ns ELSE closed_before_ns END AS at_ns,
-            e.is_opening, direction, ending
+            CASE WHEN opened_evidence NOT IN ('recording_start', 'extract_start')
+                THEN opened_before_ns END AS opened_ns,
+            CASE WHEN closed_evidence NOT IN ('recording_end', 'extract_end', 'left_scope')
+                THEN closed_before_ns END AS closed_ns,
+            direction, ending
         -- The limit, which is none, keeps SQLite from working out each column at each of its uses.
-        FROM (SELECT * FROM chosen LIMIT -1)
-        JOIN (SELECT 1 AS is_opening UNION ALL SELECT 0) AS e ON CASE WHEN e.is_opening
-            THEN opened_evidence NOT IN ('recording_start', 'extract_start')
-            ELSE closed_evidence NOT IN ('recording_end', 'extract_end', 'left_scope') END
+        FROM (
+            SELECT opened_before_ns, opened_evidence, closed_before_ns, closed_evidence, direction,
+                ending, remote_port
+            FROM chosen LIMIT -1
+        )
         WHERE remote_port IS NOT 0
     ),
-    counts AS MATERIALIZED (
+    opened AS MATERIALIZED (
         SELECT
-            at_ns / :bucket_ns AS bucket,
-            sum(is_opening) AS openings,
-            sum(is_opening AND direction = 'outbound') AS openings_outbound,
-            sum(is_opening AND direction = 'inbound') AS openings_inbound,
-            sum(NOT is_opening) AS endings,
-            sum(NOT is_opening AND ending = 'orderly') AS endings_orderly,
-            sum(NOT is_opening AND ending = 'reset') AS endings_reset,
-            sum(NOT is_opening AND ending = 'timed_out') AS endings_timed_out,
-            sum(NOT is_opening AND ending = 'not_established') AS endings_not_established
+            opened_ns / :bucket_ns AS bucket,
+            count(*) AS openings,
+            sum(direction IS 'outbound') AS openings_outbound,
+            sum(direction IS 'inbound') AS openings_inbound
         FROM moments
-        WHERE at_ns BETWEEN :from_ns AND :to_ns
+        WHERE opened_ns BETWEEN :from_ns AND :to_ns
+        GROUP BY 1
+    ),
+    ended AS MATERIALIZED (
+        SELECT
+            closed_ns / :bucket_ns AS bucket,
+            count(*) AS endings,
+            sum(ending IS 'orderly') AS endings_orderly,
+            sum(ending IS 'reset') AS endings_reset,
+            sum(ending IS 'timed_out') AS endings_timed_out,
+            sum(ending IS 'not_established') AS endings_not_established
+        FROM moments
+        WHERE closed_ns BETWEEN :from_ns AND :to_ns
         GROUP BY 1
     ),
     blind AS MATERIALIZED (
@@ -54,14 +65,14 @@ SELECT
     (b.bucket + 1) * :bucket_ns AS to_ns,
     coalesce(l.snapshots, 0) AS snapshots,
     -- Where nobody looked nothing is known, not none.
-    coalesce(c.openings, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings,
-    coalesce(c.openings_outbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings_outbound,
-    coalesce(c.openings_inbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings_inbound,
-    coalesce(c.endings, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings,
-    coalesce(c.endings_orderly, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_orderly,
-    coalesce(c.endings_reset, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_reset,
-    coalesce(c.endings_timed_out, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_timed_out,
-    coalesce(c.endings_not_established, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_not_established,
+    coalesce(o.openings, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings,
+    coalesce(o.openings_outbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings_outbound,
+    coalesce(o.openings_inbound, CASE WHEN l.snapshots > 0 THEN 0 END) AS openings_inbound,
+    coalesce(e.endings, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings,
+    coalesce(e.endings_orderly, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_orderly,
+    coalesce(e.endings_reset, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_reset,
+    coalesce(e.endings_timed_out, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_timed_out,
+    coalesce(e.endings_not_established, CASE WHEN l.snapshots > 0 THEN 0 END) AS endings_not_established,
     (
         SELECT group_concat(DISTINCT g.kind) FROM blind AS g
         WHERE g.to_ns >= b.bucket * :bucket_ns
@@ -69,5 +80,6 @@ SELECT
     ) AS gaps
 FROM buckets AS b
 LEFT JOIN looked AS l ON l.bucket = b.bucket
-LEFT JOIN counts AS c ON c.bucket = b.bucket
+LEFT JOIN opened AS o ON o.bucket = b.bucket
+LEFT JOIN ended AS e ON e.bucket = b.bucket
 ORDER BY b.bucket

@@ -36,9 +36,7 @@ WITH
             e.ending,
             CASE WHEN m.time_wait_snapshot_id IS NOT NULL AND h.is_half THEN 'time_wait'
                 WHEN m.gone_before_snapshot_id IS NOT NULL AND h.is_half THEN 'absence'
-                WHEN NOT h.is_half THEN coalesce(e.evidence,
-                    CASE WHEN m.time_wait_ms IS NOT NULL THEN 'time_wait' END)
-            END AS dump_evidence,
+                WHEN NOT h.is_half THEN e.evidence END AS dump_evidence,
             e.destroyed_at_ns,
             CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
             e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
@@ -69,8 +67,23 @@ WITH
                     THEN gone.started_boottime_ns - m.time_wait_ms * 1000000 END,
                 gone.ended_boottime_ns
             ) END AS gone_boottime_ns,
-            pe.destroyed_at_ns AS peer_destroyed_at_ns,
-            pe.destroyed_boottime_ns AS peer_destroyed_boottime_ns,
+            -- It is over once its TIME-WAIT has begun, whenever the socket went.
+            CASE WHEN NOT h.is_half THEN
+                tw.started_at_ns - m.time_wait_ms * 1000000 END AS time_wait_at_ns,
+            CASE WHEN NOT h.is_half THEN
+                tw.started_boottime_ns - m.time_wait_ms * 1000000 END AS time_wait_boottime_ns,
+            -- Both closed, or one of them was aborted.
+            CASE WHEN e.ending IN (1, 2) THEN pe.ending IN (1, 2)
+                WHEN e.ending IN (4, 6) THEN pe.ending IN (4, 5) END AS is_told_by_peer,
+            CASE WHEN d.is_by_dump THEN pg.ended_at_ns ELSE pe.destroyed_at_ns END
+                AS peer_ended_at_ns,
+            CASE WHEN d.is_by_dump THEN pg.ended_boottime_ns ELSE pe.destroyed_boottime_ns END
+                AS peer_ended_boottime_ns,
+            CASE WHEN d.is_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
+            e.ending IN (1, 2) AND pe.ending IN (1, 2) AS is_peer_orderly,
+            -- Our FIN was acknowledged, and the other end has not ended.
+            coalesce(e.ending IN (2, 3, 11) AND k.peer_socket_id <> k.socket_id
+                AND pe.socket_id IS NULL, 0) AS is_peer_open,
             o.is_capture_over,
             o.snapshot_id AS open_snapshot_id,
             o.counted_snapshot_id,
@@ -83,8 +96,14 @@ WITH
         FROM sockets AS k
         LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
         LEFT JOIN remains AS m ON m.socket_id = k.socket_id
-        LEFT JOIN socket_ends AS pe ON e.ending IN (4, 6) AND pe.socket_id = k.peer_socket_id
-            AND pe.ending IN (4, 5)
+        LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
+        LEFT JOIN snapshots AS pg ON pg.snapshot_id = pe.closed_before_snapshot_id
+        -- Who closed and is held was seen to be over before its event.
+        JOIN (SELECT 0 AS is_by_dump UNION ALL SELECT 1) AS d ON d.is_by_dump = coalesce(
+            pe.ending IN (1, 2) AND pg.ended_boottime_ns < coalesce(pe.destroyed_boottime_ns,
+                pg.ended_boottime_ns + 1), 0)
+        LEFT JOIN snapshots AS tw ON tw.snapshot_id =
+            CASE WHEN m.time_wait_ms IS NOT NULL THEN m.time_wait_snapshot_id END
         -- What is left of it was in FIN-WAIT-2 first: its socket went before it was over.
         JOIN (SELECT 0 AS is_half UNION ALL SELECT 1) AS h ON h.is_half = (m.socket_id IS NOT NULL
             AND e.evidence IS NOT 'closed' AND m.time_wait_snapshot_id IS NOT m.first_snapshot_id)
@@ -113,9 +132,7 @@ WITH
         LEFT JOIN capture_sources AS os ON os.capture_id = last.capture_id
         LEFT JOIN snapshots AS gone ON gone.snapshot_id =
             CASE WHEN h.is_half THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
-                ELSE coalesce(e.closed_before_snapshot_id,
-                    CASE WHEN m.time_wait_ms IS NOT NULL THEN m.time_wait_snapshot_id END)
-            END
+                ELSE e.closed_before_snapshot_id END
         WHERE :is_ended IS NOT 1 OR e.socket_id IS NOT NULL
     ),
     -- Of two bounds the tighter one, by boot time.
@@ -147,14 +164,28 @@ WITH
                 AS closed_before_boottime_ns
         FROM choices AS x
     ),
-    -- A connection whose other end was aborted is over, whoever still holds its socket.
+    -- A connection whose other end was aborted is over, whoever still holds its socket. One whose FIN
+    -- was acknowledged goes on until the other end closes, or is aborted.
+    closings AS (
+        SELECT
+            x.*,
+            coalesce(is_told_by_peer AND CASE WHEN ending <> 4 AND is_closing_by_event
+                    AND peer_ended_boottime_ns > closed_before_boottime_ns THEN 1
+                ELSE NOT is_peer_orderly
+                    AND peer_ended_boottime_ns BETWEEN closed_after_boottime_ns AND
+                    coalesce(closed_before_boottime_ns, peer_ended_boottime_ns + 1) - 1
+            END, 0) AS is_closing_by_peer
+        FROM bounds AS x
+    ),
     lives AS (
         SELECT
             x.*,
-            coalesce(peer_destroyed_boottime_ns BETWEEN closed_after_boottime_ns AND
-                coalesce(closed_before_boottime_ns, peer_destroyed_boottime_ns + 1) - 1, 0)
-                AS is_closing_by_peer
-        FROM bounds AS x
+            -- Without the other end's event nothing but the TIME-WAIT tells until when it went on.
+            CASE WHEN time_wait_boottime_ns IS NULL OR NOT is_closing_by_event THEN 0
+                WHEN is_closing_by_peer THEN time_wait_boottime_ns < peer_ended_boottime_ns
+                ELSE is_peer_orderly IS NOT 1 OR time_wait_boottime_ns < closed_before_boottime_ns
+            END AS is_closing_by_time_wait
+        FROM closings AS x
     )
 SELECT
     k.socket_id,
@@ -222,24 +253,27 @@ SELECT
         WHEN k.first_snapshot_id = begun.snapshot_id THEN 'recording_start'
     END AS opened_evidence,
     k.closed_after_ns,
-    CASE WHEN k.is_closing_by_peer THEN k.peer_destroyed_at_ns ELSE k.closed_before_ns END
-        AS closed_before_ns,
+    CASE WHEN k.is_closing_by_time_wait THEN k.time_wait_at_ns
+        WHEN k.is_closing_by_peer THEN k.peer_ended_at_ns
+        WHEN NOT k.is_peer_open THEN k.closed_before_ns END AS closed_before_ns,
     CASE
-        WHEN k.is_closing_by_peer THEN 'peer_destroy_event'
+        WHEN k.is_closing_by_time_wait THEN 'time_wait'
+        WHEN k.is_closing_by_peer THEN k.peer_evidence
+        WHEN k.is_peer_open THEN NULL
         WHEN k.is_closing_by_event AND k.destroyed_at_ns IS NOT NULL THEN 'destroy_event'
         WHEN k.is_ended AND k.dump_evidence IS NOT NULL THEN k.dump_evidence
         WHEN k.is_cut_after THEN 'extract_end'
         WHEN k.is_capture_over THEN 'recording_end'
     END AS closed_evidence,
     k.destroyed_at_ns,
-    -- A FIN-WAIT-2 that is still there is not over.
-    CASE WHEN k.is_half AND k.time_wait_id IS NULL AND k.remains_gone_id IS NULL
-        AND en.evidence = 'fin_acked' THEN NULL ELSE en.name END AS ending,
+    en.name AS ending,
     en.evidence AS ending_evidence,
     max(0, k.closed_after_boottime_ns - min(k.there_by_boottime_ns,
         coalesce(k.closed_before_boottime_ns, k.there_by_boottime_ns))) AS duration_min_ns,
-    CASE WHEN k.is_closing_by_peer THEN k.peer_destroyed_boottime_ns
-        ELSE k.closed_before_boottime_ns END - k.before_boottime_ns AS duration_max_ns,
+    CASE WHEN k.is_closing_by_time_wait THEN k.time_wait_boottime_ns
+        WHEN k.is_closing_by_peer THEN k.peer_ended_boottime_ns
+        WHEN NOT k.is_peer_open THEN k.closed_before_boottime_ns END - k.before_boottime_ns
+        AS duration_max_ns,
     CASE WHEN k.dump_evidence IS NOT 'closed' THEN
         max(0, ml.started_boottime_ns - mf.ended_boottime_ns) END AS time_wait_min_ns,
     CASE WHEN k.dump_evidence IS NOT 'closed' AND mc.boot_id = ns.boot_id THEN

@@ -8,7 +8,12 @@
 -- Order: kind, most sockets first. Index: samples of the group in which the span ends; one scan of
 -- socket_owners and state_changes.
 WITH
-    asked AS MATERIALIZED (SELECT * FROM chosen),
+    -- No more columns than are looked at: each costs a look-up for each of all connections.
+    asked AS MATERIALIZED (
+        SELECT socket_id, netns, protocol, local_address, local_port, remote_address, remote_port,
+            direction, pid, comm, owners
+        FROM chosen
+    ),
     latest AS MATERIALIZED (
         SELECT s.socket_id, max(s.snapshot_id) AS snapshot_id, s.state
         FROM snapshots AS n

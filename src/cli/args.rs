@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::limits::{CpuLimit, parse_cpu_limit};
 use super::moment::{parse_duration, parse_interval};
-use super::output::parse_sort_key;
+use super::output::{parse_limit, parse_sort_key};
 use super::retention::{AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit};
 use super::sockets::SocketArgs;
 use crate::query::SortKey;
@@ -21,6 +21,17 @@ use crate::render::{Format, TimeFormat};
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
+    /// Colour: on a terminal (`auto`, unless `NO_COLOR` is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Output",
+        display_order = 900
+    )]
+    pub(super) color: clap::ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +43,7 @@ pub(super) enum Command {
     Info(InfoArgs),
     Extract(ExtractArgs),
     Check(CheckArgs),
+    Salvage(SalvageArgs),
     Copy(CopyArgs),
     Merge(MergeArgs),
     Mark(MarkArgs),
@@ -369,8 +381,8 @@ pub(super) struct ChurnArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct ConnectionArgs {
     /// Its number (`socket_id` of any answer)
-    #[arg(value_name = "ID")]
-    pub(super) id: i64,
+    #[arg(value_name = "ID", allow_negative_numbers = true)]
+    pub(super) id: Option<String>,
     /// Recording to ask
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
     pub(super) file: PathBuf,
@@ -403,11 +415,12 @@ pub(super) struct SelectArgs {
     /// Up to this time
     #[arg(long, value_name = "TIME")]
     pub(super) to: Option<String>,
-    /// Sort by these columns, greatest first with `:desc` behind the name; unknown values come last
-    #[arg(long, value_name = "COLUMN[:desc]", value_delimiter = ',', value_parser = parse_sort_key)]
+    /// Sort by these columns, greatest first with `:desc` behind the name (or `-` before it); unknown
+    /// values come last
+    #[arg(long, value_name = "COLUMN[:desc]", value_delimiter = ',', allow_hyphen_values = true, value_parser = parse_sort_key)]
     pub(super) sort: Vec<SortKey>,
     /// At most so many rows, after sorting
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = parse_limit)]
     pub(super) limit: Option<u64>,
     /// Only what was recorded on the host of this name, where a recording is of several
     #[arg(long, value_name = "NAME")]
@@ -506,6 +519,8 @@ pub(super) struct AnonymizeArgs {
 ///
 /// Holds the sockets that `query connections` shows with the same options, and answers every question
 /// about the span as the whole recording does. What lies outside of the span is cut off and said to be.
+/// The state at its start rests on snapshots before it (an hour at most, as a rule): they come with it, with
+/// those sockets only that were still there.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -513,6 +528,7 @@ Examples:
   sockrec extract -o tls.db dport = :443 or sport = :443
   sockrec extract --socket 17 -o one.db
   sockrec extract --sort total_retrans:desc -n 20 -o worst.db
+  sockrec extract --from 03:00 --to 04:00 --mergeable -o three.db
   sockrec extract --from 03:00 --to 03:30 --anonymize -o shared.db")]
 pub(super) struct ExtractArgs {
     /// Recording to take from
@@ -521,6 +537,10 @@ pub(super) struct ExtractArgs {
     /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
+    /// Also who had gone between those snapshots and the span, so that parts of one recording can be
+    /// merged again
+    #[arg(long)]
+    pub(super) mergeable: bool,
     #[command(flatten)]
     pub(super) anonymize: AnonymizeArgs,
     #[command(flatten)]
@@ -549,6 +569,24 @@ pub(super) struct CheckArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
+}
+
+/// Copy what can still be read of a damaged recording into a new one that is whole
+///
+/// The damaged file and its log are only read. What was lost is said, by table and by span of time.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec salvage broken.db -o saved.db
+
+Exit codes: 0 nothing was lost, 1 failed, 2 wrong use, 3 saved with losses.")]
+pub(super) struct SalvageArgs {
+    /// Damaged recording
+    #[arg(value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// Recording to make; nothing is written over
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
 }
 
 /// Copy a recording, also one that is being recorded

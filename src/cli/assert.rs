@@ -70,7 +70,7 @@ pub(super) fn run(args: &AssertArgs) -> anyhow::Result<Exit> {
     // What is not shown counts all the same.
     let rows_shown = chosen.limit.take().unwrap_or(u64::MAX);
     say_if_none_matches(&recording, &chosen)?;
-    let is_filtered = note_filters(&recording, chosen.from_ns, chosen.to_ns)?;
+    let is_filtered = note_filters(&recording, &chosen)?;
     let is_unknown = note_limits(&recording, Question::Connections, &chosen)? != Exit::Fine;
 
     let mut out: Option<Box<dyn Exporter>> = None;

@@ -12,11 +12,11 @@ use super::anonymize::key;
 use super::args::ExtractArgs;
 use super::lacks::note_limits;
 use super::message::note;
-use super::output::{anchor, explain_empty, selection};
+use super::output::{anchor, explain_empty, rfc3339, selection};
 use crate::kernel::{SystemClock, is_ignored};
 use crate::query::{Question, Recording, Selection};
 use crate::render::human::Zone;
-use crate::store::{NewRecording, Stopper};
+use crate::store::{Before, NewRecording, Stopper};
 
 pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&args.file)?;
@@ -27,9 +27,10 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let key = key(&args.anonymize, &[])?;
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
-    let words = words(&chosen);
+    let before = if args.mergeable { Before::Everyone } else { Before::WhoIsThere };
+    let words = words(&chosen, before);
     let now_ns = SystemClock.now().utc_ns;
-    match recording.extract(&chosen, words.as_deref(), now_ns, key.as_deref(), new)? {
+    match recording.extract(&chosen, words.as_deref(), before, now_ns, key.as_deref(), new)? {
         Some(taken) => {
             note(&format!(
                 "`{}` holds {} snapshots, {} sockets and {} samples in {}",
@@ -66,7 +67,7 @@ pub(super) fn stop_at_signals(stopper: Stopper) -> anyhow::Result<()> {
 }
 
 /// By what sockets were chosen, `None` if all are wanted.
-fn words(selection: &Selection) -> Option<String> {
+fn words(selection: &Selection, before: Before) -> Option<String> {
     let sockets = &selection.sockets;
     let list = |names: Vec<&str>| (!names.is_empty()).then(|| names.join(" or "));
     let number = |name, number: Option<String>| number.map(|number| format!("{name} {number}"));
@@ -75,7 +76,10 @@ fn words(selection: &Selection) -> Option<String> {
         .iter()
         .map(|key| format!("{}{}", key.column, if key.is_descending { ":desc" } else { "" }))
         .collect();
+    // Those that had ended before are missing in the snapshots that the first state rests on.
+    let from = selection.from_ns.filter(|_| before == Before::WhoIsThere);
     let words: Vec<_> = [
+        from.map(|ns| format!("what was there from {} on", rfc3339(ns))),
         list(sockets.protocols.iter().map(|protocol| protocol.name()).collect()),
         list(sockets.families.iter().map(|family| family.name()).collect()),
         list(sockets.states.iter().map(String::as_str).collect()),

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::message::usage;
+use super::message::{has_color, usage};
 use super::output::{stdout, zone};
 use crate::model::{EndReason, SocketId};
 use crate::query::{QueryError, Question, Recording, Selection};
@@ -36,11 +36,15 @@ impl Follower {
         stop: Option<Sender<EndReason>>,
     ) -> anyhow::Result<(Self, Sender<Vec<SocketId>>)> {
         let (sender, ended) = unbounded();
+        // What the capture before left half-closed may end in this one. A file that cannot be read is
+        // the recorder's to complain of.
+        let left = Recording::open(path).and_then(|recording| recording.all_half_closed());
+        let left = left.unwrap_or_default();
         let path = path.to_owned();
         let thread = thread::Builder::new()
             .name("sockrec-follow".to_owned())
             .spawn(move || {
-                let result = follow(&path, format, &ended);
+                let result = follow(&path, format, left, &ended);
                 if let (Err(_), Some(stop)) = (&result, stop) {
                     // Full: a stop is under way already.
                     let _ = stop.try_send(EndReason::Signal);
@@ -66,7 +70,14 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
 }
 
-fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyhow::Result<()> {
+/// `half_closed`: whose socket was freed while the other end had not closed, so that their connection
+/// goes on.
+fn follow(
+    path: &Path,
+    format: Format,
+    mut half_closed: HashSet<i64>,
+    ended: &Receiver<Vec<SocketId>>,
+) -> anyhow::Result<()> {
     let is_table = format == Format::Table;
     // The other formats tell everything.
     let shown = if is_table { ConnectionTable::COLUMNS } else { &[] };
@@ -74,15 +85,14 @@ fn follow(path: &Path, format: Format, ended: &Receiver<Vec<SocketId>>) -> anyho
         columns: shown.iter().map(|&column| column.to_owned()).collect(),
         ..Selection::default()
     };
-    let options = Options { zone: zone(false), streams: true, ..Options::default() };
+    let (zone, color) = (zone(false), has_color(&io::stdout()));
+    let options = Options { zone, color, streams: true, ..Options::default() };
     let mut out: Box<dyn Exporter> = if is_table {
         Box::new(ConnectionTable::new(stdout(), &options, ShownMoment::Closed))
     } else {
         exporter(format, &options, stdout())
     };
     let mut recording = None;
-    // Whose socket was freed while the other end had not closed: their connection goes on.
-    let mut half_closed = HashSet::new();
     let ticks = ended.iter().map(|sockets| (sockets, false));
     for (sockets, is_last) in ticks.chain([(Vec::new(), true)]) {
         // There is a recording once something was stored.

@@ -1,10 +1,10 @@
 //! `sockrec info`
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::Exit;
 use super::args::InfoArgs;
-use super::message::usage;
+use super::message::{has_color, usage};
 use super::output::{stdout, zone};
 use super::status;
 use crate::query::{QueryError, Question, Recording, Selection};
@@ -71,7 +71,8 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
         }
     }
     drop(out);
-    let options = Options { zone, ..Options::default() };
+    let color = has_color(&io::stdout());
+    let options = Options { zone, color, ..Options::default() };
     for (_, title, question, columns) in PARTS {
         let columns = columns.iter().map(|&name| name.to_owned()).collect();
         let mut selection = Selection { columns, ..Selection::default() };

@@ -27,7 +27,7 @@ pub(super) fn note_lacks(
     question: Question,
     selection: &Selection,
 ) -> anyhow::Result<Exit> {
-    note_filters(recording, selection.from_ns, selection.to_ns)?;
+    note_filters(recording, selection)?;
     note_limits(recording, question, selection)
 }
 
@@ -38,9 +38,7 @@ pub(super) fn note_limits(
     question: Question,
     selection: &Selection,
 ) -> anyhow::Result<Exit> {
-    let (from_ns, to_ns) =
-        (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
-    let limits = recording.capture_limits(from_ns, to_ns)?;
+    let limits = recording.capture_limits(selection)?;
     let within = |captures: i64| {
         if captures == limits.captures {
             return String::new();
@@ -92,13 +90,8 @@ fn is_of_owners(question: Question) -> bool {
 }
 
 /// Says what was left out when it was recorded, in this span; gives whether anything was.
-pub(super) fn note_filters(
-    recording: &Recording,
-    from_ns: Option<i64>,
-    to_ns: Option<i64>,
-) -> anyhow::Result<bool> {
-    let (from_ns, to_ns) = (from_ns.unwrap_or(i64::MIN), to_ns.unwrap_or(i64::MAX));
-    let filters = recording.filters(from_ns, to_ns)?;
+pub(super) fn note_filters(recording: &Recording, selection: &Selection) -> anyhow::Result<bool> {
+    let filters = recording.filters(selection)?;
     for RecordedFilter { filter, is_taken, captures, captures_of_span, scopes } in &filters {
         let of = scopes.as_ref().map_or_else(String::new, |scopes| format!(" of {scopes}"));
         let within = match captures == captures_of_span {
@@ -113,9 +106,7 @@ pub(super) fn note_filters(
 
 /// Says which gaps the span of a question that sums up has.
 pub(super) fn warn_gaps(recording: &Recording, selection: &Selection) -> anyhow::Result<Exit> {
-    let (from_ns, to_ns) =
-        (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
-    let gaps = recording.gaps_in(from_ns, to_ns)?;
+    let gaps = recording.gaps_in(selection)?;
     if gaps.is_empty() {
         return Ok(Exit::Fine);
     }

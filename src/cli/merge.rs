@@ -11,7 +11,7 @@ use super::message::{note, usage};
 use super::output::counted;
 use crate::kernel::SystemClock;
 use crate::query::{Recording, Selection};
-use crate::store::{NewRecording, Reader};
+use crate::store::{Before, NewRecording, Reader};
 
 pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
     let files = distinct(&args.files);
@@ -58,7 +58,8 @@ impl Part {
         let new = NewRecording::create(&self.0)?;
         stop_at_signals(new.stopper())?;
         let everything = Selection::default();
-        Recording::open(whole)?.extract(&everything, None, SystemClock.now().utc_ns, None, new)?;
+        let now_ns = SystemClock.now().utc_ns;
+        Recording::open(whole)?.extract(&everything, None, Before::Everyone, now_ns, None, new)?;
         Ok(())
     }
 }

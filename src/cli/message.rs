@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind, Write};
 use std::sync::LazyLock;
 
+use anstream::stream::RawStream;
+use anstyle::{AnsiColor, Style};
 use rustix::fs::fstat;
 use unicode_width::UnicodeWidthStr;
 
@@ -79,12 +81,18 @@ pub(super) fn say(text: &str) {
 fn tell(level: Level, text: &str) {
     static IS_JOURNAL: LazyLock<bool> = LazyLock::new(is_journal);
     let mut out = io::stderr().lock();
+    let is_colored = has_color(&out);
     for line in text.split('\n') {
+        let label = LABELS.iter().find(|(label, _)| is_colored && line.starts_with(label));
         // To the journal each line is an entry of its own, with its level (sd-daemon(3)).
-        let _ = match *IS_JOURNAL {
-            true if line.is_empty() => Ok(()),
-            true => writeln!(out, "<{}>{}", level as u8, visible(line)),
-            false => writeln!(out, "{}", visible(line)),
+        let _ = match (*IS_JOURNAL, label) {
+            (true, _) if line.is_empty() => Ok(()),
+            (true, _) => writeln!(out, "<{}>{}", level as u8, visible(line)),
+            (false, Some((label, style))) => {
+                let rest = visible(&line[label.len()..]);
+                writeln!(out, "{style}{label}{style:#}{rest}")
+            }
+            (false, None) => writeln!(out, "{}", visible(line)),
         };
     }
 }
@@ -93,6 +101,20 @@ fn tell(level: Level, text: &str) {
 fn is_journal() -> bool {
     let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
     fstat(io::stderr()).is_ok_and(|it| *stream == *format!("{}:{}", it.st_dev, it.st_ino))
+}
+
+/// What a line begins with, and its colour on a terminal.
+const LABELS: [(&str, Style); 4] = [
+    ("error:", AnsiColor::Red.on_default().bold()),
+    ("warning:", AnsiColor::Yellow.on_default().bold()),
+    ("note:", Style::new().bold()),
+    ("hint:", AnsiColor::Green.on_default().bold()),
+];
+
+/// Whether what is written there may have colour: on a terminal, unless `--color` or the environment
+/// (`NO_COLOR`, `CLICOLOR`, `TERM=dumb`) has it otherwise.
+pub(super) fn has_color(stream: &impl RawStream) -> bool {
+    anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

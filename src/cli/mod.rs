@@ -30,6 +30,7 @@ mod query;
 mod questions;
 mod record;
 mod retention;
+mod salvage;
 mod service;
 mod sockets;
 mod sql;
@@ -39,7 +40,7 @@ mod voice;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 
 use args::{Cli, Command};
 use message::report;
@@ -90,6 +91,11 @@ pub fn main() -> ExitCode {
             return if e.use_stderr() { Exit::Usage } else { Exit::Fine }.into();
         }
     };
+    match cli.color {
+        ColorChoice::Auto => {}
+        ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
+        ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
+    }
     let result = match cli.command {
         Command::Record(args) => record::run(args),
         Command::Query(args) => query::run(args),
@@ -97,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Salvage(args) => salvage::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Merge(args) => merge::run(&args),

@@ -6,8 +6,9 @@ use chrono::{SecondsFormat, TimeZone};
 
 use super::args::{OutputArgs, SelectArgs};
 use super::filter::{check_options, read_filter};
-use super::message::{note, usage};
+use super::message::{has_color, note, usage};
 use super::moment::{Anchor, parse_moment};
+use crate::filter::FilterError;
 use crate::kernel::SystemClock;
 use crate::model::{Family, States, TcpState};
 use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
@@ -27,6 +28,7 @@ pub(super) fn options(output: &OutputArgs) -> Options {
         width: terminal_width(),
         exact: output.exact,
         streams: false,
+        color: has_color(&io::stdout()),
     }
 }
 
@@ -157,13 +159,39 @@ pub(super) fn no_states() -> anyhow::Error {
 
 /// Reads one key of `--sort`. Whether an answer has such a column, the answer tells.
 pub(super) fn parse_sort_key(text: &str) -> Result<SortKey, String> {
-    let (column, direction) = text.split_once(':').unwrap_or((text, "asc"));
-    let is_descending = match direction {
-        "asc" => false,
-        "desc" => true,
-        _ => return Err("behind the colon expected asc or desc".to_owned()),
+    let (column, is_descending) = match (text.strip_prefix('-'), text.split_once(':')) {
+        (Some(column), _) => (column, true),
+        (None, None) => (text, false),
+        (None, Some((column, "asc"))) => (column, false),
+        (None, Some((column, "desc"))) => (column, true),
+        (None, Some(_)) => return Err("behind the colon expected asc or desc".to_owned()),
     };
     Ok(SortKey { column: column.to_owned(), is_descending })
+}
+
+/// Reads how many rows are wanted at most.
+pub(super) fn parse_limit(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|n| i64::try_from(*n).is_ok());
+    number.ok_or_else(|| "expected a number of rows; without it there is no limit".to_owned())
+}
+
+/// An error about a name that is the title of a table's column tells that column's own name.
+pub(super) fn with_title(
+    error: anyhow::Error,
+    column_below: impl Fn(&str) -> Option<&'static str>,
+) -> anyhow::Error {
+    let meant = |name: &str| column_below(&name.to_lowercase()).map(str::to_owned);
+    if let Some(QueryError::UnknownColumn { name, .. }) = error.downcast_ref()
+        && let Some(column) = meant(name)
+    {
+        return QueryError::UnknownColumn { name: name.clone(), nearest: Some(column) }.into();
+    }
+    if let Some(filter) = error.downcast_ref::<FilterError>()
+        && let Some(column) = filter.unknown_name.as_deref().and_then(meant)
+    {
+        return filter.clone().hint(format!("did you mean `{column}`?")).into();
+    }
+    error
 }
 
 /// The kernel tells a TCP socket that is bound and inactive as UNCONN.

@@ -9,7 +9,7 @@ use super::message::{note, usage, warn};
 use super::moment::{Anchor, parse_moment};
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
-    stdout,
+    stdout, with_title,
 };
 use super::{questions, sql};
 use crate::model::{Column, States};
@@ -106,18 +106,28 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         return Ok(Exit::Fine);
     }
     let format = common.output.format.unwrap_or(Format::Table);
-    let with_host = question == Question::Coverage && recording.hosts()?.len() > 1;
+    let has_hosts = matches!(question, Question::Coverage | Question::Samples);
+    let with_host = has_hosts && common.select.host.is_none() && recording.hosts()?.len() > 1;
     let table = [if with_host { &["host_name"] } else { &[][..] }, table].concat();
     let columns = default_columns(format, &common.output.columns, &table);
-    let selection =
-        selection(question, &common.select, &common.filter, &columns, anchor(&recording)?)?;
-    let columns = recording.columns(question, &selection)?;
+    let anchor = anchor(&recording)?;
+    let chosen = || -> anyhow::Result<_> {
+        let selection = selection(question, &common.select, &common.filter, &columns, anchor)?;
+        let columns = recording.columns(question, &selection)?;
+        Ok((selection, columns))
+    };
+    let (selection, columns) = chosen().map_err(|error| match question {
+        Question::Connections => with_title(error, ConnectionTable::column_below),
+        _ => error,
+    })?;
+    recording.check_host(question, &selection)?;
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
     let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
         let with_date = spans_days(&recording, options.zone)?;
         let moment = if with_date { ShownMoment::OpenedOnDay } else { ShownMoment::Opened };
-        Box::new(ConnectionTable::new(stdout(), &options, moment))
+        let with_host = names_hosts(&recording, &selection)?;
+        Box::new(ConnectionTable::new(stdout(), &options, moment).with_host(with_host))
     } else {
         exporter(format, &options, stdout())
     };
@@ -127,6 +137,11 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
         explain_empty(&recording, &selection, options.zone)?;
     }
     Ok(exit)
+}
+
+/// Whether rows are of several hosts, so that each has to name its own.
+pub(super) fn names_hosts(recording: &Recording, selection: &Selection) -> anyhow::Result<bool> {
+    Ok(selection.host.is_none() && recording.hosts()?.len() > 1)
 }
 
 /// Whether the recording is of more than one day: then a time of day does not tell which.
@@ -162,13 +177,19 @@ fn connection(args: &ConnectionArgs) -> anyhow::Result<Exit> {
             Some("`sockrec query connections --socket ID` and `query samples --socket ID` choose"),
         ));
     }
+    let hint = "`sockrec query connections` lists them, each with its number first";
+    let Some(text) = &args.id else {
+        return Err(usage("which connection?", Some(hint)));
+    };
+    let Ok(id) = text.parse() else {
+        return Err(usage(format!("`{text}` is no number of a connection"), Some(hint)));
+    };
     let recording = Recording::open(&args.file)?;
-    let Some(story) = recording.story(args.id)? else {
-        let text = format!("there is no connection {} in `{}`", args.id, args.file.display());
-        let hint = "`sockrec query connections` lists them, each with its number first";
+    let Some(story) = recording.story(id)? else {
+        let text = format!("there is no connection {id} in `{}`", args.file.display());
         return Err(usage(text, Some(hint)));
     };
-    note_filters(&recording, None, None)?;
+    note_filters(&recording, &Selection::default())?;
     let options = options(&args.output);
     let mut out = stdout();
     match format {
@@ -252,6 +273,7 @@ fn at_moment(
     let question = Question::AtTime { utc_ns: asked_ns };
     let selection = selection(question, &common.select, &common.filter, &columns, anchor)?;
     let columns = recording.columns(question, &selection)?;
+    recording.check_host(question, &selection)?;
     let looks = recording.looks_at(asked_ns, selection.host.as_deref())?;
     let mut exit = Exit::Fine;
     if looks.is_empty() {
@@ -287,7 +309,8 @@ fn at_moment(
     };
     exit = exit.or(lacks);
     let mut out: Box<dyn Exporter> = if as_ss {
-        Box::new(SocketTable::new(stdout(), details))
+        let with_host = names_hosts(recording, &selection)?;
+        Box::new(SocketTable::new(stdout(), &options, details, with_host))
     } else {
         exporter(format, &options, stdout())
     };

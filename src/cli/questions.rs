@@ -8,12 +8,12 @@ use super::message::{note, usage, warn};
 use super::moment::parse_moment;
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
-    stdout, zone,
+    stdout, with_title, zone,
 };
-use super::query::{spans_days, stream};
+use super::query::{names_hosts, spans_days, stream};
 use crate::model::{States, TcpState};
 use crate::query::{By, Question, Recording, Selection};
-use crate::render::human::{Zone, time};
+use crate::render::human::{Zone, time, visible};
 use crate::render::{Exporter, Format, Sheet, SheetTable, exporter};
 
 /// Connections that the table of the slowest shows.
@@ -37,6 +37,8 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&common.file)?;
     let at = args.at.as_deref().map(|text| parse_moment(text, anchor(&recording)?)).transpose()?;
     let host = common.select.host.as_deref();
+    let of_host = Selection { host: common.select.host.clone(), ..Selection::default() };
+    recording.check_host(Question::Listeners { snapshot_id: None }, &of_host)?;
     let mut exit = Exit::Fine;
     let mut snapshot_id = None;
     if let Some(ns) = at {
@@ -53,8 +55,7 @@ pub(super) fn listeners(args: &ListenerArgs) -> anyhow::Result<Exit> {
 pub(super) fn states(args: &StateArgs) -> anyhow::Result<Exit> {
     let common = &args.common;
     if common.select.sockets.states() != States::ALL {
-        let hint = "`--columns from,time_wait_sockets` shows one of them";
-        return Err(usage("`states` counts the sockets of every state", Some(hint)));
+        return Err(every_state());
     }
     if args.live {
         let live = Live::ask(common, States::ALL)?;
@@ -118,7 +119,9 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
     between.select.from = Some(args.before.clone());
     between.select.to = Some(args.after.clone());
     let question = Question::Diff { before_ns, after_ns };
-    let answered = rows(&recording, |_| Ok(question), &between, Sheet::DIFF)?;
+    let hosts = Selection { host: common.select.host.clone(), ..Selection::default() };
+    let sheet = Sheet::DIFF.with_host(names_hosts(&recording, &hosts)?);
+    let answered = rows(&recording, |_| Ok(question), &between, sheet)?;
     Ok(answered.or(first_exit).or(second_exit))
 }
 
@@ -142,12 +145,17 @@ fn tell_of_moment(
     }
     let mut told = Vec::new();
     for look in &looks {
-        told.extend(recording.notes_at(asked_ns, look.snapshot_id)?);
+        let host = match &look.host_name {
+            Some(name) if looks.len() > 1 => format!("{}: ", visible(name)),
+            _ => String::new(),
+        };
+        let notes = recording.notes_at(asked_ns, look.snapshot_id)?;
+        told.extend(notes.into_iter().map(|note| format!("{host}{note}")));
         let age_ns = asked_ns - look.ended_at_ns;
         if look.interval_ns.is_some_and(|interval_ns| age_ns > 2 * interval_ns) {
             let (from, to) = (time(look.ended_at_ns, zone), time(asked_ns, zone));
             told.push(format!(
-                "nothing was recorded from {from} to {to}: what was there before is shown"
+                "{host}nothing was recorded from {from} to {to}: what was there before is shown"
             ));
         }
     }
@@ -161,7 +169,8 @@ fn tell_of_moment(
 fn answer(live: &Live, question: Question, sheet: Sheet) -> anyhow::Result<Exit> {
     live.warn();
     let recording = &live.recording;
-    let chosen = chosen(recording, &live.common, sheet)?;
+    let chosen = chosen(recording, question, &live.common, sheet)?;
+    check(recording, question, &chosen, sheet)?;
     let lacks = note_limits(recording, question, &chosen)?;
     write(recording, question, &chosen, &live.common, sheet)?;
     Ok(lacks)
@@ -179,12 +188,36 @@ fn rows(
         print_columns(&recording.columns(question, &Selection::default())?)?;
         return Ok(Exit::Fine);
     }
-    let chosen = chosen(recording, common, sheet)?;
+    // Which columns it has does not depend on the span.
+    let of_any_span = question(&Selection::default()).unwrap_or(Question::Connections);
+    let chosen = chosen(recording, of_any_span, common, sheet)?;
     let question = question(&chosen)?;
-    recording.columns(question, &chosen)?; // what is wrong is said first
+    check(recording, question, &chosen, sheet)?;
     let lacks = note_lacks(recording, question, &chosen)?;
     write(recording, question, &chosen, common, sheet)?;
     Ok(warn_gaps(recording, &chosen)?.or(lacks))
+}
+
+/// What is wrong is said before anything else is.
+fn check(
+    recording: &Recording,
+    question: Question,
+    chosen: &Selection,
+    sheet: Sheet,
+) -> anyhow::Result<()> {
+    if let (Question::States { .. }, Some(filter)) = (question, &chosen.filter)
+        && filter.states() != States::ALL
+    {
+        return Err(every_state());
+    }
+    recording.check_host(question, chosen)?;
+    let columns = recording.columns(question, chosen);
+    columns.map(|_| ()).map_err(|error| with_title(error.into(), |title| sheet.column_below(title)))
+}
+
+fn every_state() -> anyhow::Error {
+    let hint = "`--columns from,time_wait_sockets` shows one of them";
+    usage("`states` counts the sockets of every state", Some(hint))
 }
 
 fn write(
@@ -221,11 +254,17 @@ pub(super) fn sheet_exporter(
 }
 
 /// What the arguments choose, with the columns of this layout where a table is written.
-fn chosen(recording: &Recording, common: &CommonArgs, sheet: Sheet) -> anyhow::Result<Selection> {
+fn chosen(
+    recording: &Recording,
+    question: Question,
+    common: &CommonArgs,
+    sheet: Sheet,
+) -> anyhow::Result<Selection> {
     let format = common.output.format.unwrap_or(Format::Table);
     let columns = default_columns(format, &common.output.columns, &sheet.columns());
     let anchor = anchor(recording)?;
-    selection(Question::Connections, &common.select, &common.filter, &columns, anchor)
+    selection(question, &common.select, &common.filter, &columns, anchor)
+        .map_err(|error| with_title(error, |title| sheet.column_below(title)))
 }
 
 /// The length of a bucket: as given, or the shortest round one that gives few enough.

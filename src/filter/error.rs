@@ -17,12 +17,14 @@ pub struct FilterError {
     pub message: String,
     /// What would be right.
     pub hint: Option<String>,
+    /// The name that nothing has, if that is what is wrong.
+    pub unknown_name: Option<String>,
 }
 
 impl FilterError {
     /// An error at this place.
     pub fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { text: String::new(), span, message: message.into(), hint: None }
+        Self { text: String::new(), span, message: message.into(), hint: None, unknown_name: None }
     }
 
     /// Adds the text that the place is in.

@@ -65,8 +65,8 @@ const INTERVALS: &[(&str, &str, &str, Kind)] = &[
     ("closed", "closed_after", "closed_before", Kind::Time),
 ];
 
-/// Endings of columns that may be left out where the value has a unit.
-const UNIT_ENDINGS: [&str; 5] = ["_us", "_ms", "_ns", "_bytes", "_bytes_per_s"];
+/// Endings of columns that may be left out, where a value is given if it has a unit.
+pub const UNIT_ENDINGS: [&str; 5] = ["_us", "_ms", "_ns", "_bytes", "_bytes_per_s"];
 
 /// What `direction` can be.
 const DIRECTIONS: [&str; 2] = ["inbound", "outbound"];
@@ -211,10 +211,14 @@ impl Field {
     }
 }
 
-/// Every name that a field can have.
+/// Every name that a field can have, without the ending that is a unit where it has one.
 pub(super) fn names(columns: &[Column]) -> impl Iterator<Item = &str> {
-    let intervals = INTERVALS.iter().map(|interval| interval.0);
-    columns.iter().map(|column| column.name).chain(intervals)
+    let column = |name: &str| columns.iter().any(|column| column.name == name);
+    let intervals = INTERVALS.iter().filter(move |known| column(known.1)).map(|known| known.0);
+    let stems = columns.iter().filter_map(|column| {
+        UNIT_ENDINGS.iter().find_map(|ending| column.name.strip_suffix(ending))
+    });
+    columns.iter().map(|column| column.name).chain(intervals).chain(stems)
 }
 
 fn truth(text: &str) -> Option<i64> {

@@ -152,11 +152,11 @@ pub(super) fn read_host(
         Some(port) => Some(read_port(port, span, services)?),
     };
     if matches!(address, "" | "*" | "any" | "all" | "default") {
-        return match family {
-            Some(family) => Err(error(format!("`{family}:` wants an address behind it"))
-                .hint("`-4` or `-6` choose a family")),
-            None => Ok((None, port)),
-        };
+        let any = family.map(|family| match family {
+            "inet" => Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            _ => Prefix::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+        });
+        return Ok((any, port));
     }
     let prefix = Prefix::from_str(address)
         .map_err(|message| error(message).hint(what_else(address, services)))?;

@@ -22,7 +22,7 @@ mod tree;
 
 pub use bytecode::{KernelFilter, Narrowed};
 pub use error::{FilterError, Span};
-pub use fields::{Field, Operand, Vocabulary};
+pub use fields::{Field, Operand, UNIT_ENDINGS, Vocabulary};
 pub use host::Prefix;
 pub use nearest::nearest;
 pub use pattern::Pattern;

@@ -7,11 +7,13 @@ pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option
     names
         .map(|name| {
             let is_start = wanted.len() > 2 && name.starts_with(wanted);
-            (if is_start { 0 } else { strsim::osa_distance(wanted, name) }, name)
+            let distance = if is_start { 0 } else { strsim::osa_distance(wanted, name) };
+            // The first letter is seldom the wrong one.
+            (distance, name.chars().next() != wanted.chars().next(), name)
         })
         .min()
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3).min(longest))
-        .map(|(_, name)| name)
+        .filter(|(distance, _, name)| *distance <= 2.max(name.len() / 3).min(longest))
+        .map(|(_, _, name)| name)
 }
 
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod tests {
         let nearest = |wanted| nearest(wanted, ["rtt_us", "rttvar_us", "bytes_sent"].into_iter());
         assert_eq!(nearest("rtt"), Some("rtt_us"));
         assert_eq!(nearest("byte_sent"), Some("bytes_sent"));
+        assert_eq!(super::nearest("rt", ["at", "rtt"].into_iter()), Some("rtt"));
         assert_eq!(nearest("colour"), None);
         assert_eq!(nearest("x"), None);
         assert_eq!(nearest(""), None);

@@ -240,15 +240,18 @@ impl Parser<'_> {
     }
 
     fn unknown(&mut self, name: &Word, text: &str) -> FilterError {
-        let columns = fields::names(self.vocabulary.columns);
-        let names = CONDITIONS.into_iter().chain(["autobound"]).chain(columns);
-        let error = FilterError::new(name.span.clone(), format!("there is no condition `{text}`"));
+        let mut error =
+            FilterError::new(name.span.clone(), format!("there is no condition `{text}`"));
+        error.unknown_name = Some(text.to_owned());
         let looks_like_host = text.contains([':', '/']) || text.parse::<Prefix>().is_ok();
         if looks_like_host {
             return error.hint(format!("an address or a port wants `src` or `dst`: `dst {text}`"));
         }
+        let conditions = CONDITIONS.into_iter().chain(["autobound"]);
+        let of_answer = conditions.clone().chain(fields::names(self.vocabulary.answer));
+        let all = conditions.chain(fields::names(self.vocabulary.columns));
         error.did_you_mean(
-            nearest(text, names),
+            nearest(text, of_answer).or_else(|| nearest(text, all)),
             "conditions are those of `ss`, and the columns that `--columns help` lists",
         )
     }

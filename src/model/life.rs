@@ -91,7 +91,8 @@ pub enum Ending {
     TimeWait = 1,
     /// Orderly: the FINs of both ends were acknowledged.
     BothFins = 2,
-    /// Orderly, as far as this end can know: our FIN was acknowledged.
+    /// Not known: our FIN was acknowledged. The other end may have closed before, or have closed or
+    /// reset the connection after that.
     FinAcked = 3,
     /// Reset or aborted: it ended and no FIN of ours had been acknowledged.
     FinNotAcked = 4,
@@ -109,14 +110,11 @@ pub enum Ending {
     RequestVanished = 10,
     /// Not known: our FIN was acknowledged, and the peer had not sent its own.
     HalfClosed = 11,
-    /// Not known: our FIN was acknowledged, and nothing came after that until the socket was freed. An
-    /// orderly end would have left a TIME-WAIT, if this end closed first; a reset leaves nothing.
-    SilentAfterFin = 12,
 }
 
 impl Ending {
     /// Our FIN was acknowledged; what the other end did is not known.
-    pub const ONE_SIDED: [Self; 3] = [Self::FinAcked, Self::HalfClosed, Self::SilentAfterFin];
+    pub const ONE_SIDED: [Self; 2] = [Self::FinAcked, Self::HalfClosed];
 
     /// The number that the recording stores.
     pub fn number(self) -> u8 {
@@ -253,9 +251,9 @@ pub struct FreedSocket {
     pub last_sample: Option<SnapshotId>,
     /// Rows of samples that it has.
     pub samples: u32,
-    /// A TIME-WAIT that began later, on `CLOCK_BOOTTIME`, is not what it left: when its destroy event was
+    /// A TIME-WAIT that began later, on `CLOCK_MONOTONIC`, is not what it left: when its destroy event was
     /// read or, if the other end may have closed later, until when events were listened for.
-    pub time_wait_by_boottime_ns: Nanos,
+    pub time_wait_by_ns: Nanos,
 }
 
 /// A span in which destroy events were lost.

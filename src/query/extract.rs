@@ -4,12 +4,13 @@ use super::question::Question;
 use super::recording::{QueryError, Recording};
 use super::selection::Selection;
 use crate::model::{Nanos, Value};
-use crate::store::{Excerpt, NewRecording, StoreError, Stretch, Taken};
+use crate::store::{Before, Excerpt, NewRecording, StoreError, Stretch, Taken};
 
 impl Recording {
     /// Makes a recording of a span of this one, of those sockets that [`Question::Connections`] shows
-    /// with the same selection; `words` say by what they were chosen. `None` if nothing was recorded
-    /// then.
+    /// with the same selection, and what is left of others in the span; `words` say by what they were
+    /// chosen, `before` what becomes of the time before the span that its first state rests on. `None` if
+    /// nothing was recorded then.
     ///
     /// # Errors
     /// When one cannot be read or the other not written; then there is no new recording.
@@ -17,6 +18,7 @@ impl Recording {
         &self,
         selection: &Selection,
         words: Option<&str>,
+        before: Before,
         taken_at_ns: Nanos,
         key: Option<&[u8]>,
         new: NewRecording,
@@ -29,6 +31,7 @@ impl Recording {
         let excerpt = Excerpt {
             stretches: &stretches,
             sockets: chosen.as_deref(),
+            before,
             selection: words,
             taken_at_ns,
             key,

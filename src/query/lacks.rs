@@ -1,6 +1,7 @@
 //! What a recording lacks, told beside the answers that would need it.
 
 use super::recording::Recording;
+use super::selection::Selection;
 use crate::model::Value;
 use crate::store::StoreError;
 
@@ -35,16 +36,16 @@ pub struct CaptureLimits {
 }
 
 impl Recording {
-    /// By what the captures that looked in this span of UTC chose a part of the sockets: what they left
+    /// By what the captures that looked in this span, on this host, chose a part of the sockets: what they left
     /// out no answer can know.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn filters(&self, from_ns: i64, to_ns: i64) -> Result<Vec<RecordedFilter>, StoreError> {
+    pub fn filters(&self, selection: &Selection) -> Result<Vec<RecordedFilter>, StoreError> {
         let mut filters = Vec::new();
         self.run(
             include_str!("../../queries/recorded_filters.sql"),
-            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            &selection.span_and_host(),
             |row| {
                 if let [
                     Value::Text(filter),
@@ -71,15 +72,15 @@ impl Recording {
         Ok(filters)
     }
 
-    /// What the captures that looked in this span of UTC could not tell.
+    /// What the captures that looked in this span, on this host, could not tell.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn capture_limits(&self, from_ns: i64, to_ns: i64) -> Result<CaptureLimits, StoreError> {
+    pub fn capture_limits(&self, selection: &Selection) -> Result<CaptureLimits, StoreError> {
         let mut found = CaptureLimits::default();
         self.run(
             include_str!("../../queries/capture_limits.sql"),
-            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            &selection.span_and_host(),
             |row| {
                 if let [
                     Value::Integer(captures),
@@ -102,15 +103,15 @@ impl Recording {
         Ok(found)
     }
 
-    /// The kinds of gaps within a span, each with how often: what no answer about it can know.
+    /// The kinds of gaps of a span, on this host, each with how often: what no answer about it can know.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn gaps_in(&self, from_ns: i64, to_ns: i64) -> Result<Vec<(String, i64)>, StoreError> {
+    pub fn gaps_in(&self, selection: &Selection) -> Result<Vec<(String, i64)>, StoreError> {
         let mut gaps = Vec::new();
         self.run(
             include_str!("../../queries/gaps_in_span.sql"),
-            &[(":from_ns", Value::Integer(from_ns)), (":to_ns", Value::Integer(to_ns))],
+            &selection.span_and_host(),
             |row| {
                 if let [Value::Text(kind), Value::Integer(times)] = *row {
                     gaps.push((kind.to_owned(), times));

@@ -8,7 +8,7 @@ use super::columns::column_of_sql;
 use super::question::Question;
 use super::rules::RuleTexts;
 use super::selection::{OwnedValue, Selection, SortKey};
-use crate::filter::{FilterError, nearest};
+use crate::filter::{FilterError, UNIT_ENDINGS, nearest};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
 
@@ -346,7 +346,10 @@ impl Recording {
     }
 
     /// Refuses a host that was not recorded, and to take several machines for one.
-    fn check_host(&self, question: Question, selection: &Selection) -> Result<(), QueryError> {
+    ///
+    /// # Errors
+    /// That, or when the recording cannot be read.
+    pub fn check_host(&self, question: Question, selection: &Selection) -> Result<(), QueryError> {
         let hosts = self.hosts()?;
         match &selection.host {
             Some(name) if !hosts.contains(name) => {
@@ -380,6 +383,22 @@ impl Recording {
             },
         )?;
         Ok(scopes)
+    }
+
+    /// The sockets that are freed and whose connection went on when recording ended.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn all_half_closed(&self) -> Result<HashSet<i64>, StoreError> {
+        let mut candidates = Vec::new();
+        let sql = include_str!("../../queries/half_closed_candidates.sql");
+        self.reader.run(sql, &[], |row| {
+            if let [Value::Integer(socket)] = row {
+                candidates.push(*socket);
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        self.half_closed(&candidates, true)
     }
 
     /// Of these sockets those whose connection goes on in FIN-WAIT-2, or may do so, as the next dump
@@ -426,9 +445,11 @@ impl Recording {
     }
 }
 
-/// The column of this name.
+/// The column of this name; an ending that is a unit may be left out.
 fn find<'a>(all: &'a [(String, Column)], wanted: &str) -> Result<&'a (String, Column), QueryError> {
-    all.iter().find(|(_, column)| column.name == wanted).ok_or_else(|| QueryError::UnknownColumn {
+    let named = |wanted: &str| all.iter().find(|(_, column)| column.name == wanted);
+    let with_unit = || UNIT_ENDINGS.iter().find_map(|unit| named(&format!("{wanted}{unit}")));
+    named(wanted).or_else(with_unit).ok_or_else(|| QueryError::UnknownColumn {
         name: wanted.to_owned(),
         nearest: nearest(wanted, all.iter().map(|(_, column)| column.name)).map(str::to_owned),
     })

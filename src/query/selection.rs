@@ -89,6 +89,15 @@ impl Selection {
         if self.filter.is_some() { Question::Connections } else { Question::Sockets }
     }
 
+    /// From when to when, and which host, as parameters.
+    pub(super) fn span_and_host(&self) -> [Parameter<'_>; 3] {
+        [
+            (":from_ns", Value::Integer(self.from_ns.unwrap_or(i64::MIN))),
+            (":to_ns", Value::Integer(self.to_ns.unwrap_or(i64::MAX))),
+            (":host", self.host.as_deref().map_or(Value::Null, Value::Text)),
+        ]
+    }
+
     /// Conditions on the answer's rows, and the parameters that they name. Values are always
     /// parameters, never text of the query.
     pub(super) fn conditions(

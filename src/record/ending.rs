@@ -22,12 +22,9 @@ pub(super) struct Evidence {
     delivered: Option<u32>,
     retransmits: u8,
     probes: u8,
-    /// For how long nothing had come or gone.
-    idle_ms: Option<u32>,
+    /// It is a subflow of MPTCP, which the kernel disconnects also when it is over.
+    is_subflow: bool,
 }
-
-/// A socket that is closed goes within that time of the last acknowledgment, or is held by somebody.
-const HELD_MS: u32 = 120;
 
 impl Evidence {
     /// `None` without `tcp_info`.
@@ -55,13 +52,8 @@ impl Evidence {
             delivered: tcp.delivered,
             retransmits: tcp.retransmits.unwrap_or(0),
             probes: tcp.probes.unwrap_or(0),
-            idle_ms: None,
+            is_subflow: o.ulp == Some("mptcp"),
         })
-    }
-
-    /// The final ones, of a socket on which for so long nothing had come or gone.
-    pub(super) fn after(self, idle_ms: Option<u32>) -> Self {
-        Self { idle_ms, ..self }
     }
 
     /// Whether a segment came that was more than a refusal.
@@ -203,6 +195,9 @@ impl Life {
         let last_words = match self.last_words {
             Some(Final::Full(counters)) => counters,
             Some(Final::Wiped { was_established }) => {
+                if self.last.is_some_and(|last| last.is_subflow) {
+                    return None;
+                }
                 return was_established.map(|was_established| match was_established {
                     true => Ending::Disconnected,
                     false => Ending::NothingReceived,
@@ -257,8 +252,6 @@ impl Life {
             Ending::BothFins
         } else if last_words.data_segs_in == Some(0) && last_words.bytes_received == Some(0) {
             Ending::HalfClosed
-        } else if last_words.idle_ms.is_some_and(|ms| ms > HELD_MS) {
-            Ending::SilentAfterFin
         } else {
             Ending::FinAcked
         }
@@ -286,6 +279,8 @@ fn timed_out(last: &Evidence, last_words: &Evidence) -> Option<Ending> {
 pub(super) fn ending_with_peer(own: Option<Ending>, peer: Option<Ending>) -> Option<Ending> {
     let is_open = own.is_none_or(Ending::is_one_sided);
     match peer {
+        // Disconnected after both had closed.
+        Some(Ending::TimeWait) if own == Some(Ending::Disconnected) => Some(Ending::BothFins),
         Some(peer) if is_open && peer.is_reset() => Some(Ending::PeerReset),
         Some(Ending::TimeWait | Ending::BothFins) if is_open => Some(Ending::BothFins),
         Some(peer) if peer.is_one_sided() && own.is_some_and(Ending::is_one_sided) => {

@@ -128,6 +128,8 @@ pub(super) struct Dead {
     pub(super) origin: Option<Origin>,
     /// Its destroy event was read at this moment of `CLOCK_MONOTONIC`.
     pub(super) destroyed_ns: Option<Nanos>,
+    /// It was active at this moment of `CLOCK_MONOTONIC` or later, as its event tells.
+    pub(super) active_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
     pub(super) traffic: Option<Traffic>,

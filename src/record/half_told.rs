@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Added, Dead, Flow, Member, Moment, SAME_MOMENT_NS, There, mapped};
+use super::flows::{Added, Dead, Flow, Member, Moment, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
 use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
@@ -44,7 +44,16 @@ impl Half {
 
     /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature.
     fn fits(&self, other: &Member) -> bool {
-        other.dead.is_none_or(|dead| self.has_sent(dead.last_received) == Some(true))
+        other.dead.is_none_or(|dead| self.fits_dead(dead.active_ns, dead.last_received))
+    }
+
+    /// Whether one that is gone may have been the other end: nothing came from this one any more after
+    /// the abort.
+    fn fits_dead(&self, active_ns: Option<Nanos>, last_received: Option<Moment>) -> bool {
+        let is_until_then = active_ns
+            .zip(self.dead.destroyed_ns)
+            .is_none_or(|(active_ns, aborted_ns)| active_ns <= aborted_ns);
+        is_until_then && self.has_sent(last_received) == Some(true)
     }
 }
 
@@ -95,7 +104,8 @@ impl Register {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
         // Who was not plainly reset is hardly the other end of an abort: the end of the tick tells.
         if self.was_reset(&flow, words) {
-            self.find_half_of(&flow, socket, words.active_ns, words.last_received, out);
+            let active_ns = Some(words.active_ns);
+            self.find_half_of(&flow, socket, active_ns, words.last_received, out);
         }
     }
 
@@ -107,16 +117,13 @@ impl Register {
         }
         for index in 0..self.deaths.len() {
             let death = &self.deaths[index];
-            let (Some(flow), Some(life), Some(over_ns)) = (death.flow, death.life, death.over_ns)
-            else {
-                continue;
-            };
+            let (Some(flow), Some(life)) = (death.flow, death.life) else { continue };
             let direction = death.origin.map(Origin::direction);
             let direction = direction.or_else(|| self.direction_by_listeners(&flow));
             let is_open = Life { direction, ..life }.is_fin_acked() != Some(true);
             if is_open && death.end.destroyed.is_some() {
-                let (socket, received) = (death.end.socket, death.last_received);
-                self.find_half_of(&flow, socket, over_ns, received, out);
+                let (socket, active_ns) = (death.end.socket, death.active_ns);
+                self.find_half_of(&flow, socket, active_ns, death.last_received, out);
             }
         }
     }
@@ -126,7 +133,7 @@ impl Register {
         &mut self,
         flow: &Flow,
         socket: SocketId,
-        active_ns: Nanos,
+        active_ns: Option<Nanos>,
         last_received: Option<Moment>,
         out: &mut Batch,
     ) {
@@ -137,12 +144,8 @@ impl Register {
         let own = flow.reversed();
         let key = (flow.local().0, flow.remote().1);
         let halves = self.half_told.0.get(&key).into_iter().flatten();
-        let mut fitting = halves.filter(|half| {
-            let aborted_ns = half.dead.destroyed_ns.unwrap_or(Nanos::MAX);
-            half.may_be(&own)
-                && active_ns <= aborted_ns.saturating_add(SAME_MOMENT_NS)
-                && half.has_sent(last_received) == Some(true)
-        });
+        let mut fitting =
+            halves.filter(|half| half.may_be(&own) && half.fits_dead(active_ns, last_received));
         if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
             self.complete(&half, flow, socket, out);
         }

@@ -77,7 +77,7 @@ impl LastWords {
         };
         let said = match evidence {
             Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
-            Some(evidence) => Some(Final::Full(evidence.after(times.active_ms()))),
+            Some(evidence) => Some(Final::Full(evidence)),
             None => None,
         };
         Self {
@@ -168,8 +168,9 @@ impl LastWords {
         is_fitting.then_some(early_ns.max(late_ns).max(0))
     }
 
-    /// The connection had begun by this moment of `CLOCK_MONOTONIC`.
+    /// The connection had begun by this moment of `CLOCK_MONOTONIC`, or by one that is as much later as
+    /// the event was unread: that it was there before is not to be excluded.
     pub(super) fn open_by_ns(&self) -> Nanos {
-        self.destroyed.at.monotonic_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
+        self.sent_after_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
     }
 }

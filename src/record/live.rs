@@ -80,6 +80,14 @@ impl Sighting<'_> {
         is_closed && self.message.is_half_wiped()
     }
 
+    /// Whether this is a socket whose connection is over and whose file somebody holds. Dumps show those
+    /// that were bound.
+    pub(super) fn is_closed_and_held(&self) -> bool {
+        self.protocol == Protocol::Tcp
+            && self.message.state() == TcpState::CLOSE
+            && self.message.tuple().remote.port != 0
+    }
+
     pub(super) fn over_evidence(&self) -> EndEvidence {
         if self.message.is_mini() { EndEvidence::TimeWait } else { EndEvidence::Closed }
     }
@@ -321,6 +329,7 @@ impl Live {
             cookie: self.cookie(),
             generation: self.generation,
             flow,
+            peer: None,
             origin: self.origin,
             life: (flow.is_some() && protocol == Protocol::Tcp).then(|| Life {
                 has_peer_fin: self.has_peer_fin,
@@ -329,6 +338,7 @@ impl Live {
             }),
             open_by_ns: None,
             over_ns: None,
+            active_ns: None,
             last_received: None,
             traffic: None,
             is_unseen: false,

@@ -44,6 +44,24 @@ pub(super) struct Gone {
     pub(super) rows: Rows,
 }
 
+/// What a timewait mini-socket is left of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LeftOf {
+    /// No socket that is known.
+    Nobody,
+    /// A socket whose destroy event was read.
+    Socket(Gone),
+    /// What is still to be read may tell: that of another connection, or that of the other end.
+    NotToldYet,
+}
+
+impl LeftOf {
+    /// One that no dump ever showed.
+    fn unseen(socket: SocketId) -> Self {
+        Self::Socket(Gone { socket, generation: 0, state: None, rows: Rows::default() })
+    }
+}
+
 /// A connection that is over and whose destroy event has not come.
 #[derive(Clone, Debug)]
 struct Held {
@@ -61,12 +79,16 @@ pub(super) struct Death {
     pub(super) cookie: u64,
     pub(super) generation: u32,
     pub(super) flow: Option<Flow>,
+    /// The other end, as far as it was known then.
+    pub(super) peer: Option<SocketId>,
     pub(super) origin: Option<Origin>,
     /// `None` for what is no connection.
     pub(super) life: Option<Life>,
     pub(super) open_by_ns: Option<Nanos>,
     /// It was over by this moment of `CLOCK_MONOTONIC`.
     pub(super) over_ns: Option<Nanos>,
+    /// It was active at this moment of `CLOCK_MONOTONIC` or later, as its event tells.
+    pub(super) active_ns: Option<Nanos>,
     /// When it last received, as its event tells.
     pub(super) last_received: Option<Moment>,
     /// What it tells of what went over the connection.
@@ -153,7 +175,7 @@ impl Register {
             );
         }
         for socket in &past.freed {
-            register.remember(socket, started);
+            register.remember(socket);
         }
         register
     }
@@ -169,15 +191,14 @@ impl Register {
 
     /// A TIME-WAIT goes on as the connection of its cookie or, if no dump ever gave it one, of its
     /// addresses and ports.
-    fn remember(&mut self, freed: &FreedSocket, started: Clocks) {
+    fn remember(&mut self, freed: &FreedSocket) {
         let FreedSocket { id: socket, cookie, generation, state, .. } = *freed;
         let rows = Rows { last: freed.last_sample, count: freed.samples };
         self.bury(cookie, Gone { socket, generation, state, rows });
         let Some(flow) = Flow::new(Protocol::Tcp, &freed.tuple) else { return };
-        let ago_ns = started.boottime_ns - freed.time_wait_by_boottime_ns;
         if state.is_none() {
             // The latest comes first.
-            self.freed.entry(flow).or_insert((socket, started.monotonic_ns - ago_ns));
+            self.freed.entry(flow).or_insert((socket, freed.time_wait_by_ns));
         }
     }
 
@@ -270,6 +291,7 @@ impl Register {
             }
             self.flows.bury(flow, death.end.socket, death.over_ns, dead, self.now);
         }
+        death.peer = peer;
         let is_replaced = death.end.evidence == Some(EndEvidence::Replaced);
         if death.end.destroyed.is_none() && self.events.is_some() && !is_replaced {
             self.hold(
@@ -354,12 +376,13 @@ impl Register {
 
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
-    pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> Option<Gone> {
-        let rows = Rows::default();
+    pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> LeftOf {
         let Some(&member) = self.flows.get(flow) else {
-            let (socket, began_by_ns) = self.freed.remove(flow)?;
+            let Some((socket, began_by_ns)) = self.freed.remove(flow) else {
+                return LeftOf::Nobody;
+            };
             let is_its_own = began_ns <= began_by_ns + SAME_MOMENT_NS;
-            return is_its_own.then_some(Gone { socket, generation: 0, state: None, rows });
+            return if is_its_own { LeftOf::unseen(socket) } else { LeftOf::Nobody };
         };
         let Member { socket, peer, there, .. } = member;
         let peer_gone_ns = match self.flows.get(&flow.reversed()) {
@@ -369,28 +392,37 @@ impl Register {
             _ => None,
         };
         let remnant = self.remnant_of_this_tick(flow, socket);
-        let dead = self.flows.dead_mut(flow, socket)?;
-        let destroyed_ns = dead.destroyed_ns.filter(|_| dead.is_unseen)?;
+        let Some(dead) = self.flows.dead_mut(flow, socket).filter(|dead| dead.is_unseen) else {
+            return LeftOf::Nobody;
+        };
+        let Some(destroyed_ns) = dead.destroyed_ns else { return LeftOf::Nobody };
         let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
         let began_by_ns = match (remnant, peer_gone_ns) {
-            (Remnant::None, _) => return None,
+            (Remnant::None, _) => return LeftOf::Nobody,
             (Remnant::TimeWait, _) => there.over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
             (Remnant::FinWait2, Some(gone_ns)) => gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns),
             (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
         };
-        if began_ns > began_by_ns + SAME_MOMENT_NS {
-            return None;
+        if began_ns <= began_by_ns + SAME_MOMENT_NS {
+            dead.remnant = Remnant::None;
+            LeftOf::unseen(socket)
+        } else if remnant == Remnant::FinWait2 && began_ns > told_ns {
+            LeftOf::NotToldYet
+        } else {
+            LeftOf::Nobody
         }
-        dead.remnant = Remnant::None;
-        Some(Gone { socket, generation: 0, state: None, rows })
     }
 
     /// What may be left of a connection that died in this tick, by the listeners seen since.
     fn remnant_of_this_tick(&self, flow: &Flow, socket: SocketId) -> Option<Remnant> {
         let death = &self.deaths[*self.death_of.get(&socket)?];
-        let origin = death.origin.map(Origin::direction);
-        let direction = origin.or_else(|| self.direction_by_listeners(flow));
+        let told_by = |death: &Death| death.origin.or(death.life?.last_words?.origin());
+        let peer = self.flows.get(flow).filter(|m| m.socket == socket).and_then(|m| m.peer);
+        let of_peer = || Some(&self.deaths[*self.death_of.get(&peer?)?]);
+        let origin = told_by(death).or_else(|| Some(told_by(of_peer()?)?.of_peer()));
+        let direction = origin.map(Origin::direction);
+        let direction = direction.or_else(|| self.direction_by_listeners(flow));
         Some(Life { direction, ..death.life? }.remnant())
     }
 
@@ -417,6 +449,14 @@ impl Register {
         }
         let update = EndUpdate { ending: Some(Ending::TimeWait), ..EndUpdate::default() };
         out.end_updates.push((socket, update));
+    }
+
+    /// Whether nothing but the TIME-WAIT was seen of the latest connection with these addresses and ports.
+    pub(super) fn has_time_wait(&self, flow: &Flow) -> bool {
+        let dead = self.flows.get(flow).and_then(|member| member.dead);
+        dead.is_some_and(|dead| {
+            dead.is_unseen && dead.destroyed_ns.is_none() && dead.remnant == Remnant::TimeWait
+        })
     }
 
     /// Whether no other socket had the same addresses and ports since.
@@ -498,6 +538,7 @@ impl Register {
             && let Some(dead) = self.flows.dead_mut(flow, held.socket)
         {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
+            dead.active_ns = Some(words.active_ns);
             dead.last_received = words.last_received;
             // What it left was seen before.
             dead.remnant = Remnant::None;
@@ -531,11 +572,12 @@ impl Register {
             }
         }
         let origin = member.dead.and_then(|dead| dead.origin);
-        let life = Life {
-            direction: origin.map(Origin::direction),
-            was_in_time_wait: true,
-            ..Life::default()
-        };
+        // It may have been seen in FIN-WAIT-2 only.
+        let was_in_time_wait = member.dead.is_none_or(|dead| {
+            dead.remnant == Remnant::TimeWait || dead.ending == Some(Ending::TimeWait)
+        });
+        let life =
+            Life { direction: origin.map(Origin::direction), was_in_time_wait, ..Life::default() };
         self.held.remove(&member.cookie);
         let (socket, remains) = (words.cookie, member.cookie);
         if socket != remains {
@@ -566,6 +608,7 @@ impl Death {
             ending: None,
             origin: self.origin,
             destroyed_ns: self.end.destroyed.map(|d| d.at.monotonic_ns),
+            active_ns: self.active_ns,
             last_received: self.last_received,
             traffic: self.traffic,
             is_unseen: self.is_unseen,

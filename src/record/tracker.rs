@@ -7,6 +7,7 @@
 mod destroy_events;
 mod lives;
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::hash_map::Entry;
@@ -16,7 +17,7 @@ use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
 use super::flows::SAME_MOMENT_NS;
 use super::live::{Live, Sighting};
-use super::register::Register;
+use super::register::{LeftOf, Register};
 use crate::filter::Told;
 use crate::kernel::DumpEnd;
 use crate::model::{
@@ -40,6 +41,9 @@ const KEYFRAME_MAX_AGE_NS: i64 = 3_600_000_000_000;
 /// … or so many snapshots: a group is dropped in one step.
 const KEYFRAME_SNAPSHOTS_MAX: i64 = 4_096;
 
+/// What was reset and is held is told of late, and had begun after one of so many full views before.
+const FULL_VIEWS_KEPT: usize = 256;
+
 /// A dump that would have shown every socket of its scope's family and protocol, and of which every
 /// socket is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +60,8 @@ struct TrackedScope {
     /// Whether a connection that a complete dump lacks is not there, or over.
     proves_absence: bool,
     is_supported: bool,
-    /// The last two, the later one last.
-    full_views: [Option<FullView>; 2],
+    /// The last ones, the latest last.
+    full_views: VecDeque<FullView>,
     /// Complete dumps in this capture.
     complete_dumps: u64,
     is_complete: bool,
@@ -70,20 +74,19 @@ struct TrackedScope {
 
 impl TrackedScope {
     fn last_full_view(&self) -> Option<SnapshotId> {
-        self.full_views[1].map(|view| view.snapshot)
+        self.full_views.back().map(|view| view.snapshot)
     }
 
     /// The last full view before this snapshot.
     fn last_full_view_before(&self, snapshot: SnapshotId) -> Option<SnapshotId> {
-        let views = self.full_views.iter().rev().flatten();
-        views.into_iter().map(|view| view.snapshot).find(|&view| view < snapshot)
+        self.full_views.iter().rev().map(|view| view.snapshot).find(|&view| view < snapshot)
     }
 
     /// The last full view that had ended by this moment of `CLOCK_MONOTONIC`: what was there then and
     /// is not in it came later. What went while a dump was made may have been there when it began.
     fn full_view_before(&self, monotonic_ns: Nanos) -> Option<SnapshotId> {
-        let views = self.full_views.iter().rev().flatten();
-        views.into_iter().find(|view| view.ended_ns <= monotonic_ns).map(|view| view.snapshot)
+        let mut views = self.full_views.iter().rev();
+        views.find(|view| view.ended_ns <= monotonic_ns).map(|view| view.snapshot)
     }
 }
 
@@ -103,8 +106,12 @@ pub(super) struct Tracker {
     chosen: Option<Chosen>,
     scopes: Vec<TrackedScope>,
     live: HashMap<SocketKey, Live>,
-    /// Seen for the first time as if on their way out; by their cookies.
-    torn_down: HashMap<u64, TornDown>,
+    /// Seen for the first time as if on their way out, or left of what is still to be told; by their
+    /// cookies.
+    undecided: HashMap<u64, Undecided>,
+    /// Cookies of sockets that are closed and held, of which the TIME-WAIT is what was recorded, with the
+    /// snapshot that showed them last.
+    held_closed: HashMap<u64, SnapshotId>,
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
     register: Register,
@@ -128,9 +135,11 @@ pub(super) struct Tracker {
     takes_events_as_found: bool,
 }
 
-/// A socket that no dump showed before, closed and half wiped: if the next one shows it too it is so.
+/// What no dump showed before and waits for the next one: a socket closed and half wiped is so if that
+/// shows it too, and whose a TIME-WAIT is the events that were read by then tell. One that is closed and
+/// held may have left a TIME-WAIT, which comes later in the same dump.
 #[derive(Clone, Copy)]
-struct TornDown {
+struct Undecided {
     seen: SnapshotId,
     opened_after: Option<SnapshotId>,
 }
@@ -177,7 +186,7 @@ impl Tracker {
                     proves_absence: proves_absence(&scope, None),
                     scope,
                     is_supported: true,
-                    full_views: [None, last_full_view],
+                    full_views: last_full_view.into_iter().collect(),
                     complete_dumps: 0,
                     is_complete: false,
                     live: 0,
@@ -188,7 +197,8 @@ impl Tracker {
                 })
                 .collect(),
             live: HashMap::new(),
-            torn_down: HashMap::new(),
+            undecided: HashMap::new(),
+            held_closed: HashMap::new(),
             register,
             shows_bound_sockets: false,
             events_read_until_ns: None,
@@ -432,7 +442,11 @@ impl Tracker {
         let is_former = former.is_some_and(|former| is_same(former, &seen.message));
         let started_ns = tick.started.monotonic_ns;
         let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
-        let gone = (!is_former).then(|| left_of(&mut self.register, seen, told_ns)).flatten();
+        let left_of = match is_former {
+            true => LeftOf::Nobody,
+            false => left_of(&mut self.register, seen, told_ns),
+        };
+        let gone = if let LeftOf::Socket(gone) = left_of { Some(gone) } else { None };
         let is_ghost = gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
         if is_ghost {
             return; // its destroy event has been read
@@ -443,9 +457,14 @@ impl Tracker {
         } else {
             scope.last_full_view()
         };
-        if seen.is_torn_down() {
-            let first = TornDown { seen: tick.snapshot, opened_after };
-            let first = *self.torn_down.entry(message.cookie()).or_insert(first);
+        let is_held = !is_former && seen.is_closed_and_held();
+        if is_held && self.is_of_time_wait(seen) {
+            return;
+        }
+        let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
+        if is_held || seen.is_torn_down() || matches!(left_of, LeftOf::NotToldYet) {
+            let first = Undecided { seen: tick.snapshot, opened_after };
+            let first = *self.undecided.entry(message.cookie()).or_insert(first);
             if first.seen == tick.snapshot {
                 return;
             }
@@ -506,6 +525,18 @@ impl Tracker {
         self.live.insert(key, live);
     }
 
+    /// Whether this socket, closed and held, is of a connection that has its row: of that the dumps show
+    /// the TIME-WAIT, under a cookie of its own.
+    fn is_of_time_wait(&mut self, seen: &Sighting<'_>) -> bool {
+        let cookie = seen.message.cookie();
+        let is_known = self.held_closed.contains_key(&cookie);
+        let is_so = is_known || seen.flow().is_some_and(|flow| self.register.has_time_wait(&flow));
+        if is_so {
+            self.held_closed.insert(cookie, seen.snapshot);
+        }
+        is_so
+    }
+
     /// The connection request that this socket was, if a dump asked for the cookie of the request just
     /// when the socket was made: that is another one then.
     fn request_of(&self, key: &SocketKey, seen: &Sighting<'_>) -> Option<SocketKey> {
@@ -516,10 +547,11 @@ impl Tracker {
             return None;
         }
         let member = self.register.flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
-        let established_ms = seen.ago.handshake_ms().map(i64::from);
-        let established_ns = established_ms.map(|ms| seen.read_at_ns - ms * 1_000_000);
-        if established_ns > member.there.open_by_ns.map(|ns| ns + SAME_MOMENT_NS) {
-            return None; // of a later one with these addresses and ports
+        // It was made as the request was seen; a later one may have these addresses and ports.
+        let ago_ms = seen.ago.handshake_ms().or(seen.ago.established_ms())?;
+        let there_ns = seen.read_at_ns - i64::from(ago_ms) * 1_000_000;
+        if there_ns > member.there.open_by_ns? + SAME_MOMENT_NS {
+            return None;
         }
         let request = SocketKey { cookie: member.cookie, ..key.clone() };
         self.live.get(&request)?.is_request().then_some(request)
@@ -652,11 +684,15 @@ impl Tracker {
             scope.complete_dumps += 1;
             if scope.not_stored == 0 && scope.proves_absence {
                 let ended_ns = ended.monotonic_ns;
-                scope.full_views = [scope.full_views[1], Some(FullView { snapshot, ended_ns })];
+                if scope.full_views.len() == FULL_VIEWS_KEPT {
+                    scope.full_views.pop_front();
+                }
+                scope.full_views.push_back(FullView { snapshot, ended_ns });
             }
         }
         let seen = tick.seen;
-        self.torn_down.retain(|_, first| first.seen == snapshot);
+        self.undecided.retain(|_, first| first.seen == snapshot);
+        self.held_closed.retain(|_, last_seen| *last_seen == snapshot);
         self.end_formers(out, &mut flush);
         self.register.resolve(&mut self.live, out, &mut flush);
         if self.scopes.iter().all(|scope| scope.is_complete || !scope.is_supported) {

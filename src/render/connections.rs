@@ -16,8 +16,12 @@ pub struct ConnectionTable<'w> {
     table: Table<'w>,
     zone: Zone,
     moment: ShownMoment,
+    with_host: bool,
     names: Vec<&'static str>,
 }
+
+/// The place of the host among what may be shown.
+const HOST: usize = 1;
 
 /// Which moment of a connection a line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,7 @@ impl ConnectionTable<'_> {
     /// The columns that it is made of; others are passed over.
     pub const COLUMNS: &'static [&'static str] = &[
         "socket_id",
+        "host_name",
         "protocol",
         "local_address",
         "local_port",
@@ -58,7 +63,7 @@ impl ConnectionTable<'_> {
 }
 
 /// What it shows. Texts under kind `Integer` stand on the right.
-fn shown(zone: Zone, moment: ShownMoment) -> [Column; 12] {
+fn shown(zone: Zone, moment: ShownMoment) -> [Column; 13] {
     let moment = match (moment, zone) {
         (ShownMoment::Closed, Zone::Utc) => "closed (utc)",
         (ShownMoment::Closed, _) => "closed",
@@ -67,6 +72,7 @@ fn shown(zone: Zone, moment: ShownMoment) -> [Column; 12] {
     };
     [
         ("id", Kind::Integer),
+        ("host", Kind::Text),
         ("net", Kind::Text),
         ("local", Kind::Text),
         ("remote", Kind::Text),
@@ -86,7 +92,34 @@ impl<'w> ConnectionTable<'w> {
     /// Writes to `writer`.
     pub fn new(writer: Box<dyn Write + 'w>, options: &Options, moment: ShownMoment) -> Self {
         let table = Table::new(options, Sink::new(writer));
-        Self { table, zone: options.zone, moment, names: Vec::new() }
+        Self { table, zone: options.zone, moment, with_host: false, names: Vec::new() }
+    }
+
+    /// The column whose values stand below a title, if they are of one.
+    pub fn column_below(title: &str) -> Option<&'static str> {
+        let columns = [
+            ("id", "socket_id"),
+            ("host", "host_name"),
+            ("net", "protocol"),
+            ("dir", "direction"),
+            ("process", "comm"),
+            ("end", "ending"),
+            ("sent", "bytes_sent"),
+            ("received", "bytes_received"),
+            ("retr", "total_retrans"),
+        ];
+        columns.into_iter().find(|(known, _)| *known == title).map(|(_, column)| column)
+    }
+
+    /// Names the host of each connection.
+    #[must_use]
+    pub fn with_host(self, with_host: bool) -> Self {
+        Self { with_host, ..self }
+    }
+
+    fn without_needless_host<T>(&self, cells: [T; 13]) -> Vec<T> {
+        let is_shown = |index: usize| self.with_host || index != HOST;
+        cells.into_iter().enumerate().filter(|(i, _)| is_shown(*i)).map(|(_, cell)| cell).collect()
     }
 
     fn moment(&self, row: Row<'_>) -> String {
@@ -118,7 +151,7 @@ impl<'w> ConnectionTable<'w> {
 impl Exporter for ConnectionTable<'_> {
     fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
         self.names = columns.iter().map(|column| column.name).collect();
-        self.table.begin(&shown(self.zone, self.moment))
+        self.table.begin(&self.without_needless_host(shown(self.zone, self.moment)))
     }
 
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
@@ -143,8 +176,9 @@ impl Exporter for ConnectionTable<'_> {
                 other => other,
             })
         });
-        let result = self.table.row(&[
+        let cells = self.without_needless_host([
             row.value("socket_id"),
+            row.value("host_name"),
             row.value("protocol"),
             local,
             remote,
@@ -157,6 +191,7 @@ impl Exporter for ConnectionTable<'_> {
             received,
             row.value("total_retrans"),
         ]);
+        let result = self.table.row(&cells);
         self.names = names;
         result
     }

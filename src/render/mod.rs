@@ -15,6 +15,7 @@ mod jsonl;
 mod object;
 mod openmetrics;
 mod options;
+mod paint;
 mod row;
 mod sheet;
 mod sink;

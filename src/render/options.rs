@@ -69,6 +69,8 @@ pub struct Options {
     pub exact: bool,
     /// Tables are written row by row as they come, with widths that mostly fit.
     pub streams: bool,
+    /// Titles and what matters most are set off by colour.
+    pub color: bool,
 }
 
 /// A name that is none of those offered.

@@ -14,7 +14,10 @@ use crate::model::{Column, Kind, Value};
 
 /// How an answer is laid out: titles, each with what stands below it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sheet(&'static [(&'static str, Cell)]);
+pub struct Sheet {
+    cells: &'static [(&'static str, Cell)],
+    with_host: bool,
+}
 
 /// What a cell is made of, by names of columns.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,7 @@ const REMOTE: Cell = Endpoint("remote_address", "remote_port");
 /// The sums of [`Sheet::PEERS`] and its like, behind what they are put together by.
 macro_rules! totals {
     ($(($title:literal, $cell:expr)),+) => {
-        Sheet(&[
+        Sheet::of(&[
             $(($title, $cell),)+
             ("conns", Plain("connections")),
             ("opened", Plain("openings")),
@@ -68,7 +71,7 @@ macro_rules! totals {
 
 impl Sheet {
     /// Of `listeners`.
-    pub const LISTENERS: Self = Self(&[
+    pub const LISTENERS: Self = Self::of(&[
         ("local", LOCAL),
         ("now", Plain("backlog")),
         ("limit", Plain("backlog_limit")),
@@ -80,7 +83,7 @@ impl Sheet {
         ("process", Process),
     ]);
     /// Of `states`.
-    pub const STATES: Self = Self(&[
+    pub const STATES: Self = Self::of(&[
         ("from", Clock("from")),
         ("snaps", Plain("snapshots")),
         ("sockets", Plain("sockets")),
@@ -99,7 +102,7 @@ impl Sheet {
         ("gaps", Gaps),
     ]);
     /// Of `churn`.
-    pub const CHURN: Self = Self(&[
+    pub const CHURN: Self = Self::of(&[
         ("from", Clock("from")),
         ("snaps", Plain("snapshots")),
         ("opened", Plain("openings")),
@@ -127,7 +130,7 @@ impl Sheet {
     /// Of `users`.
     pub const USERS: Self = totals![("user", Plain("user")), ("uid", Plain("uid"))];
     /// Of `slow`.
-    pub const SLOW: Self = Self(&[
+    pub const SLOW: Self = Self::of(&[
         ("id", Plain("socket_id")),
         ("max rtt", Plain("max_rtt_us")),
         ("retr", Plain("retrans_delta")),
@@ -142,7 +145,7 @@ impl Sheet {
         ("recv", Plain("received_delta_bytes")),
     ]);
     /// Of `leaks`.
-    pub const LEAKS: Self = Self(&[
+    pub const LEAKS: Self = Self::of(&[
         ("kind", Plain("kind")),
         ("sockets", Plain("sockets")),
         ("before", Plain("sockets_before")),
@@ -155,7 +158,7 @@ impl Sheet {
         ("id", Plain("socket_id")),
     ]);
     /// Of `diff`.
-    pub const DIFF: Self = Self(&[
+    pub const DIFF: Self = Self::of(&[
         ("change", Plain("change")),
         ("id", Plain("socket_id")),
         ("net", Plain("protocol")),
@@ -170,7 +173,7 @@ impl Sheet {
     ]);
 
     /// Of `compare`.
-    pub const COMPARE: Self = Self(&[
+    pub const COMPARE: Self = Self::of(&[
         ("change", Plain("change")),
         ("role", Direction("role")),
         ("net", Plain("protocol")),
@@ -186,11 +189,34 @@ impl Sheet {
         ("recv", Change("received_before_bytes", "received_delta_bytes")),
     ]);
 
+    const fn of(cells: &'static [(&'static str, Cell)]) -> Self {
+        Self { cells, with_host: false }
+    }
+
+    /// The same with the host of each row, where there are several.
+    #[must_use]
+    pub const fn with_host(self, with_host: bool) -> Self {
+        Self { with_host, ..self }
+    }
+
+    fn cells(self) -> impl Iterator<Item = (&'static str, Cell)> {
+        let host = self.with_host.then_some(("host", Plain("host_name")));
+        host.into_iter().chain(self.cells.iter().copied())
+    }
+
+    /// The column whose values stand below a title, if they are of one.
+    pub fn column_below(self, title: &str) -> Option<&'static str> {
+        self.cells().find(|(known, _)| *known == title).and_then(|(_, cell)| match cell {
+            Plain(name) | Clock(name) | Direction(name) | Change(_, name) => Some(name),
+            _ => None,
+        })
+    }
+
     /// The columns that it is made of.
-    pub fn columns(&self) -> Vec<&'static str> {
+    pub fn columns(self) -> Vec<&'static str> {
         let mut names = Vec::new();
-        for (_, cell) in self.0 {
-            match *cell {
+        for (_, cell) in self.cells() {
+            match cell {
                 Plain(a) | Clock(a) | Direction(a) => names.push(a),
                 Either(a, b) | Change(a, b) | Endpoint(a, b) => names.extend([a, b]),
                 Process => names.extend(["pid", "comm", "owner_count"]),
@@ -312,14 +338,14 @@ impl Exporter for SheetTable<'_> {
     fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
         self.names = columns.iter().map(|column| column.name).collect();
         self.columns = columns.to_vec();
-        let titles: Vec<_> = self.sheet.0.iter().map(|(t, cell)| self.title(t, *cell)).collect();
+        let titles: Vec<_> = self.sheet.cells().map(|(t, cell)| self.title(t, cell)).collect();
         self.table.begin(&titles)
     }
 
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
         check_length(self.names.len(), values.len())?;
         let row = Row { names: &self.names, values };
-        let texts: Vec<_> = self.sheet.0.iter().map(|(_, cell)| self.cell(*cell, row)).collect();
+        let texts: Vec<_> = self.sheet.cells().map(|(_, cell)| self.cell(cell, row)).collect();
         let cells: Vec<_> =
             texts.iter().map(|text| text.as_deref().map_or(Value::Null, Value::Text)).collect();
         self.table.row(&cells)

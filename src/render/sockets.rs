@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
+
 use super::human::visible;
+use super::options::Options;
+use super::paint;
 use super::row::Row;
 use super::sink::Sink;
 use super::{Exporter, check_length};
@@ -21,6 +25,8 @@ pub struct Details {
 pub struct SocketTable<'w> {
     sink: Sink<'w>,
     details: Details,
+    with_host: bool,
+    color: bool,
     names: Vec<&'static str>,
     lines: Vec<Line>,
 }
@@ -45,9 +51,15 @@ const HEADER: [&str; COLUMNS] = [
 const NUMBERS: [bool; COLUMNS] = [false, false, false, true, true, false, false, false];
 
 impl<'w> SocketTable<'w> {
-    /// Writes to `writer` when finished.
-    pub fn new(writer: Box<dyn Write + 'w>, details: Details) -> Self {
-        Self { sink: Sink::new(writer), details, names: Vec::new(), lines: Vec::new() }
+    /// Writes to `writer` when finished; `with_host` names the host of each socket.
+    pub fn new(
+        writer: Box<dyn Write + 'w>,
+        options: &Options,
+        details: Details,
+        with_host: bool,
+    ) -> Self {
+        let (sink, color) = (Sink::new(writer), options.color);
+        Self { sink, details, with_host, color, names: Vec::new(), lines: Vec::new() }
     }
 }
 
@@ -189,10 +201,9 @@ impl Exporter for SocketTable<'_> {
                 *width = (*width).max(cell.len());
             }
         }
-        let is_of_one_host = self.lines.windows(2).all(|pair| pair[0].cells[0] == pair[1].cells[0]);
-        let first = usize::from(is_of_one_host);
+        let first = usize::from(!self.with_host);
         let shown = first..if self.details.processes { COLUMNS } else { COLUMNS - 1 };
-        let write = |sink: &mut Sink<'_>, cells: [&str; COLUMNS]| {
+        let write = |sink: &mut Sink<'_>, cells: [&str; COLUMNS], style: Style| {
             let mut text = String::new();
             let columns = cells.iter().zip(widths).zip(NUMBERS);
             for ((cell, width), is_number) in columns.take(shown.end).skip(shown.start) {
@@ -203,13 +214,13 @@ impl Exporter for SocketTable<'_> {
                 };
                 text.push_str(&padded);
             }
-            sink.buffer.extend_from_slice(text.trim_end().as_bytes());
-            sink.buffer.push(b'\n');
+            writeln!(sink.buffer, "{style}{}{style:#}", text.trim_end())?;
             sink.line_done()
         };
-        write(&mut self.sink, HEADER)?;
+        write(&mut self.sink, HEADER, if self.color { paint::TITLE } else { Style::new() })?;
         for line in &self.lines {
-            write(&mut self.sink, std::array::from_fn(|i| line.cells[i].as_str()))?;
+            let cells = std::array::from_fn(|i| line.cells[i].as_str());
+            write(&mut self.sink, cells, Style::new())?;
             if !line.info.is_empty() {
                 self.sink.buffer.extend_from_slice(b"         ");
                 self.sink.buffer.extend_from_slice(line.info.as_bytes());

@@ -345,8 +345,9 @@ fn in_words(word: &str) -> &str {
         "peer" => "the row of the other end, on this host, tells",
         "destroy_event" => "the kernel told that it freed the socket",
         "peer_destroy_event" => {
-            "the kernel told that it freed the socket of the other end, which was aborted"
+            "the kernel told that it freed the socket of the other end, aborted or closed later"
         }
+        "peer_dump" => "a dump showed the other end over, or lacked it",
         "time_wait" => "a dump showed it in TIME-WAIT",
         "closed" => "dumps showed its socket closed",
         "absence" => "two complete dumps in a row lacked it",
@@ -364,9 +365,6 @@ fn in_words(word: &str) -> &str {
         "nothing_received" => "nothing came from the other end but perhaps a refusal",
         "request_vanished" => "the request went without becoming a connection",
         "half_closed" => "our FIN was acknowledged, the other end had not closed",
-        "silent_after_fin" => {
-            "our FIN was acknowledged, then nothing came until the socket was freed"
-        }
         _ => "a word that this version does not know",
     }
 }

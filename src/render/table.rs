@@ -7,10 +7,12 @@
 use std::fmt::{self, Write};
 use std::io;
 
+use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::human::{self, Moment, Span, Zone};
 use super::options::{Options, TimeFormat};
+use super::paint;
 use super::sink::Sink;
 use super::{Exporter, check_length};
 use crate::model::{Column, Kind, Value};
@@ -140,7 +142,15 @@ impl<'w> Table<'w> {
         }
         measure(&header, 0, &mut names);
         if !shown.is_empty() {
-            write_line(&mut self.sink, shown, &header, 0, &names)?;
+            let style = |_: &str, _: &str| paint::TITLE;
+            write_line(
+                &mut self.sink,
+                shown,
+                &header,
+                0,
+                &names,
+                self.options.color.then_some(style),
+            )?;
         }
         self.write_held(fitting)?;
         Ok(fitting)
@@ -150,7 +160,9 @@ impl<'w> Table<'w> {
     fn write_held(&mut self, fitting: usize) -> io::Result<()> {
         let mut start = 0;
         for row in self.cells.chunks(self.columns.len().max(1)) {
-            write_line(&mut self.sink, &self.columns[..fitting], &self.text, start, row)?;
+            let columns = &self.columns[..fitting];
+            let style = self.options.color.then_some(paint::of_cell);
+            write_line(&mut self.sink, columns, &self.text, start, row, style)?;
             start = row.last().map_or(start, |cell| cell.end);
         }
         self.text.clear();
@@ -329,13 +341,15 @@ fn measure(text: &str, mut start: usize, cells: &mut [Cell]) {
     }
 }
 
-/// Writes the cells of one line that have a column; their text begins at `start`.
+/// Writes the cells of one line that have a column; their text begins at `start`. `style` is asked how
+/// each is set off, by the name of its column and its text.
 fn write_line(
     sink: &mut Sink<'_>,
     columns: &[Shown],
     text: &str,
     mut start: usize,
     cells: &[Cell],
+    style: Option<impl Fn(&str, &str) -> Style>,
 ) -> io::Result<()> {
     let out = &mut sink.buffer;
     // Blanks owed by the columns so far; those at the end of a line are never paid.
@@ -348,7 +362,14 @@ fn write_line(
         let padding = column.width.saturating_sub(cell.width);
         let before = if column.right { blanks + padding } else { blanks };
         out.resize(out.len() + before, b' ');
-        out.extend_from_slice(&text.as_bytes()[start..cell.end]);
+        let text = &text[start..cell.end];
+        match &style {
+            Some(style) => {
+                let style = style(column.name, text);
+                io::Write::write_fmt(out, format_args!("{style}{text}{style:#}"))?;
+            }
+            None => out.extend_from_slice(text.as_bytes()),
+        }
         start = cell.end;
         blanks = GAP + if column.right { 0 } else { padding };
     }

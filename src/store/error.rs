@@ -249,7 +249,7 @@ impl StoreError {
                     .to_owned()
             }
             Self::Damaged { path, .. } => format!(
-                "copy what can still be read with `sqlite3 {} .recover | sqlite3 recovered.db`",
+                "copy what can still be read with `sockrec salvage {} -o saved.db`",
                 path.display()
             ),
             Self::Incomplete { .. } | Self::Altered { .. } | Self::Foreign { .. } => {

@@ -21,6 +21,15 @@ pub struct Stretch {
     pub last_snapshot: i64,
 }
 
+/// What of the time before the span is taken over with what the first state rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Only who was still there when the span began.
+    WhoIsThere,
+    /// Everyone: parts of one recording can be merged again.
+    Everyone,
+}
+
 /// What is to be taken over.
 #[derive(Clone, Debug)]
 pub struct Excerpt<'a> {
@@ -28,6 +37,8 @@ pub struct Excerpt<'a> {
     pub stretches: &'a [Stretch],
     /// Of these sockets only.
     pub sockets: Option<&'a [i64]>,
+    /// And of those before the span.
+    pub before: Before,
     /// In words, by what they were chosen.
     pub selection: Option<&'a str>,
     /// Now, UTC nanoseconds.
@@ -89,6 +100,22 @@ const KEPT: &str = "
         AND e.socket_id NOT IN (SELECT socket_id FROM half_closed)
         AND (NOT x.is_cut_before OR (e.destroyed_snapshot_id > x.first_id
             AND coalesce(e.closed_before_snapshot_id > x.first_id, 1)));";
+
+/// Takes out who was gone, with all that was left of it, when the state at the beginning was seen
+/// (`?1`). The other end of one that was there stays: it tells of that one.
+const ONLY_WHO_IS_THERE: &str = "
+    DELETE FROM kept WHERE socket_id IN (
+        SELECT e.socket_id FROM src.socket_ends AS e
+        LEFT JOIN src.remains AS m ON m.socket_id = e.socket_id
+        LEFT JOIN src.sockets AS k ON k.socket_id = e.socket_id
+        LEFT JOIN src.socket_ends AS p ON p.socket_id = k.peer_socket_id
+        LEFT JOIN src.remains AS r ON r.socket_id = k.peer_socket_id
+        WHERE e.closed_before_snapshot_id <= ?1
+            AND coalesce(e.destroyed_snapshot_id <= ?1, 1)
+            AND (m.socket_id IS NULL OR m.gone_before_snapshot_id <= ?1)
+            AND (k.peer_socket_id IS NULL OR (p.closed_before_snapshot_id <= ?1
+                AND coalesce(p.destroyed_snapshot_id <= ?1, 1)
+                AND (r.socket_id IS NULL OR r.gone_before_snapshot_id <= ?1))))";
 
 /// The keyframe of a snapshot's group.
 const KEYFRAME: &str = "SELECT g.first_snapshot_id FROM src.snapshots AS n
@@ -192,13 +219,16 @@ impl NewRecording {
     }
 }
 
-fn extract(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<Taken> {
+pub(super) fn extract(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlite::Result<Taken> {
     let transaction = connection.unchecked_transaction()?;
     choose(&transaction, excerpt)?;
     for stretch in excerpt.stretches {
         set_span(&transaction, stretch, excerpt.sockets.is_none())?;
         transaction.execute_batch(TAKEN)?;
         transaction.execute_batch(KEPT)?;
+        if excerpt.before == Before::WhoIsThere {
+            transaction.execute(ONLY_WHO_IS_THERE, [stretch.first_snapshot])?;
+        }
         transaction.execute_batch(include_str!("extract.sql"))?;
         transaction.execute(SOURCES, params![excerpt.taken_at_ns, excerpt.selection])?;
         transaction.execute_batch(FORGET)?;

@@ -111,12 +111,14 @@ pub(super) fn freed(
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
-             CASE WHEN coalesce(n.evidence, 'half_closed') 
-                     IN ('half_closed', 'fin_acked', 'silent_after_fin')
-                 THEN (SELECT max(ended_boottime_ns, e.destroyed_boottime_ns) FROM snapshots
-                       ORDER BY snapshot_id DESC LIMIT 1)
-                 ELSE e.destroyed_boottime_ns END
+             CASE WHEN coalesce(n.evidence, 'half_closed') IN ('half_closed', 'fin_acked')
+                 THEN (SELECT max(coalesce(l.ended_monotonic_ns, 0), e.destroyed_boottime_ns
+                           - d.ended_boottime_ns + d.ended_monotonic_ns)
+                       FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1)
+                 ELSE e.destroyed_boottime_ns - d.ended_boottime_ns + d.ended_monotonic_ns END
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
+         JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
+            AND d.ended_monotonic_ns IS NOT NULL
          LEFT JOIN endings AS n ON n.ending = e.ending
          WHERE e.destroyed_boottime_ns > ?2 AND k.netns_id = ?1 AND k.protocol = ?3
             AND coalesce(n.name, 'orderly') = 'orderly'
@@ -135,7 +137,7 @@ pub(super) fn freed(
                 state: row.get::<_, Option<u8>>(7)?.map(TcpState),
                 last_sample: row.get::<_, Option<i64>>(9)?.map(SnapshotId),
                 samples: row.get(10)?,
-                time_wait_by_boottime_ns: row.get(11)?,
+                time_wait_by_ns: row.get(11)?,
             }))
         })?;
     rows.filter_map(Result::transpose).collect()

@@ -19,6 +19,7 @@ mod new_file;
 mod owners;
 mod reader;
 mod retention;
+mod salvage;
 mod share;
 mod shared_dir;
 mod tick;
@@ -27,7 +28,7 @@ mod writer;
 
 pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
 pub use error::StoreError;
-pub use extract::{Excerpt, Stretch, Taken};
+pub use extract::{Before, Excerpt, Stretch, Taken};
 pub use file::{FileSizes, Room, file_sizes, has_log, is_being_recorded, room};
 pub use markers::write_marker;
 pub use merge::Merged;
@@ -38,6 +39,7 @@ pub use reader::{Parameter, Reader};
 pub use retention::{
     Alive, AllAlive, Capacity, LOG_BYTES, Pruned, SMALLEST_BYTES, forecast, prune,
 };
+pub use salvage::{LostSpan, Salvaged, TableRead, salvage};
 pub use shared_dir::{Access, refuse_planted};
 pub use tick::TickWriter;
 pub use writer::{Start, Writer};

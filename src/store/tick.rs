@@ -461,11 +461,11 @@ impl TickWriter<'_> {
     /// # Errors
     /// When it cannot be written.
     pub fn peer_was_reset(&mut self, socket: SocketId) -> Done {
-        let [fin_acked, half_closed, silent] = Ending::ONE_SIDED.map(Ending::number);
+        let [fin_acked, half_closed] = Ending::ONE_SIDED.map(Ending::number);
         self.run(
             "UPDATE socket_ends SET ending = ?2
-             WHERE socket_id = ?1 AND (ending IS NULL OR ending IN (?3, ?4, ?5))",
-            params![socket.0, Ending::PeerReset.number(), fin_acked, half_closed, silent],
+             WHERE socket_id = ?1 AND (ending IS NULL OR ending IN (?3, ?4))",
+            params![socket.0, Ending::PeerReset.number(), fin_acked, half_closed],
         )
     }
 
@@ -523,8 +523,7 @@ impl TickWriter<'_> {
         self.run(
             "UPDATE socket_ends SET ending = (SELECT ending FROM endings WHERE evidence = 'half_closed')
              WHERE socket_id = ?1
-                AND ending IN (SELECT ending FROM endings
-                    WHERE evidence IN ('fin_acked', 'silent_after_fin'))
+                AND ending = (SELECT ending FROM endings WHERE evidence = 'fin_acked')
                 AND EXISTS (SELECT 1 FROM remains AS m
                     WHERE m.socket_id = ?1 AND m.time_wait_snapshot_id IS NULL)",
             params![end.socket.0],

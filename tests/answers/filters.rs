@@ -336,6 +336,46 @@ fn an_extract_holds_what_the_filter_chose_and_says_so() {
     assert_eq!(taken("'retrans > 0'").code(), Some(2));
 }
 
+/// What a ticket gets is not what else went on since the last keyframe.
+#[test]
+fn an_extract_of_a_span_holds_no_socket_that_had_gone_before() {
+    let (long, early) =
+        (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 80));
+    let mut world = World::default();
+    for tick in 0..30 {
+        let is_early = tick < 10;
+        world.shows(&[&long, &early][..1 + usize::from(is_early)]);
+    }
+    world.record();
+    let dir = Dir::new();
+    let file = world.path();
+    let ports = |options: &str| {
+        let span = "--from 2026-11-21T12:00:20.5Z --to 2026-11-21T12:00:25.5Z";
+        let to = if options.is_empty() { "part.db" } else { "mergeable.db" };
+        let line = format!("extract -f '{}' {span} {options} -o {to}", file.display());
+        dir.sockrec(&line).fine();
+        dir.sockrec(&format!("query connections -f {to} --format csv --columns local_port")).told()
+    };
+    assert_snapshot!(ports(""), @"
+    exit 0
+    stdout:
+    local_port
+    1001
+    stderr:
+    note: only `what was there from 2026-11-21T12:00:20.500Z on` was taken over: of other sockets nothing is known
+    ");
+    assert_snapshot!(ports("--mergeable"), @"
+    exit 0
+    stdout:
+    local_port
+    1001
+    1002
+    stderr:
+    ");
+    let refused = dir.sockrec("merge part.db mergeable.db -o both.db");
+    assert_eq!(refused.code(), Some(1), "{}", refused.told());
+}
+
 #[test]
 fn rules_are_held_to_the_chosen_sockets() {
     let world = mixed();

@@ -10,9 +10,11 @@ mod socket;
 mod world;
 
 mod anonymize;
+mod colors;
 mod coverage;
 mod dense;
 mod filters;
+mod hosts;
 mod incident;
 mod markers;
 mod owners;

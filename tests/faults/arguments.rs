@@ -258,6 +258,31 @@ fn formats() {
 
     hint: `sockrec query connections` lists them, each with its number first
     ");
+    assert_snapshot!(misused(&dir, "query connection first"), @"
+    error: `first` is no number of a connection
+
+    hint: `sockrec query connections` lists them, each with its number first
+    ");
+    assert_snapshot!(misused(&dir, "query connection -f sockrec.db"), @"
+    error: which connection?
+
+    hint: `sockrec query connections` lists them, each with its number first
+    ");
+    assert_snapshot!(misused(&dir, "query connection -1"), @"
+    error: there is no connection -1 in `sockrec.db`
+
+    hint: `sockrec query connections` lists them, each with its number first
+    ");
+    assert_snapshot!(misused(&dir, "query connections --limit -1"), @"
+    error: invalid value '-1' for '--limit <N>': expected a number of rows; without it there is no limit
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(misused(&dir, "query connections -n few"), @"
+    error: invalid value 'few' for '--limit <N>': expected a number of rows; without it there is no limit
+
+    For more information, try '--help'.
+    ");
     assert_snapshot!(misused(&dir, "export processes --socket 1"), @"
     error: a process is no socket: options that choose sockets do not go with it
 
@@ -333,7 +358,7 @@ fn commands() {
 
       tip: a similar subcommand exists: 'record'
 
-    Usage: sockrec <COMMAND>
+    Usage: sockrec [OPTIONS] <COMMAND>
 
     For more information, try '--help'.
     ");
@@ -342,7 +367,7 @@ fn commands() {
 
       tip: some similar subcommands exist: 'connection', 'connections'
 
-    Usage: sockrec query <COMMAND>
+    Usage: sockrec query [OPTIONS] <COMMAND>
 
     For more information, try '--help'.
     ");
@@ -450,5 +475,52 @@ fn rules() {
     error: there is no recording `none.db`
 
     hint: record one with `sockrec record -o none.db`, or name another with `-f FILE`
+    ");
+}
+
+/// Titles of tables are short; what they stand for is told.
+#[test]
+fn names_of_columns() {
+    let dir = dir();
+    assert_snapshot!(misused(&dir, "query connections --sort -x"), @"
+    error: there is no column `x` in this answer
+
+    hint: `--columns help` lists them
+    ");
+    assert_snapshot!(misused(&dir, "query connections --sort received:desc"), @"
+    error: there is no column `received` in this answer
+
+    hint: did you mean `bytes_received`?
+    ");
+    assert_snapshot!(misused(&dir, "query peers --sort CONNS"), @"
+    error: there is no column `CONNS` in this answer
+
+    hint: did you mean `connections`?
+    ");
+    assert_snapshot!(misused(&dir, "query peers conns > 3"), @"
+    error: there is no condition `conns`
+      conns > 3
+      ^^^^^
+
+    hint: did you mean `connections`?
+    ");
+    assert_snapshot!(misused(&dir, "query connections rt > 100ms"), @"
+    error: there is no condition `rt`
+      rt > 100ms
+      ^^
+
+    hint: did you mean `rtt`?
+    ");
+    assert_snapshot!(misused(&dir, "query churn endngs > 3"), @"
+    error: there is no condition `endngs`
+      endngs > 3
+      ^^^^^^
+
+    hint: did you mean `endings`?
+    ");
+    assert_snapshot!(misused(&dir, "query states state established"), @"
+    error: `states` counts the sockets of every state
+
+    hint: `--columns from,time_wait_sockets` shows one of them
     ");
 }

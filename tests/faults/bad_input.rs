@@ -362,7 +362,7 @@ fn a_damaged_page_is_named_with_a_way_to_rescue_the_rest() {
     error: `rec.db` is damaged
       caused by: Error code 11: database disk image is malformed
 
-    hint: copy what can still be read with `sqlite3 rec.db .recover | sqlite3 recovered.db`
+    hint: copy what can still be read with `sockrec salvage rec.db -o saved.db`
     ");
 }
 
@@ -385,7 +385,7 @@ fn a_recording_that_cannot_be_gone_on_with_is_told_of_at_once() {
     error: `rec.db` is damaged
       caused by: Error code 11: database disk image is malformed
 
-    hint: copy what can still be read with `sqlite3 rec.db .recover | sqlite3 recovered.db`
+    hint: copy what can still be read with `sockrec salvage rec.db -o saved.db`
     ");
 }
 
@@ -414,7 +414,7 @@ fn a_file_that_was_cut_off() {
     error: `rec.db` is damaged
       caused by: Error code 11: database disk image is malformed
 
-    hint: copy what can still be read with `sqlite3 rec.db .recover | sqlite3 recovered.db`
+    hint: copy what can still be read with `sockrec salvage rec.db -o saved.db`
     ");
 }
 

@@ -167,24 +167,54 @@ fn a_connection_is_written_out_while_it_records() {
 
 #[test]
 fn a_half_closed_connection_is_written_out_once_it_is_over() {
+    half_closed_is_told("", false);
+}
+
+#[test]
+fn a_half_closed_connection_is_written_out_once_it_is_over_without_events() {
+    half_closed_is_told("--no-events", false);
+}
+
+#[test]
+fn what_was_half_closed_when_recording_stopped_is_written_out_by_the_next_capture() {
+    half_closed_is_told("", true);
+}
+
+fn half_closed_is_told(options: &str, restarts: bool) {
     let dir = Dir::new();
-    let mut recorder = dir.command("record -q -i 20ms --follow=jsonl -o rec.db").spawn().unwrap();
-    let mut lines = BufReader::new(recorder.stdout.take().unwrap()).lines();
-    let mut recorder = Running::spawn_of(recorder);
     let path = dir.path("rec.db");
+    let follow = || {
+        let command = format!("record -q -i 20ms --follow=jsonl {options} -o rec.db");
+        let mut recorder = dir.command(&command).spawn().unwrap();
+        let lines = BufReader::new(recorder.stdout.take().unwrap()).lines();
+        (Running::spawn_of(recorder), lines)
+    };
+    let (mut recorder, mut lines) = follow();
     recorder.until_snapshots(&path, 2);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
     let port = client.local_addr().unwrap().port();
+    let more_snapshots = |recorder: &mut Running| {
+        let so_far = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
+        recorder.until_snapshots(&path, so_far + 2);
+    };
+    more_snapshots(&mut recorder);
     drop(client);
     let left = format!(
         "SELECT count(*) FROM remains AS m JOIN sockets AS k USING (socket_id)
          WHERE k.local_port = {port} AND m.time_wait_snapshot_id IS NULL"
     );
     recorder.until("it is seen in FIN-WAIT-2", || (ask(&path, &left).unwrap() == 1).then_some(()));
-    let so_far = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
-    recorder.until_snapshots(&path, so_far + 2);
+    more_snapshots(&mut recorder);
+    if restarts {
+        recorder.signal(Signal::TERM);
+        let told = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        assert!(told.into_iter().all(|row| row["local_port"] != port));
+        recorder.finish().recorded();
+        (recorder, lines) = follow();
+        more_snapshots(&mut recorder);
+    }
     drop(server);
     let told = loop {
         let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();

@@ -18,5 +18,6 @@ mod parts;
 mod permissions;
 mod planted;
 mod retention;
+mod salvage;
 mod sharing;
 mod signals;

@@ -165,7 +165,7 @@ fn an_export_of_a_damaged_recording_leaves_what_was_there() {
     error: `sockrec.db` is damaged
       caused by: Error code 11: database disk image is malformed
 
-    hint: copy what can still be read with `sqlite3 sockrec.db .recover | sqlite3 recovered.db`
+    hint: copy what can still be read with `sockrec salvage sockrec.db -o saved.db`
     ");
     assert_eq!(fs::read_to_string(dir.path("out.csv")).unwrap(), "before");
     assert_eq!(dir.names(), ["out.csv", "sockrec.db"]);

@@ -13,7 +13,7 @@ use crate::harness::{
 const MAKINGS: [&str; 3] = [
     "copy -o made.db",
     "extract -o made.db",
-    "extract --from 2023-11-14T22:13:25Z --to 2023-11-14T22:13:26Z -o made.db",
+    "extract --from 2023-11-14T22:13:25Z --to 2023-11-14T22:13:26Z --mergeable -o made.db",
 ];
 
 fn large(dir: &Dir) {

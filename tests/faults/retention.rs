@@ -116,6 +116,10 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
     // What is left can be taken from and put together with others.
     dir.sockrec("extract -f rec.db -o part.db").fine();
     assert_recording_is_whole(&dir.path("part.db"));
+    dir.sockrec("salvage rec.db -o saved.db");
+    assert_recording_is_whole(&dir.path("saved.db"));
+    let held = "SELECT count(*) FROM held_snapshots";
+    assert_eq!(ask(&dir.path("saved.db"), held).unwrap(), ask(&path, held).unwrap());
     dir.record("other.db");
     dir.sockrec("merge rec.db other.db -o both.db").fine();
     let both = dir.path("both.db");

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -25,12 +26,14 @@ pub(crate) const QUICK: &[Script] = &[
     server_first,
     both_at_once,
     half_closed,
+    half_closed_for_a_moment,
     shut_down_by_both,
     client_aborts,
     server_aborts,
     client_leaves_data,
     server_leaves_data,
     half_closed_and_aborted,
+    closed_and_aborted,
     refused,
     refused_without_waiting,
     refused_and_connected_again,
@@ -129,12 +132,24 @@ fn half_closed_for_long(scene: &Scene<'_>) -> Vec<End> {
         local: client.end.local,
         remote: client.end.remote,
     };
-    let began = client.close();
+    client.close();
     server.await_fin();
     sockets::wait_until_mini(&identity, TcpState::FIN_WAIT2);
     (scene.until_seen)();
     let ended = server.close();
-    client.ended(Ending::Orderly, began.until(ended));
+    client.ended(Ending::Orderly, ended);
+    server.ended(Ending::Orderly, ended);
+    Pair { client, server }.ends()
+}
+
+/// Its socket is gone, and nothing that a dump could show, while the connection goes on.
+fn half_closed_for_a_moment(scene: &Scene<'_>) -> Vec<End> {
+    let Pair { mut client, mut server } = talked(scene, "client closed a moment before server");
+    client.close();
+    server.await_fin();
+    thread::sleep(Duration::from_millis(60));
+    let ended = server.close();
+    client.ended(Ending::Orderly, ended);
     server.ended(Ending::Orderly, ended);
     Pair { client, server }.ends()
 }
@@ -217,6 +232,18 @@ fn half_closed_and_aborted(scene: &Scene<'_>) -> Vec<End> {
     let ended = server.abort();
     client.await_error(ErrorKind::ConnectionReset);
     client.close();
+    client.ended(Ending::Reset, ended);
+    server.ended(Ending::Reset, ended);
+    Pair { client, server }.ends()
+}
+
+/// Its socket is gone when it is reset.
+fn closed_and_aborted(scene: &Scene<'_>) -> Vec<End> {
+    let Pair { mut client, mut server } = talked(scene, "client closed, server aborts");
+    client.close();
+    server.await_fin();
+    thread::sleep(Duration::from_millis(60));
+    let ended = server.abort();
     client.ended(Ending::Reset, ended);
     server.ended(Ending::Reset, ended);
     Pair { client, server }.ends()

@@ -6,41 +6,23 @@ use sockrec::model::TcpState;
 
 use crate::events::{a, lives, told_at_1700};
 use crate::socket::FakeSocket;
-use crate::world::{SECOND, World};
+use crate::world::{SECOND, START_MONOTONIC, World};
 
-/// What somebody held for long may have been reset; only its TIME-WAIT tells that it was not.
+/// What somebody closed first may have been reset; its TIME-WAIT tells that it was not.
 #[test]
-fn a_fin_that_was_acknowledged_long_before_the_socket_went_tells_nothing_alone() {
+fn a_fin_that_was_acknowledged_tells_nothing_alone() {
     let columns = ["ending", "ending_evidence"];
-    let far = a().to_afar().fin_acked();
+    let far = a().to_afar().opened_at(1_650).fin_acked();
     let bytes_acked = far.bytes_sent + 2;
     let far = FakeSocket { bytes_acked, bytes_received: 9, data_segs_in: 1, ..far };
     let told = |world: &World| lives(world, &columns);
-    assert_eq!(
-        told(&told_at_1700(&[far.opened_at(1_650).destroyed()])),
-        ["ending=orderly ending_evidence=fin_acked"]
-    );
-    let held = far.opened_at(1_400).destroyed();
-    assert_eq!(
-        told(&told_at_1700(std::slice::from_ref(&held))),
-        ["ending=- ending_evidence=silent_after_fin"]
-    );
+    assert_eq!(told(&told_at_1700(&[far.destroyed()])), ["ending=- ending_evidence=fin_acked"]);
     let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[held]);
-    let time_wait = FakeSocket { cookie: 7, ..far.time_wait_since(1_400) };
+    world.shows(&[]).shows(&[]).tells(&[far.destroyed()]);
+    let time_wait = FakeSocket { cookie: 7, ..far.time_wait_since(1_650) };
     world.shows(&[&time_wait]).shows(&[&time_wait]);
     world.record();
     assert_eq!(told(&world), ["ending=orderly ending_evidence=time_wait"]);
-}
-
-#[test]
-fn the_ends_of_what_was_held_for_long_tell_of_each_other() {
-    let (one, other) = (a().opened_at(1_400).fin_acked(), a().opened_at(1_400).peer(2).fin_acked());
-    let world = told_at_1700(&[one.destroyed(), other.destroyed()]);
-    assert_eq!(
-        lives(&world, &["ending", "ending_evidence"]),
-        ["ending=orderly ending_evidence=both_fins"; 2]
-    );
 }
 
 /// A client that shares its port with a listener, connected to another that no dump showed.
@@ -173,6 +155,43 @@ fn a_late_event_that_tells_who_opened_a_connection_tells_the_other_end_too() {
             "cookie=2 direction=inbound direction_evidence=peer",
         ]
     );
+}
+
+/// Both ends closed, and a program holds the socket: a bound one is shown beside its TIME-WAIT.
+#[test]
+fn a_bound_socket_that_is_held_is_one_with_its_time_wait() {
+    let a = a().opened_at(1_400).fin_acked();
+    let held = a.in_state(TcpState::CLOSE);
+    let time_wait = FakeSocket { cookie: 7, ..a.time_wait_since(1_450) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]);
+    for _ in 0..9 {
+        world.shows(&[&held, &time_wait]);
+    }
+    world.tells(&[a.destroyed()]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_before", "ending_evidence", "destroyed_at"]),
+        ["cookie=1 closed_before=1470 ending_evidence=time_wait destroyed_at=10700"]
+    );
+}
+
+/// The reader of events stands still while the other end closes.
+#[test]
+fn a_time_wait_that_began_after_the_last_event_that_was_read_waits_for_the_next_one() {
+    let a = a().opened_at(1_400).fin_acked();
+    let bytes_acked = a.bytes_sent + 2;
+    let a = FakeSocket { bytes_acked, ..a };
+    let last_ack_recv_at_ms = START_MONOTONIC / 1_000_000 + 1_850;
+    let b = FakeSocket { last_ack_recv_at_ms, ..a.peer(2).fin_acked() };
+    let time_wait = FakeSocket { cookie: 7, ..a.time_wait_since(1_850) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]).shows(&[&time_wait]);
+    world.tells(&[b.destroyed().unread_for(600)]).shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    let rows = lives(&world, &["cookie", "closed_before", "ending_evidence"]);
+    assert_eq!(rows[0], "cookie=1 closed_before=1870 ending_evidence=time_wait");
+    assert_eq!(rows.len(), 2, "{rows:?}");
 }
 
 #[test]

@@ -473,8 +473,8 @@ fn a_client_that_is_reset_is_no_acceptor_though_something_listens_on_its_port() 
         FakeSocket { local_address: Ipv4Addr::UNSPECIFIED, ..FakeSocket::listener(9, 80, 0, 16) };
     let told = [
         (1, "direction=- ending=reset ending_evidence=fin_not_acked"),
-        (2, "direction=inbound ending=orderly ending_evidence=fin_acked"),
-        (0, "direction=inbound ending=orderly ending_evidence=fin_acked"),
+        (2, "direction=inbound ending=- ending_evidence=fin_acked"),
+        (0, "direction=inbound ending=- ending_evidence=fin_acked"),
     ];
     for (delivered, expected) in told {
         let socket = FakeSocket {
@@ -696,7 +696,7 @@ fn a_request_that_became_a_connection_is_one_with_it() {
     world.record();
     assert_eq!(
         lives(&world, &["cookie", "state", "direction", "ending", "bytes_received"]),
-        ["cookie=2 state=SYN-RECV direction=inbound ending=orderly bytes_received=100"]
+        ["cookie=2 state=SYN-RECV direction=inbound ending=- bytes_received=100"]
     );
 }
 

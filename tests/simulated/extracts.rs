@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use sockrec::query::{QueryError, Question, Recording, Selection};
-use sockrec::store::NewRecording;
+use sockrec::store::{Before, NewRecording};
 
 use crate::harness::{assert_recording_is_whole, violations};
 use crate::lifetimes::{Script, TICKS, config, recorded, script};
@@ -39,11 +39,13 @@ pub fn rows_of(
 }
 
 /// A span of a recording as a new one, `None` if nothing was recorded then.
-pub fn extract_to(whole: &Path, span: (i64, i64), to: &Path) -> Option<PathBuf> {
+pub fn extract_to(whole: &Path, span: (i64, i64), before: Before, to: &Path) -> Option<PathBuf> {
     let selection =
         Selection { from_ns: Some(span.0), to_ns: Some(span.1), ..Selection::default() };
+    let words = (before == Before::WhoIsThere).then_some("what was there");
     let new = NewRecording::create(to).unwrap();
-    let taken = Recording::open(whole).unwrap().extract(&selection, None, 1, None, new).unwrap();
+    let whole = Recording::open(whole).unwrap();
+    let taken = whole.extract(&selection, words, before, 1, None, new).unwrap();
     taken.map(|_| to.to_owned())
 }
 
@@ -152,10 +154,11 @@ fn compare_connections(whole: &Path, part: &Path, span: (i64, i64), kept: (i64, 
     }
 }
 
-fn compare(world: &World, span: (i64, i64)) {
+fn compare(world: &World, span: (i64, i64), before: Before) {
     let whole = world.path();
     let snapshots = rows(&whole, Question::Snapshots, (i64::MIN, i64::MAX));
-    let Some(part) = extract_to(&whole, span, &world.directory.path().join("part.db")) else {
+    let part = world.directory.path().join("part.db");
+    let Some(part) = extract_to(&whole, span, before, &part) else {
         let is_outside = |row: &Row| {
             integer(row, "ended_at") < Some(span.0) || integer(row, "started_at") > Some(span.1)
         };
@@ -207,12 +210,14 @@ proptest! {
     #![proptest_config(config())]
     #[test]
     fn an_extract_answers_for_its_span_as_the_whole_does(
-        script in with_keyframes(), places in (0.0..1.0_f64, 0.0..1.0_f64), is_wide in any::<bool>()
+        script in with_keyframes(), places in (0.0..1.0_f64, 0.0..1.0_f64), is_wide in any::<bool>(),
+        is_mergeable in any::<bool>()
     ) {
+        let before = if is_mergeable { Before::Everyone } else { Before::WhoIsThere };
         recorded(&script, |world, _| {
             let (a, b) = moments_between(world, places);
             let narrow = (a.min(b), a.min(b) + SECOND / 2);
-            compare(world, if is_wide { (a.min(b), a.max(b)) } else { narrow });
+            compare(world, if is_wide { (a.min(b), a.max(b)) } else { narrow }, before);
         });
     }
 }

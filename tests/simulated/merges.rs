@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use sockrec::query::{By, QueryError, Question, Recording, Selection};
-use sockrec::store::{Merged, NewRecording, Reader, StoreError};
+use sockrec::store::{Before, Merged, NewRecording, Reader, StoreError};
 
 use crate::extracts::{
     FACTS, Row, extract_to, integer, moments_between, rows, rows_of, with_keyframes,
@@ -75,8 +75,8 @@ fn compare_parts(world: &World, cut: (i64, i64), is_reversed: bool) {
     let whole = world.path();
     let at = |name: &str| world.directory.path().join(name);
     let (early, late) = ((i64::MIN, cut.1), (cut.0, i64::MAX));
-    let parts =
-        [extract_to(&whole, early, &at("early.db")), extract_to(&whole, late, &at("late.db"))];
+    let parts = [(early, "early.db"), (late, "late.db")]
+        .map(|(span, name)| extract_to(&whole, span, Before::Everyone, &at(name)));
     let [Some(early), Some(late)] = parts else { return };
     let order: [&Path; 2] = if is_reversed { [&late, &early] } else { [&early, &late] };
     let both = merged(&order, at("both.db"));
@@ -111,7 +111,9 @@ fn assert_is_symmetric(world: &World, cuts: [i64; 4]) {
     let parts: Vec<_> = spans
         .iter()
         .enumerate()
-        .filter_map(|(n, &span)| extract_to(&world.path(), span, &at(&format!("{n}.db"))))
+        .filter_map(|(n, &span)| {
+            extract_to(&world.path(), span, Before::Everyone, &at(&format!("{n}.db")))
+        })
         .collect();
     let [a, b, c] = &parts[..] else { return };
     let all = merged(&[a, b, c], at("abc.db"));

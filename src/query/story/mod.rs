@@ -116,6 +116,7 @@ impl Recording {
         })?;
         if let (Some(from), Some(to), Some(_)) =
             (bounds.last_seen, bounds.closed_before, row.integer("destroyed_at"))
+            && !has_wiped_counters(&row)
         {
             traffic.end(from, to, &row);
         }
@@ -315,6 +316,10 @@ impl Story {
                 "whether still others held it: 64 holders at a time are recorded",
             ),
             (is_connection && is_null("bytes_sent"), "what went through it"),
+            (
+                !is_null("bytes_sent") && has_wiped_counters(&row),
+                "what went through it after it was last seen: the kernel wiped its counters",
+            ),
             (is_connection && is_over && is_null("ending"), "how it ended"),
             (
                 matches!(row.text("closed_evidence"), Some("recording_end" | "extract_end")),
@@ -331,6 +336,11 @@ impl Story {
             .extend(facts.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)));
         missing
     }
+}
+
+/// Whether the destroy event told no counters: those of the row are the last that a dump showed.
+fn has_wiped_counters(row: &Row<'_>) -> bool {
+    row.text("ending_evidence") == Some("disconnected")
 }
 
 /// Something that happened between two moments.

@@ -4,8 +4,8 @@ use hashbrown::HashMap;
 
 use super::{BIRTHS_KEPT, REMEMBERED_MAX, Register, flow_of};
 use crate::model::{
-    EndUpdate, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketId, SocketKey, SocketNews,
-    TupleTold,
+    EndUpdate, Ending, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketId, SocketKey,
+    SocketNews, TupleTold,
 };
 use crate::record::batch::Batch;
 use crate::record::ending::{Remnant, ending_with_peer};
@@ -252,11 +252,9 @@ impl Register {
             let death = &self.deaths[index];
             let (Some(flow), Some(life)) = (death.flow, death.life) else { continue };
             let (socket, own) = (death.end.socket, death.end.ending);
-            let Some(peer) = self.flows.get(&flow.reversed()).copied() else { continue };
-            if peer.peer != Some(socket) || peer.socket == socket {
+            let Some((peer, of_peer, is_peer_stalled)) = self.ending_of_peer(index, &flow) else {
                 continue;
-            }
-            let Some(of_peer) = peer.dead.map(|dead| dead.ending) else { continue };
+            };
             if own.is_some() || !life.was_stalled() {
                 self.deaths[index].end.ending = ending_with_peer(own, of_peer);
                 if let Some(dead) = self.flows.dead_mut(&flow, socket) {
@@ -264,20 +262,42 @@ impl Register {
                 }
             }
             let of_peer_now = ending_with_peer(of_peer, own);
-            if of_peer_now == of_peer || (of_peer.is_none() && peer.is_stalled()) {
+            if of_peer_now == of_peer || (of_peer.is_none() && is_peer_stalled) {
                 continue;
             }
-            if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer.socket) {
+            if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer) {
                 dead.ending = of_peer_now;
             }
-            match self.death_of.get(&peer.socket) {
+            match self.death_of.get(&peer) {
                 Some(&other) => self.deaths[other].end.ending = of_peer_now,
                 None => {
                     let update = EndUpdate { ending: of_peer_now, ..EndUpdate::default() };
-                    out.end_updates.push((peer.socket, update));
+                    out.end_updates.push((peer, update));
                 }
             }
         }
+    }
+
+    /// The other end if it has ended too, how, and whether it was waiting for an answer then. Others may
+    /// have its addresses and ports now.
+    fn ending_of_peer(
+        &mut self,
+        death: usize,
+        flow: &Flow,
+    ) -> Option<(SocketId, Option<Ending>, bool)> {
+        let (socket, peer) = (self.deaths[death].end.socket, self.deaths[death].peer);
+        let peer = self.birth_of(socket).and_then(|birth| birth.peer).or(peer);
+        let of_this_tick = peer.filter(|&peer| peer != socket);
+        if let Some(&other) = of_this_tick.and_then(|peer| self.death_of.get(&peer)) {
+            let other = &self.deaths[other];
+            let is_stalled = other.life.is_some_and(|life| life.was_stalled());
+            return Some((other.end.socket, other.end.ending, is_stalled));
+        }
+        let member = self
+            .flows
+            .get(&flow.reversed())
+            .filter(|member| member.peer == Some(socket) && member.socket != socket)?;
+        Some((member.socket, member.dead?.ending, member.is_stalled()))
     }
 }
 

@@ -252,10 +252,12 @@ impl Tracker {
             cookie: words.cookie,
             generation,
             flow,
+            peer: None,
             origin: None,
             life: (is_tcp && (flow.is_some() || words.is_half_wiped)).then(Life::default),
             open_by_ns: Some(words.open_by_ns()),
             over_ns: None,
+            active_ns: None,
             last_received: None,
             traffic: None,
             is_unseen: generation == 0,
@@ -284,6 +286,7 @@ impl Tracker {
 
 fn take_last_words(death: &mut Death, words: &LastWords) {
     death.end.destroyed = Some(words.destroyed);
+    death.active_ns = Some(words.active_ns);
     death.last_received = words.last_received;
     death.traffic = words.traffic();
     death.over_ns = Some(words.silent_ns);

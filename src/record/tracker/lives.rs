@@ -8,7 +8,7 @@ use crate::record::batch::Batch;
 use crate::record::ending::Life;
 use crate::record::flows::{Flow, There};
 use crate::record::live::{Live, Sighting};
-use crate::record::register::{Death, Gone, Register};
+use crate::record::register::{Death, LeftOf, Register};
 use crate::wire::inet_diag::Message;
 
 pub(super) fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
@@ -17,17 +17,15 @@ pub(super) fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
 }
 
 /// The socket that a timewait mini-socket is left of, by its cookie or by its addresses.
-pub(super) fn left_of(
-    register: &mut Register,
-    seen: &Sighting<'_>,
-    told_ns: Nanos,
-) -> Option<Gone> {
+pub(super) fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nanos) -> LeftOf {
     if !(seen.is_over() && seen.message.is_mini()) {
-        return None;
+        return LeftOf::Nobody;
     }
-    register
-        .gone(seen.message.cookie())
-        .or_else(|| register.left_of(&seen.flow()?, seen.remains_since_ns(), told_ns))
+    match (register.gone(seen.message.cookie()), seen.flow()) {
+        (Some(gone), _) => LeftOf::Socket(gone),
+        (None, Some(flow)) => register.left_of(&flow, seen.remains_since_ns(), told_ns),
+        (None, None) => LeftOf::Nobody,
+    }
 }
 
 /// Adds a socket with its first row. Of a connection that is over already only the remains are seen.
@@ -190,10 +188,12 @@ pub(super) fn death_of_former(
         cookie: former.cookie,
         generation: former.generation,
         flow,
+        peer: None,
         origin: former.origin,
         life: (flow.is_some() && former.protocol == Protocol::Tcp).then(Life::default),
         open_by_ns: None,
         over_ns: None,
+        active_ns: None,
         last_received: None,
         traffic: None,
         is_unseen: false,

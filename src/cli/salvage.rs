@@ -1,0 +1,69 @@
+//! `sockrec salvage`
+
+use super::Exit;
+use super::args::SalvageArgs;
+use super::extract::kib;
+use super::message::{note, warn};
+use super::output::counted;
+use crate::kernel::SystemClock;
+use crate::render::human::{Zone, time};
+use crate::store::{LostSpan, Salvaged, TableRead, is_being_recorded, salvage};
+
+pub(super) fn run(args: &SalvageArgs) -> anyhow::Result<Exit> {
+    if is_being_recorded(&args.file) {
+        anyhow::bail!("`{}` is being recorded to: it is not at rest", args.file.display());
+    }
+    let salvaged = salvage(&args.file, &args.output, SystemClock.now().utc_ns)?;
+    tell_losses(&salvaged, &args.file.display().to_string());
+    let Some(saved) = salvaged.saved else {
+        anyhow::bail!("nothing of `{}` can be saved: no snapshot is whole", args.file.display());
+    };
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    note(&format!(
+        "`{}` holds {}, {}, {} and {} in {}",
+        args.output.display(),
+        counted(number(saved.captures), "capture"),
+        counted(number(saved.snapshots), "snapshot"),
+        counted(number(saved.sockets), "socket"),
+        counted(number(saved.samples), "sample"),
+        kib(&args.output)
+    ));
+    Ok(if salvaged.has_losses() { Exit::Gaps } else { Exit::Fine })
+}
+
+fn tell_losses(salvaged: &Salvaged, file: &str) {
+    for fault in &salvaged.faults {
+        warn(&format!("`{file}`: {fault}"));
+    }
+    for (table, TableRead { rows, pages_lost, rows_lost }) in &salvaged.tables {
+        if pages_lost + rows_lost > 0 {
+            warn(&format!(
+                "`{table}`: {} and {} could not be read, {} could",
+                counted(*pages_lost, "page"),
+                counted(*rows_lost, "further row"),
+                counted(*rows, "row")
+            ));
+        }
+    }
+    for LostSpan { from_ns, to_ns, snapshots } in &salvaged.spans {
+        let at = |ns: &Option<i64>| match ns {
+            Some(ns) => time(*ns, Zone::Local).to_string(),
+            None => "a time that is not known".to_owned(),
+        };
+        warn(&format!(
+            "lost from {} to {}: {}",
+            at(from_ns),
+            at(to_ns),
+            counted(u64::try_from(*snapshots).unwrap_or(0), "snapshot")
+        ));
+    }
+    if salvaged.sockets_left_out > 0 {
+        warn(&format!(
+            "{} left out: what is left of them contradicts itself",
+            match salvaged.sockets_left_out {
+                1 => "1 socket was".to_owned(),
+                n => format!("{n} sockets were"),
+            }
+        ));
+    }
+}
