@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use sockrec::model::Clocks;
 use sockrec::query::Question;
-use sockrec::store::{Capacity, forecast, prune};
+use sockrec::store::{Before, Capacity, forecast, prune};
 
 use crate::extracts::{Row, extract_to, integer, rows, with_keyframes};
 use crate::harness::{ask, assert_recording_is_whole};
@@ -224,7 +224,7 @@ proptest! {
             compare(&whole, &twice, (first, first_ns), false);
             // A part of what is left is as whole as one of the whole.
             let part = world.directory.path().join("part.db");
-            if extract_to(&path, (first_ns, to), &part).is_some() {
+            if extract_to(&path, (first_ns, to), Before::Everyone, &part).is_some() {
                 assert_recording_is_whole(&part);
             }
         });

@@ -8,7 +8,8 @@ LEFT JOIN samples AS f
 LEFT JOIN sockets AS k ON k.socket_id = m.socket_id
 CROSS JOIN floor AS b
 WHERE e.socket_id IS NULL
-   OR (f.socket_id IS NULL AND m.first_snapshot_id >= b.snapshot_id)
+   OR (f.socket_id IS NULL AND NOT EXISTS (SELECT 1 FROM main.snapshots AS n
+       WHERE n.snapshot_id = m.first_snapshot_id AND n.group_id IS NULL))
    OR m.first_snapshot_id < e.last_sample_snapshot_id
    OR m.first_snapshot_id > e.closed_before_snapshot_id
    OR s.over IS NOT s.last OR s.last < m.first_snapshot_id

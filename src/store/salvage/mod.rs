@@ -16,7 +16,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 
 use super::StoreError;
-use super::check::{INVARIANTS, Look};
+use super::check::{INVARIANTS, Look, show_what_is_held};
 use super::extract::{Before, Excerpt, Stretch, extract};
 use super::file::check_directory;
 use super::merge::Merged;
@@ -380,6 +380,7 @@ enum Offenders {
 
 fn offenders(connection: &Connection) -> rusqlite::Result<Offenders> {
     let (mut sockets, mut is_partial) = (BTreeSet::new(), false);
+    show_what_is_held(connection)?;
     for invariant in INVARIANTS {
         let Look::Rows(sql) = invariant.look else { continue };
         let mut statement = connection.prepare(sql)?;
