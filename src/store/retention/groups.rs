@@ -143,9 +143,13 @@ impl Chunk {
     }
 }
 
-/// Whether the keyframe of a group `g` holds over what its own dump did not show.
+/// Whether the keyframe of a group `g` holds over what its own dump could not show. What a complete dump
+/// lacked was seen by the one before it.
 pub(super) const LEANS: &str = "EXISTS (
-    SELECT 1 FROM held_samples AS h WHERE h.snapshot_id = g.first_snapshot_id)";
+    SELECT 1 FROM held_samples AS h
+    WHERE h.snapshot_id = g.first_snapshot_id AND NOT EXISTS (
+        SELECT 1 FROM missing_sockets AS m
+        WHERE m.snapshot_id = h.snapshot_id AND m.socket_id = h.socket_id))";
 
 /// The snapshots of a group are of one capture.
 const DROPPED_SPAN: &str = "
