@@ -148,7 +148,7 @@ CREATE TABLE groups (
 CREATE TABLE snapshots (
     snapshot_id           INTEGER PRIMARY KEY,
     capture_id            INTEGER NOT NULL REFERENCES captures,
-    group_id              INTEGER NOT NULL REFERENCES groups,
+    group_id              INTEGER REFERENCES groups,
     is_keyframe           INTEGER NOT NULL,
     started_at_ns         INTEGER NOT NULL,
     ended_at_ns           INTEGER NOT NULL,
@@ -163,6 +163,20 @@ CREATE TABLE snapshots (
     events_unbound        INTEGER
 ) STRICT;
 CREATE INDEX snapshots_by_end ON snapshots (ended_at_ns);
+
+-- What was dropped to keep within a limit: the first snapshots of a capture, perhaps all.
+CREATE TABLE dropped_spans (
+    capture_id           INTEGER PRIMARY KEY REFERENCES captures,
+    first_snapshot_id    INTEGER NOT NULL REFERENCES snapshots (snapshot_id),
+    last_snapshot_id     INTEGER NOT NULL REFERENCES snapshots (snapshot_id),
+    started_at_ns        INTEGER NOT NULL,
+    started_boottime_ns  INTEGER,
+    ended_at_ns          INTEGER NOT NULL,
+    ended_boottime_ns    INTEGER,
+    snapshots            INTEGER NOT NULL,
+    samples              INTEGER NOT NULL,
+    dropped_at_ns        INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE exceptions (
     exception_id  INTEGER PRIMARY KEY,
@@ -494,11 +508,17 @@ CREATE TABLE group_sockets (
     PRIMARY KEY (group_id, socket_id)
 ) STRICT, WITHOUT ROWID;
 
+-- The snapshots that are there with all their rows. Of others only their times are left, for those facts
+-- that rest on them.
+
+CREATE VIEW held_snapshots AS
+SELECT * FROM snapshots WHERE group_id IS NOT NULL;
+
 -- Which dumps were complete: only these prove that a socket of their scope was not there.
 
 CREATE VIEW complete_dumps AS
 SELECT n.snapshot_id, cs.scope_id
-FROM snapshots AS n
+FROM held_snapshots AS n
 JOIN capture_scopes AS cs ON cs.capture_id = n.capture_id
 WHERE NOT EXISTS (
     SELECT 1 FROM exceptions AS x
@@ -517,10 +537,11 @@ WITH spans AS MATERIALIZED (
     FROM groups AS g GROUP BY g.capture_id
 )
 SELECT s.capture_id, s.first_snapshot_id, s.last_snapshot_id,
-    p.last_snapshot_id AS previous_snapshot_id
+    coalesce(p.last_snapshot_id, d.last_snapshot_id) AS previous_snapshot_id
 FROM spans AS s
 JOIN captures AS c ON c.capture_id = s.capture_id
-LEFT JOIN spans AS p ON p.capture_id = c.previous_capture_id;
+LEFT JOIN spans AS p ON p.capture_id = c.previous_capture_id
+LEFT JOIN dropped_spans AS d ON d.capture_id = c.previous_capture_id;
 
 -- The snapshots that ended earlier, by UTC, than the one before them on the same machine: after a step
 -- of the clock, within a capture or between two.
@@ -536,8 +557,8 @@ JOIN snapshots AS p ON p.snapshot_id = s.previous_snapshot_id
 WHERE n.ended_at_ns < p.ended_at_ns;
 
 -- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
--- time between captures of a machine, steps of the clock and suspends. Equal exceptions of snapshots in
--- a row of one capture are one gap.
+-- time between captures of a machine, steps of the clock and suspends, and what was dropped since. Equal
+-- exceptions of snapshots in a row of one capture are one gap.
 
 CREATE VIEW gaps AS
 WITH
@@ -564,7 +585,7 @@ WITH
             SELECT m.snapshot_id, m.missed_ticks, (
                 SELECT coalesce(sum(x.count), 0) FROM exceptions AS x
                 WHERE x.snapshot_id = m.snapshot_id AND x.kind = 'ticks_left_out') AS left_out_ticks
-            FROM snapshots AS m WHERE m.missed_ticks > 0
+            FROM held_snapshots AS m WHERE m.missed_ticks > 0
         ) AS n WHERE n.missed_ticks > n.left_out_ticks
         UNION ALL
         SELECT previous_snapshot_id, first_snapshot_id, 'not_recording', NULL, NULL, NULL, NULL, NULL,
@@ -591,7 +612,12 @@ SELECT 'events_lost', NULL, l.snapshot_id, l.snapshot_id, l.started_at_ns, l.end
     l.started_boottime_ns, l.ended_boottime_ns, NULL, l.count, NULL, NULL, NULL, c.host_name
 FROM event_losses AS l
 JOIN snapshots AS n ON n.snapshot_id = l.snapshot_id
-JOIN captures AS c ON c.capture_id = n.capture_id;
+JOIN captures AS c ON c.capture_id = n.capture_id
+UNION ALL
+SELECT 'dropped', NULL, d.first_snapshot_id, d.last_snapshot_id, d.started_at_ns, d.ended_at_ns,
+    d.started_boottime_ns, d.ended_boottime_ns, d.snapshots, NULL, NULL, NULL, NULL, c.host_name
+FROM dropped_spans AS d
+JOIN captures AS c ON c.capture_id = d.capture_id;
 
 -- One row a sample, everything by name.
 
@@ -744,7 +770,7 @@ SELECT
     g.info_tail,
     g.unknown_attributes
 FROM samples AS s
-JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id
+JOIN snapshots AS n ON n.snapshot_id = s.snapshot_id AND n.group_id IS NOT NULL
 JOIN captures AS a ON a.capture_id = n.capture_id
 JOIN sockets AS k ON k.socket_id = s.socket_id
 LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id

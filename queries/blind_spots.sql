@@ -30,6 +30,8 @@ WHERE n.snapshot_id = (SELECT min(s.first_snapshot_id) FROM capture_spans AS s
         WHERE :host IS NULL OR x.host_name = :host)
     AND n.snapshot_id = :first_snapshot_id AND :from_ns <> -9223372036854775808
     AND :from_ns < n.started_at_ns - 2 * coalesce(c.interval_ns, 0)
+    AND NOT EXISTS (SELECT 1 FROM dropped_spans AS d
+        WHERE :from_ns BETWEEN d.started_at_ns AND n.started_at_ns)
 UNION ALL
 SELECT 'after_recording', n.ended_at_ns, :to_ns, NULL, NULL, NULL, NULL
 FROM snapshots AS n JOIN captures AS c ON c.capture_id = n.capture_id

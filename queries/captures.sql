@@ -39,6 +39,6 @@ JOIN boots AS b ON b.boot_id = c.boot_id
 LEFT JOIN capture_sources AS t ON t.capture_id = c.capture_id
 LEFT JOIN (
     SELECT capture_id, count(*) AS snapshots, sum(missed_ticks) AS missed_ticks
-    FROM snapshots GROUP BY capture_id
+    FROM held_snapshots GROUP BY capture_id
 ) AS n ON n.capture_id = c.capture_id
 ORDER BY c.capture_id

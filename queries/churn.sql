@@ -8,7 +8,7 @@
 WITH RECURSIVE
     looked AS MATERIALIZED (
         SELECT ended_at_ns / :bucket_ns AS bucket, count(*) AS snapshots
-        FROM snapshots
+        FROM held_snapshots
         WHERE snapshot_id BETWEEN :first_snapshot_id AND :last_snapshot_id
             AND ended_at_ns BETWEEN :from_ns AND :to_ns
         GROUP BY 1

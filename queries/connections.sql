@@ -18,10 +18,13 @@ WITH
         LEFT JOIN captures AS bf ON bf.capture_id = nf.capture_id
         LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
         WHERE g.kind IN ('dump_failed', 'dump_interrupted', 'events_lost', 'messages_unreadable',
-            'not_recording', 'not_asked', 'partly_asked', 'sockets_not_stored')
+            'not_recording', 'not_asked', 'partly_asked', 'sockets_not_stored', 'dropped')
     ),
     first_snapshots AS MATERIALIZED (
-        SELECT capture_id, min(first_snapshot_id) AS snapshot_id FROM groups GROUP BY capture_id
+        SELECT capture_id, min(first_snapshot_id) AS snapshot_id FROM (
+            SELECT capture_id, first_snapshot_id FROM groups
+            UNION ALL SELECT capture_id, first_snapshot_id FROM dropped_spans)
+        GROUP BY capture_id
     ),
     -- Snapshots that each fact rests on; times of events beside them.
     facts AS (

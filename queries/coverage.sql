@@ -19,7 +19,7 @@ WITH
             t.selection
         FROM captures AS c
         LEFT JOIN capture_sources AS t ON t.capture_id = c.capture_id
-        JOIN snapshots AS n ON n.capture_id = c.capture_id
+        JOIN held_snapshots AS n ON n.capture_id = c.capture_id
         JOIN capture_scopes AS cs ON cs.capture_id = c.capture_id
         GROUP BY c.capture_id, cs.scope_id
     ),
@@ -42,7 +42,7 @@ WITH
         FROM gaps
         UNION ALL
         SELECT coalesce(
-                (SELECT min(snapshot_id) FROM snapshots WHERE ended_at_ns >= m.started_at_ns),
+                (SELECT min(snapshot_id) FROM held_snapshots WHERE ended_at_ns >= m.started_at_ns),
                 (SELECT max(snapshot_id) + 1 FROM snapshots), 0),
             2, m.started_at_ns, CASE WHEN m.is_span THEN m.ended_at_ns ELSE m.started_at_ns END,
             'marker', NULL, NULL, NULL, NULL, NULL, NULL, m.name, NULL, NULL

@@ -44,7 +44,9 @@ WITH
             z.started_boottime_ns - a.ended_boottime_ns AS for_ns
         FROM there AS t
         LEFT JOIN last_changes AS c ON c.socket_id = t.socket_id
-        JOIN snapshots AS a ON a.snapshot_id = coalesce(c.snapshot_id, t.first_snapshot_id)
+        -- Changes of state that were dropped lie before what is held.
+        JOIN snapshots AS a ON a.snapshot_id = coalesce(c.snapshot_id,
+            max(t.first_snapshot_id, (SELECT min(first_snapshot_id) FROM groups)))
         JOIN snapshots AS z ON z.snapshot_id = :last_snapshot_id
         WHERE t.protocol IN ('tcp', 'mptcp') AND t.state_number IN (4, 5, 8)
             AND z.started_boottime_ns - a.ended_boottime_ns >= :longer_ns

@@ -37,6 +37,15 @@ WITH
         FROM sockets AS k
         JOIN samples AS s ON s.snapshot_id = k.first_snapshot_id AND s.socket_id = k.socket_id
         WHERE s.state = 8
+        UNION ALL
+        -- It may have been in it in what was dropped.
+        SELECT s.socket_id, s.snapshot_id, NULL
+        FROM (SELECT first_snapshot_id, coalesce(last_snapshot_id, :last_snapshot_id) AS last_id
+              FROM groups ORDER BY group_id LIMIT 1) AS g
+        JOIN samples AS s ON s.snapshot_id BETWEEN g.first_snapshot_id AND g.last_id
+        WHERE s.state = 8 AND s.previous_snapshot_id < g.first_snapshot_id AND NOT EXISTS (
+            SELECT 1 FROM state_changes AS c
+            WHERE c.snapshot_id = s.snapshot_id AND c.socket_id = s.socket_id)
     ),
     still_open AS MATERIALIZED (SELECT socket_id, last_snapshot_id FROM open_sockets),
     -- The state cannot be entered twice: it held between two snapshots that showed it.

@@ -23,7 +23,7 @@ SELECT
      WHERE c.snapshot_id = n.snapshot_id AND c.kind = 'step') AS clock_step_ns,
     (SELECT delta_ns FROM clock_changes AS c
      WHERE c.snapshot_id = n.snapshot_id AND c.kind = 'suspend') AS suspended_ns
-FROM snapshots AS n
+FROM held_snapshots AS n
 JOIN captures AS p ON p.capture_id = n.capture_id
 WHERE n.snapshot_id BETWEEN :first_snapshot_id AND :last_snapshot_id
     AND n.ended_at_ns BETWEEN :from_ns AND :to_ns

@@ -61,7 +61,7 @@ WITH RECURSIVE
         LEFT JOIN last_states AS l ON l.socket_id = v.socket_id
         WHERE v.last_id < :last_snapshot_id
         UNION ALL
-        SELECT snapshot_id, NULL, 0 FROM snapshots
+        SELECT snapshot_id, NULL, 0 FROM held_snapshots
         WHERE snapshot_id BETWEEN :first_snapshot_id AND :last_snapshot_id
     ),
     changed AS MATERIALIZED (

@@ -52,7 +52,7 @@ LEFT JOIN states AS st ON st.state = s.state
 LEFT JOIN held_samples AS h ON h.snapshot_id = s.snapshot_id AND h.socket_id = :socket_id
 -- The snapshot before, if it showed the socket: nothing had changed there.
 LEFT JOIN snapshots AS b ON b.snapshot_id = s.snapshot_id - 1
-    AND b.snapshot_id >= s.previous_snapshot_id
+    AND b.snapshot_id >= s.previous_snapshot_id AND b.group_id IS NOT NULL
     AND NOT EXISTS (
         SELECT 1 FROM missing_sockets AS l
         WHERE l.snapshot_id = b.snapshot_id AND l.socket_id = :socket_id

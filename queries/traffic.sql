@@ -12,8 +12,8 @@ WITH
         SELECT coalesce(b.snapshot_id, f.snapshot_id) AS first_id, :last_snapshot_id AS last_id,
             EXISTS (SELECT 1 FROM snapshots AS n WHERE n.snapshot_id > :last_snapshot_id) AS is_cut
         FROM snapshots AS f
-        LEFT JOIN snapshots AS b
-            ON b.snapshot_id = f.snapshot_id - 1 AND b.capture_id = f.capture_id
+        LEFT JOIN snapshots AS b ON b.snapshot_id = f.snapshot_id - 1
+            AND b.capture_id = f.capture_id AND b.group_id IS NOT NULL
         WHERE f.snapshot_id = :first_snapshot_id
     ),
     -- The rows that count as the beginning: also the first of whoever a later capture found there.

@@ -341,6 +341,7 @@ fn every_rule_finds_what_breaks_it() {
             "UPDATE captures SET ended_at_ns = NULL, end_reason = NULL WHERE capture_id = 1",
         ),
         ("open-captures", "UPDATE groups SET last_snapshot_id = NULL"),
+        ("dropped-spans", "UPDATE snapshots SET group_id = NULL WHERE snapshot_id = 2"),
         ("steady-clocks", "UPDATE snapshots SET started_boottime_ns = 0 WHERE snapshot_id = 3"),
         ("sample-chains", "UPDATE samples SET previous_snapshot_id = NULL"),
         ("sample-chains", "DELETE FROM samples WHERE snapshot_id = 2"),

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::limits::{CpuLimit, parse_cpu_limit};
 use super::moment::{parse_duration, parse_interval};
 use super::output::{parse_limit, parse_sort_key};
+use super::retention::{AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit};
 use super::sockets::SocketArgs;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
@@ -46,6 +47,7 @@ pub(super) enum Command {
     Copy(CopyArgs),
     Merge(MergeArgs),
     Mark(MarkArgs),
+    Prune(PruneArgs),
     Assert(AssertArgs),
     Completions(CompletionArgs),
     Man(ManArgs),
@@ -95,6 +97,13 @@ pub(super) struct RecordArgs {
     /// left out, and the recording says so; `none` for no limit [default: 50%]
     #[arg(long, value_name = "SHARE", value_parser = parse_cpu_limit, help_heading = "Options")]
     pub(super) max_cpu: Option<CpuLimit>,
+    /// The file with its log takes no more than this (`2G`, `500M`): the oldest snapshots go; `none`
+    /// for no limit [default: a quarter of the room that there is]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_limit, help_heading = "Options")]
+    pub(super) max_size: Option<SizeLimit>,
+    /// Snapshots older than this go (`14d`); `none` for no limit [default: none]
+    #[arg(long, value_name = "TIME", value_parser = parse_age_limit, help_heading = "Options")]
+    pub(super) max_age: Option<AgeLimit>,
     /// File of limits, lines like `max-cpu = 5%`; read again at SIGHUP, which then does not end the
     /// recording. What is given as an option holds before it
     #[arg(long, value_name = "FILE", help_heading = "Options")]
@@ -733,6 +742,33 @@ pub(super) struct MarkArgs {
     /// The last span of this name ends
     #[arg(long)]
     pub(super) end: bool,
+}
+
+/// Drop the oldest snapshots of a recording, also while it is recorded
+///
+/// Groups of snapshots go, from keyframe to keyframe, and sockets and processes that nothing else tells
+/// of. The state at any time that is still held stays exact; what was dropped is shown as a gap. The
+/// last group stays.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sockrec prune --max-age 14d
+  sockrec prune -f night.db --max-size 2G --dry-run
+
+Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than asked.")]
+pub(super) struct PruneArgs {
+    /// Recording to prune
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    pub(super) file: PathBuf,
+    /// The file with its log is to take no more than this (`2G`, `500M`)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present = "max_age")]
+    pub(super) max_size: Option<u64>,
+    /// Snapshots older than this go (`14d`)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) max_age: Option<i64>,
+    /// Only say about how much would go
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Hold a recording to rules, as a test does

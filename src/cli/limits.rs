@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use super::args::RecordArgs;
 use super::message::usage;
+use super::retention::{AgeLimit, SizeLimit, capacity, parse_age_limit, parse_size_limit};
 use crate::filter::nearest;
 use crate::record::{CpuShare, Limits};
 
@@ -46,10 +47,12 @@ pub(super) fn parse_cpu_limit(text: &str) -> Result<CpuLimit, String> {
 struct Given {
     max_new_sockets: Option<u64>,
     max_cpu: Option<CpuLimit>,
+    max_size: Option<SizeLimit>,
+    max_age: Option<AgeLimit>,
 }
 
 /// The names that a file may set.
-const NAMES: &[&str] = &["max-cpu", "max-new-sockets"];
+const NAMES: &[&str] = &["max-age", "max-cpu", "max-new-sockets", "max-size"];
 
 /// The limits that hold: options before the file, the file before the defaults.
 pub(super) fn limits(args: &RecordArgs) -> anyhow::Result<Limits> {
@@ -61,6 +64,11 @@ pub(super) fn limits(args: &RecordArgs) -> anyhow::Result<Limits> {
             CpuLimit::None => None,
             CpuLimit::Share(share) => Some(share),
         },
+        capacity: capacity(
+            &args.output,
+            args.max_size.or(file.max_size),
+            args.max_age.or(file.max_age),
+        ),
     })
 }
 
@@ -97,6 +105,8 @@ fn parse(text: &str) -> Result<Given, LineError> {
         let (name, value) = (name.trim(), value.trim());
         let result = match name {
             "max-cpu" => parse_cpu_limit(value).map(|limit| given.max_cpu = Some(limit)),
+            "max-size" => parse_size_limit(value).map(|limit| given.max_size = Some(limit)),
+            "max-age" => parse_age_limit(value).map(|limit| given.max_age = Some(limit)),
             "max-new-sockets" => value
                 .parse()
                 .map(|max| given.max_new_sockets = Some(max))
@@ -123,8 +133,11 @@ mod tests {
     fn a_file_is_lines_with_comments() {
         let text = "# of this host\n\nmax-cpu = 2.5% # of one\n  max-new-sockets=7\n";
         let share = CpuLimit::Share(CpuShare(0.025));
-        let given = Given { max_new_sockets: Some(7), max_cpu: Some(share) };
+        let given = Given { max_new_sockets: Some(7), max_cpu: Some(share), ..Given::default() };
         assert_eq!(parse(text), Ok(given));
+        let (max_size, max_age) = (Some(SizeLimit::Bytes(2 << 30)), Some(AgeLimit::None));
+        let given = Given { max_size, max_age, ..Given::default() };
+        assert_eq!(parse("max-size = 2G\nmax-age = none"), Ok(given));
         assert_eq!(parse(""), Ok(Given::default()));
     }
 

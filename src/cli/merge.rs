@@ -10,7 +10,8 @@ use super::extract::{kib, stop_at_signals};
 use super::message::{note, usage};
 use super::output::counted;
 use crate::kernel::SystemClock;
-use crate::store::{NewRecording, Reader};
+use crate::query::{Recording, Selection};
+use crate::store::{Before, NewRecording, Reader};
 
 pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
     let files = distinct(&args.files);
@@ -20,8 +21,19 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
             Some("name two recordings or more; `sockrec copy` copies one"),
         ));
     }
-    let sources =
-        files.iter().map(|path| Reader::open(path)).collect::<Result<Vec<Reader>, _>>()?;
+    let mut parts = Vec::new();
+    let mut sources = Vec::new();
+    for path in files {
+        let source = Reader::open(path)?;
+        if source.integer("SELECT 1 FROM dropped_spans LIMIT 1", &[])?.is_none() {
+            sources.push(source);
+            continue;
+        }
+        let part = Part(unused_name(&args.output, parts.len()));
+        part.take(path)?;
+        sources.push(Reader::open(&part.0)?);
+        parts.push(part);
+    }
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
     let merged = new.merge(&sources, SystemClock.now().utc_ns)?;
@@ -36,6 +48,33 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
         kib(&args.output)
     ));
     Ok(Exit::Fine)
+}
+
+/// What is held of a recording of which the beginning was dropped, as one of its own for a while.
+struct Part(PathBuf);
+
+impl Part {
+    fn take(&self, whole: &Path) -> anyhow::Result<()> {
+        let new = NewRecording::create(&self.0)?;
+        stop_at_signals(new.stopper())?;
+        let everything = Selection::default();
+        let now_ns = SystemClock.now().utc_ns;
+        Recording::open(whole)?.extract(&everything, None, Before::Everyone, now_ns, None, new)?;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // It may not have been made.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn unused_name(output: &Path, number: usize) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(format!(".{}-{number}.held", std::process::id()));
+    PathBuf::from(name)
 }
 
 /// Each file once, whatever way it is named.

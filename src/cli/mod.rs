@@ -25,9 +25,11 @@ mod message;
 mod metrics;
 mod moment;
 mod output;
+mod prune;
 mod query;
 mod questions;
 mod record;
+mod retention;
 mod salvage;
 mod service;
 mod sockets;
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Copy(args) => copy::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Mark(args) => mark::run(&args),
+        Command::Prune(args) => prune::run(&args),
         Command::Assert(args) => assert::run(&args),
         Command::Completions(args) => generate::completions(args.shell),
         Command::Man(args) => generate::man(&args.directory),

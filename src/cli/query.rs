@@ -279,6 +279,12 @@ fn at_moment(
     if looks.is_empty() {
         exit = Exit::Gaps;
         match recording.span()? {
+            Some(span) if recording.is_dropped_at(asked_ns)? => warn(&format!(
+                "what was recorded at {} was dropped to keep within a limit: the first snapshot that \
+                 is held was at {}",
+                time(asked_ns, zone),
+                time(span.from_ns, zone)
+            )),
             Some(span) => warn(&format!(
                 "nothing had been recorded by {}: the first snapshot was at {}",
                 time(asked_ns, zone),

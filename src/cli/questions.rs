@@ -134,10 +134,14 @@ fn tell_of_moment(
 ) -> anyhow::Result<Exit> {
     let looks = recording.looks_at(asked_ns, host)?;
     if looks.is_empty() {
-        return Err(usage(
-            format!("nothing had been recorded by {}", time(asked_ns, zone)),
-            Some("`sockrec info` tells from when to when was recorded"),
-        ));
+        let moment = time(asked_ns, zone);
+        let text = if recording.is_dropped_at(asked_ns)? {
+            format!("what was recorded at {moment} was dropped to keep within a limit")
+        } else {
+            format!("nothing had been recorded by {moment}")
+        };
+        let hint = "`sockrec info` tells from when to when was recorded";
+        return Err(usage(text, Some(hint)));
     }
     let mut told = Vec::new();
     for look in &looks {

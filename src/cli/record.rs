@@ -21,6 +21,7 @@ use super::limits::limits;
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
+use super::retention;
 use super::service;
 use super::user::go_on_as;
 use super::voice::Voice;
@@ -45,6 +46,8 @@ struct Options<'a> {
     filter: Option<String>,
     max_new_sockets: u64,
     max_cpu: Option<f64>,
+    max_bytes: Option<u64>,
+    max_age_ns: Option<i64>,
     events: bool,
     event_buffer_bytes: Option<usize>,
     owners: bool,
@@ -82,13 +85,16 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         filter: plan.chosen.as_ref().map(|chosen| chosen.filter.to_string()),
         max_new_sockets: plan.limits.max_new_sockets,
         max_cpu: plan.limits.max_cpu.map(|share| share.0),
+        max_bytes: plan.limits.capacity.max_bytes,
+        max_age_ns: plan.limits.capacity.max_age_ns,
         events: events.is_some(),
         event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
         owners: plan.finds_owners,
         sees_every_process: sees_every_process(),
         has_net_admin,
     };
-    let writer = Writer::open(&args.output)?;
+    let mut writer = Writer::open(&args.output)?;
+    writer.ask_alive(retention::alive());
     let (mut pace, stop) = SignalPace::new();
     // From here on a signal ends the recording, and a second one the process: should the disk hang,
     // the file holds every snapshot that was committed. One that was to be ignored stays ignored.
@@ -144,6 +150,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     }
     if !args.quiet && plan.finds_owners && !sees_every_process() {
         note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
+    }
+    if !args.quiet {
+        retention::explain(&args, plan.limits.capacity);
     }
     let events = events.map(EventReader::start).transpose();
     let events = events.context("could not start reading destroy events")?;

@@ -9,6 +9,7 @@ use super::args::RecordArgs;
 use super::message::warn;
 use super::metrics::MetricsFile;
 use super::output::counted;
+use super::retention::Excess;
 use super::service::Manager;
 use crate::record::{Event, Limits, Progress};
 use crate::render::human::{bytes, duration};
@@ -26,6 +27,7 @@ pub(super) struct Voice {
     /// Said once; the recording has every one.
     has_failed: bool,
     troubles: Troubles,
+    excess: Excess,
     manager: Manager,
     metrics: Option<MetricsFile>,
     last: Progress,
@@ -40,6 +42,7 @@ impl Voice {
             unsupported: Vec::new(),
             has_failed: false,
             troubles: Troubles::new(),
+            excess: Excess::of(limits.capacity),
             manager: Manager::default(),
             metrics: args.metrics.as_deref().map(|path| MetricsFile::new(path, args)),
             last: Progress::default(),
@@ -49,7 +52,10 @@ impl Voice {
     pub(super) fn hear(&mut self, event: &Event) {
         match event {
             Event::Tick(progress) => self.tick(progress),
-            Event::Limits(limits) => self.limits = *limits,
+            Event::Limits(limits) => {
+                self.excess.set_capacity(limits.capacity);
+                self.limits = *limits;
+            }
             Event::Unsupported(family, protocol) => {
                 self.unsupported.push(format!("{}/{}", protocol.name(), family.name()));
             }
@@ -77,6 +83,9 @@ impl Voice {
             self.unsupported.clear();
         }
         if let Some(text) = self.troubles.news(progress, self.interval_ns, &self.limits) {
+            self.line.aside(&text);
+        }
+        if let Some(text) = self.excess.news(progress.file_bytes) {
             self.line.aside(&text);
         }
         self.line.show(progress);

@@ -81,6 +81,17 @@ impl CgroupWalk {
         is_below.then(|| Some(self.mount.as_deref()?.join(below))).flatten()
     }
 
+    /// Whether there is a cgroup of this id at this path; also if that cannot be told.
+    pub fn is_there(&self, id: u64, path: &str) -> bool {
+        // Bytes that are no text are not kept.
+        let is_exact = !path.contains(char::REPLACEMENT_CHARACTER);
+        let Some(place) = self.place(path).filter(|_| is_exact) else { return true };
+        match fs::metadata(place) {
+            Ok(found) => found.ino() == id,
+            Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
     fn over(mount: Option<PathBuf>) -> Self {
         Self { mount, ahead: VecDeque::new() }
     }

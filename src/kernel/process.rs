@@ -177,6 +177,15 @@ impl ProcDir {
         Ok(facts)
     }
 
+    /// Whether a process still runs, or has not been waited for yet.
+    pub fn is_there(&mut self, key: ProcessKey) -> bool {
+        let found = self.directory_of(key.pid).and_then(|process| Stat::of(&process));
+        match found {
+            Ok(stat) => stat.started_ticks == key.started_ticks,
+            Err(e) => e != Unreadable::Gone,
+        }
+    }
+
     /// CPU time of this thread.
     pub fn cpu_ns(&self) -> u64 {
         let used = clock_gettime(ClockId::ThreadCPUTime);

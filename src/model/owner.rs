@@ -28,7 +28,7 @@ pub struct Cgroup {
 }
 
 /// What is known of a process. It may change its name, its user and its cgroup as it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessFacts {
     /// When it was started, UTC, by the clocks of the moment at which this was read.
     pub started_at_ns: Option<Nanos>,

@@ -152,7 +152,8 @@ impl Recording {
                      AND x.snapshot_id <= :last AND x.capture_id = f.capture_id
                      AND x.ended_at_ns >= :utc_ns) OR f.ended_at_ns = :utc_ns
              FROM (SELECT snapshot_id, ended_at_ns, capture_id FROM snapshots
-                 WHERE ended_at_ns <= :utc_ns AND +snapshot_id BETWEEN :first AND :last
+                 WHERE ended_at_ns <= :utc_ns AND group_id IS NOT NULL
+                     AND +snapshot_id BETWEEN :first AND :last
                  ORDER BY ended_at_ns DESC LIMIT 1) AS f
              JOIN captures AS c ON c.capture_id = f.capture_id",
             &[
@@ -182,6 +183,18 @@ impl Recording {
             },
         )?;
         Ok(found)
+    }
+
+    /// Whether what was recorded at this moment was dropped to keep within a limit.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn is_dropped_at(&self, utc_ns: i64) -> Result<bool, StoreError> {
+        let found = self.reader.integer(
+            "SELECT 1 FROM dropped_spans WHERE :utc_ns BETWEEN started_at_ns AND ended_at_ns",
+            &[(":utc_ns", Value::Integer(utc_ns))],
+        )?;
+        Ok(found.is_some())
     }
 
     /// What a reader of the answer about a moment has to know beside it.

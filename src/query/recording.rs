@@ -293,7 +293,7 @@ impl Recording {
     ) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
         self.reader.run(
-            "SELECT min(snapshot_id), max(snapshot_id) FROM snapshots
+            "SELECT min(snapshot_id), max(snapshot_id) FROM held_snapshots
              WHERE ended_at_ns BETWEEN :from_ns AND :to_ns AND (:host IS NULL OR capture_id IN (
                  SELECT capture_id FROM captures WHERE host_name = :host))",
             &[
@@ -318,7 +318,7 @@ impl Recording {
     pub fn span(&self) -> Result<Option<Span>, StoreError> {
         let mut span = None;
         self.reader.run(
-            "SELECT count(*), min(started_at_ns), max(ended_at_ns) FROM snapshots",
+            "SELECT count(*), min(started_at_ns), max(ended_at_ns) FROM held_snapshots",
             &[],
             |row| {
                 if let [Value::Integer(n), Value::Integer(from), Value::Integer(to)] = row {

@@ -7,6 +7,7 @@ use crate::model::{
     HeldSample, NewSocket, OwnerChange, Protocol, Remains, RemainsEnd, Snapshot, SnapshotId,
     SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange,
 };
+use crate::store::Capacity;
 
 /// A sample whose message still stands in bytes: decoding is the writer's work.
 #[derive(Clone, Debug)]
@@ -115,8 +116,19 @@ impl Batch {
 /// What the channel carries, in this order for each tick: begin, any number of rows, end.
 #[derive(Debug)]
 pub(super) enum Parcel {
-    BeginTick { snapshot: SnapshotId, group: GroupId, is_keyframe: bool },
+    /// What the recording may hold from now on.
+    Capacity(Capacity),
+    BeginTick {
+        snapshot: SnapshotId,
+        group: GroupId,
+        is_keyframe: bool,
+    },
     Rows(Box<Batch>),
     EndTick(Snapshot),
-    EndCapture { reason: EndReason, at: Clocks, missed_ticks: u64, owner_changes: Vec<OwnerChange> },
+    EndCapture {
+        reason: EndReason,
+        at: Clocks,
+        missed_ticks: u64,
+        owner_changes: Vec<OwnerChange>,
+    },
 }

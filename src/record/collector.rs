@@ -360,6 +360,9 @@ impl<'a> Collector<'a> {
             }
             if let Some(limits) = pace.new_limits() {
                 self.tracker.limit_new_sockets(limits.max_new_sockets);
+                if limits.capacity != self.limits.capacity {
+                    self.outbox.send(Parcel::Capacity(limits.capacity))?;
+                }
                 self.limits = limits;
                 (ways.listener)(&Event::Limits(limits));
             }

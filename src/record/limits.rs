@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::model::Nanos;
+use crate::store::Capacity;
 
 /// What a capture keeps to. Other than what it looks at, this may change while it goes on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,11 +13,14 @@ pub struct Limits {
     /// CPU time that recording takes at most, of one CPU and in the long run; `None` for as much as it
     /// needs.
     pub max_cpu: Option<CpuShare>,
+    /// What the recording may hold.
+    pub capacity: Capacity,
 }
 
 impl Limits {
     /// No limit.
-    pub const NONE: Self = Self { max_new_sockets: u64::MAX, max_cpu: None };
+    pub const NONE: Self =
+        Self { max_new_sockets: u64::MAX, max_cpu: None, capacity: Capacity::NONE };
 }
 
 /// A share of one CPU: 1.0 is all of it.

@@ -36,8 +36,10 @@ use lives::{
 const KEYFRAME_ROWS_PER_SOCKET: u64 = 12;
 /// … but not for fewer rows than that, which any reader walks in no time …
 const KEYFRAME_ROWS_MIN: u64 = 4_096;
-/// … and after an hour in any case.
+/// … and after an hour in any case …
 const KEYFRAME_MAX_AGE_NS: i64 = 3_600_000_000_000;
+/// … or so many snapshots: a group is dropped in one step.
+const KEYFRAME_SNAPSHOTS_MAX: i64 = 4_096;
 
 /// What was reset and is held is told of late, and had begun after one of so many full views before.
 const FULL_VIEWS_KEPT: usize = 256;
@@ -129,6 +131,7 @@ pub(super) struct Tracker {
     complete_ticks: [SnapshotId; 4],
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
+    keyframe: SnapshotId,
     takes_events_as_found: bool,
 }
 
@@ -219,6 +222,7 @@ impl Tracker {
             complete_ticks: [SnapshotId(0); 4],
             rows_in_group: 0,
             keyframe_at_ns: None,
+            keyframe: start.next_snapshot,
             takes_events_as_found: false,
         }
     }
@@ -288,9 +292,11 @@ impl Tracker {
         let rows_enough = (self.live_sockets() * KEYFRAME_ROWS_PER_SOCKET).max(KEYFRAME_ROWS_MIN);
         let is_keyframe = wants_keyframe
             || self.rows_in_group >= rows_enough
+            || snapshot.0 - self.keyframe.0 >= KEYFRAME_SNAPSHOTS_MAX
             || self.keyframe_at_ns.is_none_or(|at| now_ns - at >= KEYFRAME_MAX_AGE_NS);
         if is_keyframe {
             self.keyframe_at_ns = Some(now_ns);
+            self.keyframe = snapshot;
             self.rows_in_group = 0;
             self.tick.group = self.next_group;
             self.next_group = self.next_group.next();

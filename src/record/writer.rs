@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::batch::{Batch, Parcel};
-use crate::model::{SampleRow, SnapshotId, SocketId};
+use crate::model::{Clocks, SampleRow, SnapshotId, SocketId};
 use crate::store::{Start, StoreError, TickWriter, Writer};
 use crate::wire::inet_diag::Message;
 
@@ -39,15 +39,19 @@ pub(super) fn write_all(
                     tick.set_group(group);
                 }
                 let mut ends = ended.map(|_| Vec::new());
-                if !write_tick(tick, snapshot, &start, parcels, empties, written, &mut ends)? {
+                let Some((rows, now)) =
+                    write_tick(tick, snapshot, &start, parcels, empties, written, &mut ends)?
+                else {
                     return Ok(());
-                }
+                };
                 if let (Some(ended), Some(ends)) = (ended, ends) {
                     // Who no longer wants to know has ended.
                     let _ = ended.send(ends);
                 }
+                writer.keep_within_limits(&start, now, rows, || !parcels.is_empty())?;
                 written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
             }
+            Parcel::Capacity(capacity) => writer.set_capacity(capacity),
             Parcel::EndCapture { reason, at, missed_ticks, owner_changes } => {
                 writer.owner_changes(&start, &owner_changes)?;
                 writer.end_capture(&start, reason, at, missed_ticks)?;
@@ -60,8 +64,8 @@ pub(super) fn write_all(
     Ok(())
 }
 
-/// Writes one tick; false when the collector went away in the middle of it: then nothing of it
-/// stays.
+/// Writes one tick; gives its rows of samples and its end. `None` when the collector went away in the
+/// middle of it: then nothing of it stays.
 fn write_tick(
     mut tick: TickWriter<'_>,
     snapshot: SnapshotId,
@@ -70,7 +74,7 @@ fn write_tick(
     empties: &Sender<Box<Batch>>,
     written: &Written,
     ends: &mut Option<Vec<SocketId>>,
-) -> Result<bool, StoreError> {
+) -> Result<Option<(u64, Clocks)>, StoreError> {
     while let Ok(parcel) = parcels.recv() {
         match parcel {
             Parcel::Rows(mut batch) => {
@@ -86,12 +90,14 @@ fn write_tick(
                 let samples = tick.commit(&snapshot, start)?;
                 written.samples.fetch_add(samples, Ordering::Relaxed);
                 written.snapshots.fetch_add(1, Ordering::Relaxed);
-                return Ok(true);
+                return Ok(Some((samples, snapshot.ended)));
             }
-            Parcel::BeginTick { .. } | Parcel::EndCapture { .. } => return Ok(false),
+            Parcel::BeginTick { .. } | Parcel::EndCapture { .. } | Parcel::Capacity(_) => {
+                return Ok(None);
+            }
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn write_batch(

@@ -1,6 +1,6 @@
 //! A span of a recording as a recording of its own.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
 use super::anonymize::anonymize;
@@ -166,7 +166,10 @@ const SPAN: &str = "
     CREATE TEMP TABLE span AS
     SELECT ?1 AS first_id, ?2 AS last_id, ?3 AS is_all,
         EXISTS (SELECT 1 FROM line JOIN src.capture_spans AS s ON s.capture_id = line.capture_id
-            WHERE s.first_snapshot_id < ?1) AS is_cut_before,
+            WHERE s.first_snapshot_id < ?1)
+        OR EXISTS (SELECT 1 FROM line JOIN src.captures AS c ON c.capture_id = line.capture_id
+            JOIN src.dropped_spans AS d ON d.capture_id IN (c.capture_id, c.previous_capture_id))
+            AS is_cut_before,
         EXISTS (SELECT 1 FROM line JOIN src.capture_spans AS s ON s.capture_id = line.capture_id
             WHERE s.last_snapshot_id > ?2) AS is_cut_after";
 
@@ -276,7 +279,13 @@ fn set_span(connection: &Connection, stretch: &Stretch, is_all: bool) -> rusqlit
         })
     };
     while let Some(seen) = unseen_since(first)? {
-        first = keyframe_of(seen)?;
+        // What was seen last in what was dropped is repeated by the first keyframe that is held.
+        let Some(keyframe) = keyframe_of(seen).optional()? else {
+            let held = "SELECT min(first_snapshot_id) FROM src.groups";
+            first = connection.query_row(held, [], |r| r.get(0))?;
+            break;
+        };
+        first = keyframe;
     }
     let last: i64 = connection.query_row(NEXT_LOOK, [stretch.last_snapshot], |r| r.get(0))?;
     connection.execute(SPAN, params![first, last, is_all])?;

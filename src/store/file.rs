@@ -145,6 +145,25 @@ pub fn has_log(path: &Path) -> bool {
     log_path(path).metadata().is_ok_and(|m| m.len() > 0)
 }
 
+/// Room for a recording on its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are free for this user.
+    pub free_bytes: u64,
+    /// Bytes of the recording with its log.
+    pub used_bytes: u64,
+}
+
+/// Room for this recording, or one that is to be made there; `None` where that cannot be told.
+pub fn room(path: &Path) -> Option<Room> {
+    let directory = path.parent().filter(|d| !d.as_os_str().is_empty());
+    let disk = rustix::fs::statvfs(directory.unwrap_or(Path::new("."))).ok()?;
+    Some(Room {
+        free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+        used_bytes: file_sizes(path).bytes(),
+    })
+}
+
 /// The URI by which SQLite opens this very file: as a bare name it would take `:memory:` and
 /// `file:…` for something else.
 pub(super) fn file_uri(path: &Path) -> String {

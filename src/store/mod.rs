@@ -18,6 +18,7 @@ mod migrate;
 mod new_file;
 mod owners;
 mod reader;
+mod retention;
 mod salvage;
 mod share;
 mod shared_dir;
@@ -28,13 +29,16 @@ mod writer;
 pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
 pub use error::StoreError;
 pub use extract::{Before, Excerpt, Stretch, Taken};
-pub use file::{FileSizes, file_sizes, has_log, is_being_recorded};
+pub use file::{FileSizes, Room, file_sizes, has_log, is_being_recorded, room};
 pub use markers::write_marker;
 pub use merge::Merged;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
+pub use retention::{
+    Alive, AllAlive, Capacity, LOG_BYTES, Pruned, SMALLEST_BYTES, forecast, prune,
+};
 pub use salvage::{LostSpan, Salvaged, TableRead, salvage};
 pub use shared_dir::{Access, refuse_planted};
 pub use tick::TickWriter;

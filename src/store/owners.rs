@@ -122,7 +122,7 @@ fn write_process(
 }
 
 /// Let go of and taken again between two snapshots, a socket was held all the time as far as the
-/// snapshots can tell.
+/// snapshots can tell. What was dropped meanwhile stays so, see `retention`.
 fn write_ownership(
     connection: &Connection,
     ownership: &Ownership,
@@ -131,7 +131,11 @@ fn write_ownership(
     connection
         .prepare_cached(
             "INSERT INTO socket_owners (socket_id, process_id, first_snapshot_id, last_snapshot_id)
-             VALUES (?1, ?2, ?3, ?4)
+             SELECT ?1, w.process_id, ?3,
+                 (SELECT max(n.snapshot_id) FROM snapshots AS n WHERE n.snapshot_id <= ?4)
+             FROM processes AS w WHERE w.process_id = ?2
+                 AND (?1 > (SELECT coalesce(max(k.socket_id), 0) FROM sockets AS k)
+                     OR EXISTS (SELECT 1 FROM sockets AS k WHERE k.socket_id = ?1))
              ON CONFLICT DO UPDATE SET last_snapshot_id = excluded.last_snapshot_id",
         )?
         .execute(params![
@@ -140,6 +144,11 @@ fn write_ownership(
             ownership.since.0,
             last.map(|s| s.0)
         ])?;
+    if last.is_none() {
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO temp.lately_holding VALUES (?1)")?
+            .execute([ownership.process.0])?;
+    }
     Ok(())
 }
 

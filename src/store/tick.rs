@@ -155,7 +155,10 @@ impl TickWriter<'_> {
                  interface, inode, uid, cgroup_id, mark, first_snapshot_id,
                  opened_after_snapshot_id, origin, peer_socket_id)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                 ?18, ?19, ?20)",
+                 (SELECT n.snapshot_id FROM snapshots AS n WHERE n.snapshot_id = ?18), ?19,
+                 -- One that is known from before may have been dropped, see `retention`.
+                 CASE WHEN ?20 >= ?1 THEN ?20
+                     ELSE (SELECT k.socket_id FROM sockets AS k WHERE k.socket_id = ?20) END)",
             params![
                 socket.id.0,
                 socket.netns.0,
@@ -192,7 +195,11 @@ impl TickWriter<'_> {
                 params![socket.0, origin.number()],
             ),
             SocketNews::Peer(peer) => self.run(
-                "UPDATE sockets SET peer_socket_id = ?2 WHERE socket_id = ?1",
+                // It may have been dropped, or come yet.
+                "UPDATE sockets SET peer_socket_id = CASE
+                     WHEN ?2 > (SELECT coalesce(max(k.socket_id), 0) FROM sockets AS k) THEN ?2
+                     ELSE (SELECT k.socket_id FROM sockets AS k WHERE k.socket_id = ?2) END
+                 WHERE socket_id = ?1",
                 params![socket.0, peer.0],
             ),
             SocketNews::Addresses(tuple) => self.run(
@@ -483,7 +490,10 @@ impl TickWriter<'_> {
         self.run(
             "INSERT INTO remains (socket_id, cookie, first_snapshot_id, time_wait_snapshot_id,
                  time_wait_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5)
+             SELECT ?1, ?2, ?3, ?4, ?5
+             -- It may have been dropped, or come yet.
+             WHERE ?1 > (SELECT coalesce(max(k.socket_id), 0) FROM sockets AS k)
+                 OR EXISTS (SELECT 1 FROM sockets AS k WHERE k.socket_id = ?1)
              ON CONFLICT DO UPDATE SET
                  time_wait_ms = iif(time_wait_snapshot_id IS NULL, excluded.time_wait_ms,
                      time_wait_ms),

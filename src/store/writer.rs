@@ -15,6 +15,9 @@ use super::file::{file_sizes, file_uri, lock_if_idle, log_path, open_for_recordi
 use super::former;
 use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
 use super::owners::{self, FormerOwners};
+use super::retention::{
+    Alive, AllAlive, Capacity, LOG_BYTES, Retention, await_formers, make_tables,
+};
 use super::share::Shared;
 use super::shared_dir::{Access, refuse_planted};
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
@@ -27,6 +30,8 @@ use crate::model::{
 
 /// Prepared statements kept; more than this module has.
 const STATEMENTS: usize = 64;
+/// A log that grew beyond this is cut to it once it begins anew.
+const LOG_KEPT_BYTES: u64 = LOG_BYTES / 2;
 /// Page cache of the writer, in KiB.
 const CACHE_KIB: i64 = 8 * 1024;
 /// So long the end of a capture waits for readers to let go of the log.
@@ -41,6 +46,7 @@ pub struct Writer {
     settings: Shared,
     /// Whether a transaction began that has not been committed.
     is_tick_open: bool,
+    retention: Retention,
     /// Keeps other recorders out. Dropped after the connection, see [`open_for_recording`].
     _lock: File,
 }
@@ -86,11 +92,14 @@ impl Writer {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(error)?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(error)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(error)?;
+        let log_kept = LOG_KEPT_BYTES.cast_signed();
+        connection.pragma_update(None, "journal_size_limit", log_kept).map_err(error)?;
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(error)?;
         // What SQLite has made now nobody else can have put there later.
         refuse_planted(path, Access::Write)?;
         // Rows of a snapshot come before the snapshot itself; tests check the references.
         connection.pragma_update(None, "foreign_keys", false).map_err(error)?;
+        make_tables(&connection).map_err(error)?;
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -98,6 +107,7 @@ impl Writer {
             conditions: Shared::new(),
             settings: Shared::new(),
             is_tick_open: false,
+            retention: Retention::new(Capacity::default(), Box::new(AllAlive)),
             _lock: lock,
         })
     }
@@ -127,6 +137,7 @@ impl Writer {
     /// When the recording cannot be read.
     pub fn former_sockets(&self, start: &Start) -> Result<Vec<FormerSocket>, StoreError> {
         former::sockets(&self.connection, start.netns)
+            .and_then(|formers| await_formers(&self.connection, &formers).map(|()| formers))
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 
@@ -222,6 +233,35 @@ impl Writer {
             is_open: &mut self.is_tick_open,
             path,
         })
+    }
+
+    /// What the recording may hold from now on.
+    pub fn set_capacity(&mut self, capacity: Capacity) {
+        self.retention.set_capacity(capacity);
+    }
+
+    /// Asks these what is still there on the machine, before what nothing points at goes.
+    pub fn ask_alive(&mut self, alive: Box<dyn Alive>) {
+        self.retention.ask_alive(alive);
+    }
+
+    /// Drops the oldest groups beyond the limits, and clears up after others that did, in small steps: at
+    /// least as many as `rows` new rows ask for, and on until nothing is left to do or `is_awaited`. False
+    /// where no more can go and it is still beyond them.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_within_limits(
+        &mut self,
+        start: &Start,
+        now: Clocks,
+        rows: u64,
+        is_awaited: impl Fn() -> bool,
+    ) -> Result<bool, StoreError> {
+        let log_bytes = || file_sizes(&self.path).log_bytes;
+        self.retention
+            .run(&self.connection, start.capture, now, rows, log_bytes, is_awaited)
+            .map_err(|e| StoreError::sqlite(&self.path, "drop old snapshots of", e))
     }
 
     /// Ends the capture, folds the write-ahead log in and makes the recording one file that can be

@@ -17,6 +17,7 @@ mod output;
 mod parts;
 mod permissions;
 mod planted;
+mod retention;
 mod salvage;
 mod sharing;
 mod signals;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use sockrec::model::{
-    ActivityTimes, Capture, Clocks, EndReason, Endpoint, Family, HostFacts, MptcpInfo,
+    ActivityTimes, Capture, Clocks, EndReason, Endpoint, Family, GroupId, HostFacts, MptcpInfo,
     NamespaceFacts, NewSocket, Observation, Protocol, SampleRow, Scope, Snapshot, SnapshotId,
     SocketId, SocketMemory, SocketUpdate, Source, States, TcpInfo, TcpState, Timer, Tuple,
     TupleTold,
@@ -59,6 +59,8 @@ pub(crate) fn observation(port: u16) -> Observation<'static> {
 pub(crate) struct MadeUp {
     pub(crate) writer: Writer,
     pub(crate) start: Start,
+    /// Snapshots of a group.
+    pub(crate) group_len: i64,
     next: SnapshotId,
     sockets: Vec<Option<SnapshotId>>,
 }
@@ -71,14 +73,16 @@ impl MadeUp {
         let (family, protocol) = (Family::Inet, Protocol::Tcp);
         let scope = Scope { netns, family, protocol, states, filter: String::new() };
         writer.add_scope(&start, &scope).unwrap();
-        Self { writer, start, next: start.next_snapshot, sockets: Vec::new() }
+        Self { writer, start, group_len: i64::MAX, next: start.next_snapshot, sockets: Vec::new() }
     }
 
     /// Begins a snapshot with a row of each observation, the n-th being always of the n-th socket.
     /// It is there once it is committed.
     pub(crate) fn snapshot(&mut self, observations: &[Observation<'_>]) -> Unfinished<'_> {
-        let (start, id, group) = (self.start, self.next, self.start.next_group);
-        let is_keyframe = id == start.next_snapshot;
+        let (start, id) = (self.start, self.next);
+        let index = id.0 - start.next_snapshot.0;
+        let group = GroupId(start.next_group.0 + index / self.group_len);
+        let is_keyframe = index % self.group_len == 0;
         let mut tick = self.writer.begin_tick().unwrap();
         if is_keyframe {
             tick.begin_group(group, &start, id).unwrap();
@@ -106,6 +110,11 @@ impl MadeUp {
             Snapshot { id, group, is_keyframe, started, ended, missed_ticks, sockets_seen, events };
         let done = Done { next: &mut self.next, sockets: &mut self.sockets, rows };
         Unfinished { tick, snapshot, start, done }
+    }
+
+    /// When the last snapshot ended.
+    pub(crate) fn now(&self) -> Clocks {
+        clocks(self.next.0 - self.start.next_snapshot.0)
     }
 
     /// Ends the capture and closes the file.

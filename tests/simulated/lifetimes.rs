@@ -29,7 +29,7 @@ pub struct Script {
     faults: HashMap<usize, Fault>,
     pub jumps: HashMap<usize, Jump>,
     /// After so many ticks the recorder is started anew, so much later.
-    restart: Option<(usize, i64)>,
+    pub restart: Option<(usize, i64)>,
     has_listener: bool,
     listens: bool,
 }

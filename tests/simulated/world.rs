@@ -17,7 +17,7 @@ use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
 use sockrec::record::{
     Chosen, CpuShare, Event, Inputs, Kernel, Limits, Pace, Plan, RecordError, Summary, Wake, run,
 };
-use sockrec::store::{Reader, StoreError, Writer};
+use sockrec::store::{Capacity, Reader, StoreError, Writer};
 
 use crate::socket::{FakeEvent, FakeSocket};
 
@@ -84,6 +84,7 @@ pub struct World {
     pub interval_ns: i64,
     pub max_new_sockets: u64,
     pub max_cpu: Option<CpuShare>,
+    pub capacity: Capacity,
     /// What each tick takes.
     pub cpu_ns_a_tick: i64,
     pub kernel_release: Option<&'static str>,
@@ -108,6 +109,7 @@ impl Default for World {
             interval_ns: SECOND,
             max_new_sockets: 100_000,
             max_cpu: None,
+            capacity: Capacity::default(),
             cpu_ns_a_tick: 0,
             kernel_release: None,
             boot_uuid: "00000000-0000-4000-8000-000000000001",
@@ -245,7 +247,11 @@ impl World {
             interval_ns: self.interval_ns,
             duration_ns: None,
             count: Some(ticks),
-            limits: Limits { max_new_sockets: self.max_new_sockets, max_cpu: self.max_cpu },
+            limits: Limits {
+                max_new_sockets: self.max_new_sockets,
+                max_cpu: self.max_cpu,
+                capacity: self.capacity,
+            },
             finds_owners: false,
         };
         let capture = Capture {
@@ -288,7 +294,8 @@ impl World {
     fn wait_for_snapshots(&self, wanted: u64) {
         let reader = Reader::open(&self.path()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        let stored = || reader.integer("SELECT count(*) FROM snapshots", &[]).unwrap();
+        let stored =
+            || reader.integer("SELECT coalesce(max(snapshot_id), 0) FROM snapshots", &[]).unwrap();
         while stored() < i64::try_from(wanted).ok() {
             assert!(Instant::now() < deadline, "the writer stores nothing");
             std::thread::yield_now();

@@ -52,6 +52,12 @@ pub const INVARIANTS: &[Invariant] = &[
         "rows were lost or added: answers leave out what points to nothing"
     ),
     invariant!(
+        "dropped-spans",
+        "dropped_spans.sql",
+        "what was dropped lies before what is held, and only times are left of it",
+        "what was dropped is not told of, or snapshots were lost otherwise"
+    ),
+    invariant!(
         "snapshot-numbers",
         "snapshot_numbers.sql",
         "snapshots are numbered without a gap, groups and captures ascend with them",

@@ -85,11 +85,21 @@ pub fn check(path: &Path) -> Result<Checked, StoreError> {
     };
     let connection = reader.connection();
     let is_being_recorded = reader.is_being_recorded();
-    if let Err(source) = connection.execute_batch("BEGIN") {
-        return Err(reader.error(source));
-    }
+    let begin = || -> rusqlite::Result<()> {
+        // Views of this connection alone; the file is open for reading.
+        connection.pragma_update(None, "query_only", false)?;
+        show_what_is_held(connection)?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection.execute_batch("BEGIN")
+    };
+    begin().map_err(|source| reader.error(source))?;
     let find = |invariant| Finding { invariant, verdict: verdict(connection, invariant) };
     Ok(Checked { is_being_recorded, findings: INVARIANTS.iter().map(find).collect() })
+}
+
+/// Has a connection show what is held in place of whole tables: of that the rules are.
+pub(super) fn show_what_is_held(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(include_str!("held.sql"))
 }
 
 /// SQLite cannot even open it.

@@ -12,8 +12,15 @@ LEFT JOIN samples AS r
    ON r.snapshot_id = e.last_sample_snapshot_id AND r.socket_id = e.socket_id
 LEFT JOIN held_samples AS h
    ON h.snapshot_id = e.last_sample_snapshot_id AND h.socket_id = e.socket_id
-WHERE e.samples <> coalesce(s.samples, 0) OR e.last_sample_snapshot_id IS NOT s.last
-   OR e.state IS NOT r.state OR e.closed_before_snapshot_id < s.last
+CROSS JOIN floor AS f
+WHERE e.samples < coalesce(s.samples, 0)
+   OR (e.samples > coalesce(s.samples, 0)
+       AND (k.first_snapshot_id >= f.snapshot_id OR k.first_snapshot_id IS NULL))
+   OR (e.last_sample_snapshot_id IS NOT s.last
+       AND (s.last IS NOT NULL OR e.last_sample_snapshot_id >= f.snapshot_id))
+   OR (e.state IS NOT r.state
+       AND (e.last_sample_snapshot_id >= f.snapshot_id OR e.last_sample_snapshot_id IS NULL))
+   OR e.closed_before_snapshot_id < s.last
    OR e.last_snapshot_id < k.first_snapshot_id
    OR e.last_snapshot_id > e.closed_before_snapshot_id
    OR (e.last_snapshot_id IS NULL) <> (e.last_sample_snapshot_id IS NULL)

@@ -16,7 +16,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 
 use super::StoreError;
-use super::check::{INVARIANTS, Look};
+use super::check::{INVARIANTS, Look, show_what_is_held};
 use super::extract::{Before, Excerpt, Stretch, extract};
 use super::file::check_directory;
 use super::merge::Merged;
@@ -287,7 +287,8 @@ impl Work {
     fn lost_spans(&self, kept: &[Run]) -> Result<Vec<LostSpan>, StoreError> {
         let known = self.run(|scratch| {
             let mut statement = scratch.prepare(
-                "SELECT snapshot_id, started_at_ns, ended_at_ns FROM known_snapshots ORDER BY 1",
+                "SELECT snapshot_id, started_at_ns, ended_at_ns FROM known_snapshots
+                 WHERE group_id IS NOT NULL ORDER BY 1",
             )?;
             let rows = statement.query_map([], |r| {
                 Ok((r.get::<_, i64>(0)?, (r.get::<_, i64>(1)?, r.get::<_, i64>(2)?)))
@@ -379,6 +380,7 @@ enum Offenders {
 
 fn offenders(connection: &Connection) -> rusqlite::Result<Offenders> {
     let (mut sockets, mut is_partial) = (BTreeSet::new(), false);
+    show_what_is_held(connection)?;
     for invariant in INVARIANTS {
         let Look::Rows(sql) = invariant.look else { continue };
         let mut statement = connection.prepare(sql)?;

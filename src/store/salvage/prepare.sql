@@ -29,7 +29,8 @@ WHERE boot_id NOT IN (SELECT boot_id FROM boots);
 
 -- A group is known by its snapshots.
 INSERT OR IGNORE INTO groups (group_id, capture_id, first_snapshot_id, encoding)
-SELECT group_id, min(capture_id), min(snapshot_id), 'plain' FROM snapshots GROUP BY group_id;
+SELECT group_id, min(capture_id), min(snapshot_id), 'plain' FROM snapshots
+WHERE group_id IS NOT NULL GROUP BY group_id;
 
 -- A value that is lost is not known.
 UPDATE samples SET condition_id = NULL WHERE condition_id IS NOT NULL AND NOT EXISTS (
@@ -42,6 +43,8 @@ UPDATE samples SET setting_id = NULL WHERE setting_id IS NOT NULL AND NOT EXISTS
     WHERE n.snapshot_id = samples.snapshot_id);
 
 CREATE TABLE known_snapshots AS SELECT * FROM snapshots;
+-- Of those that were dropped only the times were left.
+DELETE FROM snapshots WHERE group_id IS NULL;
 
 -- Rows of samples that others tell of and that are not there.
 CREATE TABLE lost_rows AS
