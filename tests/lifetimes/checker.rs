@@ -307,7 +307,7 @@ impl Verdict {
     /// Nothing that is said may be wrong, and nothing missing unless that is said.
     #[track_caller]
     pub(crate) fn assert_true(&self) {
-        assert!(self.wrong.is_empty(), "wrong:\n{}", self.wrong);
+        assert!(self.wrong.is_empty(), "wrong:\n{}missing:\n{}", self.wrong, self.missed);
         let directed = self.directed * 100 >= self.established * 99;
         assert!(
             directed,

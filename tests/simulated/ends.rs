@@ -176,6 +176,23 @@ fn what_is_left_of_a_connection_that_was_missed_is_one_with_it() {
     crate::harness::assert_recording_is_whole(&world.path());
 }
 
+/// The event of the one that closed is read late, on a busy machine.
+#[test]
+fn who_goes_on_half_closed_is_the_other_end_of_who_is_there() {
+    let a = a().opened_at(1_650);
+    let half = FakeSocket { cookie: 7, ..a.time_wait_since(1_650) }.in_state(TcpState::FIN_WAIT2);
+    let b = a.peer(2).fin_received().in_state(TcpState::CLOSE_WAIT);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).shows(&[&half, &b]);
+    world.tells(&[a.fin_acked().destroyed().ago(900).unread_for(900)]);
+    world.shows(&[&half, &b]).shows(&[&half, &b]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "peer_socket_id"]),
+        ["cookie=1 peer_socket_id=2", "cookie=2 peer_socket_id=1"]
+    );
+}
+
 /// Both ends closed, and a program holds the socket: a bound one is shown beside its TIME-WAIT.
 #[test]
 fn a_bound_socket_that_is_held_is_one_with_its_time_wait() {

@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use super::{BIRTHS_KEPT, REMEMBERED_MAX, Register, flow_of};
 use crate::model::{
     EndUpdate, Ending, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketId, SocketKey,
-    SocketNews, TupleTold,
+    SocketNews, TcpState, TupleTold,
 };
 use crate::record::batch::Batch;
 use crate::record::ending::{Remnant, ending_with_peer};
@@ -78,6 +78,10 @@ impl Register {
             let key = SocketKey { netns: self.netns, cookie, tuple: None };
             let of_live = live.get(&key).filter(|live| live.socket == peer);
             let is_there = match (dead, of_live) {
+                // Half-closed, its mini-socket keeps the addresses and ports from others.
+                (Some(dead), Some(live)) if dead.destroyed_ns.is_none() => {
+                    live.last_seen == self.now && live.state == TcpState::FIN_WAIT2
+                }
                 (Some(dead), _) => dead.destroyed_ns.is_some(),
                 (None, Some(live)) if live.last_seen == self.now => true,
                 (None, Some(_)) => {
