@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use hashbrown::HashMap;
 
 use super::ending::Remnant;
+use super::last_words::LastWords;
 use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, SocketId, Tuple};
 
 /// Flows of the dead that are kept at most.
@@ -146,6 +147,8 @@ pub(super) struct Dead {
 pub(super) struct There {
     /// It had begun by then.
     pub(super) open_by_ns: Option<Nanos>,
+    /// It was not over before.
+    pub(super) alive_ns: Option<Nanos>,
     /// It was over by then.
     pub(super) over_ns: Option<Nanos>,
     /// Of one whose event was read in full.
@@ -296,6 +299,29 @@ impl Flows {
         self.members.get_mut(flow).filter(|m| m.socket == socket)?.dead.as_mut()
     }
 
+    /// Takes the event of one that is dead, and how it ended if that is known by it. What it left was seen
+    /// before.
+    pub(super) fn hear(
+        &mut self,
+        flow: &Flow,
+        socket: SocketId,
+        words: &LastWords,
+        ending: Option<Ending>,
+    ) {
+        let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
+            return;
+        };
+        member.there.traffic = words.traffic();
+        if let Some(dead) = &mut member.dead {
+            dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
+            dead.active_ns = Some(words.active_ns);
+            dead.last_received = words.last_received;
+            dead.traffic = words.traffic();
+            dead.ending = ending.or(dead.ending);
+            dead.remnant = Remnant::None;
+        }
+    }
+
     /// Forgets who died before this snapshot, and whose other end did too: its ending is told by
     /// both.
     pub(super) fn forget(&mut self, before: SnapshotId, now: SnapshotId) {
@@ -350,12 +376,13 @@ impl Member {
         self.dead.is_some_and(|dead| dead.is_stalled)
     }
 
-    /// Whether it was over before the other began.
+    /// Whether it was over while the other was not, and so before the other began, which has the same
+    /// addresses and ports.
     pub(super) fn was_before(&self, other: &Self) -> bool {
         self.there
             .over_ns
-            .zip(other.there.open_by_ns)
-            .is_some_and(|(over_ns, began_ns)| over_ns < began_ns)
+            .zip(other.there.alive_ns)
+            .is_some_and(|(over_ns, alive_ns)| over_ns < alive_ns)
     }
 
     /// Whether the other may be the other end of this connection, and not of one that used the same

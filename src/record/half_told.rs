@@ -184,7 +184,7 @@ impl Register {
         let Half { socket, cookie, tuple, open_by_ns, dead, .. } = *half;
         let own = flow_of_peer.reversed();
         let over_ns = dead.destroyed_ns;
-        let there = There { open_by_ns, over_ns, traffic: None };
+        let there = There { open_by_ns, alive_ns: dead.active_ns, over_ns, traffic: None };
         let member = Member { dead: Some(dead), ..Member::new(socket, cookie, there) };
         if !matches!(self.flows.add(own, member, |_| true), Added::WithPeer(_)) {
             return; // of another time

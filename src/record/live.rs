@@ -116,6 +116,14 @@ impl Sighting<'_> {
         self.read_at_ns - i64::from(TIME_WAIT_MS.saturating_sub(left_ms)) * 1_000_000
     }
 
+    /// The connection was not over before this moment of `CLOCK_MONOTONIC`.
+    pub(super) fn alive_ns(&self) -> Option<Nanos> {
+        if self.is_time_wait() {
+            return Some(self.remains_since_ns() - TICK_LAG_MS * 1_000_000);
+        }
+        (!self.is_closed_and_held()).then_some(self.read_at_ns)
+    }
+
     /// For how long it had been in TIME-WAIT when the snapshot began, at least.
     pub(super) fn time_wait_ms(&self) -> Option<u32> {
         let began_by_ns = self.open_by_ns() + TICK_LAG_MS * 1_000_000;

@@ -4,6 +4,7 @@
 //! Births and deaths are gathered during a tick and written at its end, when all of them can be
 //! held against each other: the other end of a connection tells what this end cannot.
 
+mod late;
 mod resolve;
 
 use std::collections::VecDeque;
@@ -161,7 +162,7 @@ impl Register {
                 && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
             {
                 let there =
-                    There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), traffic: None };
+                    There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
                 register.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
             }
             let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
@@ -232,7 +233,8 @@ impl Register {
         open_by_ns: Nanos,
         out: &mut Batch,
     ) {
-        let there = There { open_by_ns: Some(open_by_ns), ..There::default() };
+        let alive_ns = Some(self.now_ns);
+        let there = There { open_by_ns: Some(open_by_ns), alive_ns, ..There::default() };
         let member = Member::new(socket, cookie, there);
         let is_paired = |flow: &Flow| {
             self.flows.get(flow).is_some_and(|m| m.socket == socket && m.peer.is_some())
@@ -459,7 +461,7 @@ impl Register {
         }
         let dead = flow.and_then(|flow| self.flows.dead_mut(flow, socket));
         let known = dead.as_ref().and_then(|dead| dead.ending);
-        if matches!(known, Some(Ending::FinAcked | Ending::BothFins | Ending::TimeWait)) {
+        if matches!(known, Some(Ending::BothFins | Ending::TimeWait)) {
             return;
         }
         if let Some(dead) = dead {
@@ -483,141 +485,6 @@ impl Register {
         latest.is_some_and(|latest| latest.socket == socket)
     }
 
-    /// Finds whose TIME-WAIT was seen before, of the events of one flow that were read: the latest
-    /// event has the first choice, because what is seen is left of the latest connection.
-    pub(super) fn promise(&mut self, flow: &Flow, events: &[LastWords]) {
-        let direction = self.direction_by_listeners(flow);
-        let mut free = self.flows.unclaimed(flow).to_vec();
-        for words in events.iter().rev() {
-            let misfit = |member: &Member| match member.there.open_by_ns {
-                Some(began_ns) => words.misfit_of_time_wait(began_ns, direction),
-                None => Some(0),
-            };
-            let fitting = free.iter().enumerate().rev();
-            let fitting = fitting.filter_map(|(at, member)| Some((misfit(member)?, at)));
-            if let Some((_, at)) = fitting.min_by_key(|(misfit_ns, _)| *misfit_ns) {
-                self.promised.insert(words.cookie, free.remove(at).socket);
-            }
-        }
-    }
-
-    /// The promises of the events that were read before are void.
-    pub(super) fn forget_promises(&mut self) {
-        self.promised.clear();
-    }
-
-    /// Takes the event of a connection that is known to be over; says which it is, if any.
-    pub(super) fn last_words_of_held(
-        &mut self,
-        words: &LastWords,
-        out: &mut Batch,
-    ) -> Option<SocketId> {
-        let held = match self.held.get(&words.cookie) {
-            Some(held) if words.may_be_of(held.flow.as_ref()) => self.held.remove(&words.cookie),
-            _ => None,
-        };
-        if let Some(Held { socket, flow: Some(flow), .. }) = &held {
-            self.flows.claim(flow, *socket);
-        }
-        let held = held.or_else(|| self.claim_time_wait(words, out))?;
-        if let Some(&death) = self.death_of.get(&held.socket) {
-            let death = &mut self.deaths[death];
-            death.end.destroyed = Some(words.destroyed);
-            if let Some(counters) = words.counters {
-                death.end.counters = counters;
-            }
-            if let Some(life) = &mut death.life {
-                life.last_words = words.said;
-            }
-        } else {
-            let is_undirected = held.life.is_some_and(|life| life.direction.is_none());
-            if let Some(origin) =
-                words.said.and_then(|said| said.origin()).filter(|_| is_undirected)
-            {
-                out.news.push((held.socket, SocketNews::Origin(origin)));
-                if let Some(flow) = held.flow {
-                    self.direct(flow, held.socket, origin);
-                }
-            }
-            let ending = held.life.and_then(|life| {
-                let direction = life.direction.or_else(|| direction_told(words));
-                Life { direction, last_words: words.said, ..life }.ending()
-            });
-            let update = EndUpdate {
-                destroyed: Some(words.destroyed),
-                counters: words.counters,
-                ending,
-                shown_over: None,
-            };
-            out.end_updates.push((held.socket, update));
-            if ending.is_some_and(Ending::is_reset)
-                && let Some(peer) = held.peer
-            {
-                out.peer_resets.push(peer);
-            }
-        }
-        if let Some(flow) = &held.flow
-            && let Some(dead) = self.flows.dead_mut(flow, held.socket)
-        {
-            dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
-            dead.active_ns = Some(words.active_ns);
-            dead.last_received = words.last_received;
-            // What it left was seen before.
-            dead.remnant = Remnant::None;
-        }
-        Some(held.socket)
-    }
-
-    /// A socket goes on under another cookie.
-    pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64, out: &mut Batch) {
-        self.flows.rename(flow, socket, cookie);
-        match self.birth_of(socket) {
-            Some(birth) => birth.cookie = cookie,
-            None => out.news.push((socket, SocketNews::Cookie { socket: cookie, remains: cookie })),
-        }
-    }
-
-    /// The connection of this event, whose mini-socket was seen under a cookie of its own.
-    fn claim_time_wait(&mut self, words: &LastWords, out: &mut Batch) -> Option<Held> {
-        let flow = words.flow()?;
-        let promised = self.promised.remove(&words.cookie)?;
-        let mut member = self.flows.claim(&flow, promised)?;
-        match self.flows.get(&flow) {
-            Some(latest) if latest.socket == member.socket => member = *latest,
-            // Another had the same addresses and ports before.
-            _ => {
-                member.peer = None;
-                member.peer = self.enter(flow, member, out);
-                if let Some(peer) = member.peer {
-                    self.note_peer(member.socket, peer, out);
-                }
-            }
-        }
-        let origin = member.dead.and_then(|dead| dead.origin);
-        // It may have been seen in FIN-WAIT-2 only.
-        let was_in_time_wait = member.dead.is_none_or(|dead| {
-            dead.remnant == Remnant::TimeWait || dead.ending == Some(Ending::TimeWait)
-        });
-        let life =
-            Life { direction: origin.map(Origin::direction), was_in_time_wait, ..Life::default() };
-        self.held.remove(&member.cookie);
-        let (socket, remains) = (words.cookie, member.cookie);
-        if socket != remains {
-            if let Some(birth) = self.birth_of(member.socket) {
-                birth.cookie = socket;
-            }
-            out.news.push((member.socket, SocketNews::Cookie { socket, remains }));
-        }
-        Some(Held {
-            socket: member.socket,
-            generation: 0,
-            flow: Some(flow),
-            peer: member.peer,
-            life: Some(life),
-            gone: None,
-        })
-    }
-
     pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
         let first = self.births.first()?.id.0;
         let index = usize::try_from(socket.0 - first).ok()?;
@@ -626,6 +493,17 @@ impl Register {
 }
 
 impl Death {
+    /// Its event was read.
+    fn hear(&mut self, words: &LastWords) {
+        self.end.destroyed = Some(words.destroyed);
+        if let Some(counters) = words.counters {
+            self.end.counters = counters;
+        }
+        if let Some(life) = &mut self.life {
+            life.last_words = words.said;
+        }
+    }
+
     fn gone(&self) -> Gone {
         let SocketEnd { socket, state, last_sample, samples, .. } = self.end;
         let count = u32::try_from(samples).unwrap_or(u32::MAX);
@@ -650,8 +528,4 @@ impl Death {
 fn flow_of(socket: &NewSocket) -> Option<Flow> {
     let is_known = socket.told != TupleTold::Half;
     Flow::new(socket.protocol, &socket.tuple).filter(|_| is_known)
-}
-
-fn direction_told(words: &LastWords) -> Option<Direction> {
-    Some(words.said?.origin()?.direction())
 }

@@ -148,16 +148,22 @@ fn matched<'a>(ends: &[End], rows: &'a [Row], ended: Span) -> Vec<Option<&'a Row
             ends_at.entry(place).or_default().push(number);
         }
     }
+    let mut end_of: HashMap<i64, usize> = HashMap::new();
     for (place, row) in rows {
         let free = ends_at.get(&place).into_iter().flatten().filter(|&&n| row_of[n].is_none());
+        let peer = row.peer_socket_id.and_then(|peer| end_of.get(&peer));
         let best = free.min_by_key(|&&number| {
             let end = &ends[number];
             let is_other_word = is_wiped(&place, row) != (end.last_word == LastWord::Wiped);
+            // Of two connections in a row with nothing to tell them apart.
+            let is_of_other = peer.is_some_and(|&peer| ends[peer].peer != Some(number));
             let began = end.opened.from.boottime_ns;
-            (complaints(end, row, ended).len(), end.is_elusive, is_other_word, began)
+            let wrong = complaints(end, row, ended).len();
+            (wrong, end.is_elusive, is_other_word, is_of_other, began)
         });
         if let Some(&number) = best {
             row_of[number] = Some(row);
+            end_of.insert(row.socket_id, number);
         }
     }
     row_of

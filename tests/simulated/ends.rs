@@ -193,6 +193,39 @@ fn who_goes_on_half_closed_is_the_other_end_of_who_is_there() {
     );
 }
 
+/// The events of two connections in a row with the same ports, read after the TIME-WAIT of the second was
+/// seen under this cookie.
+fn told_after_time_wait(cookie: u64) -> Vec<String> {
+    let a = a().opened_at(1_650);
+    let time_wait = FakeSocket { cookie, ..a.time_wait_since(1_650) };
+    let told = |socket: &FakeSocket, cookie| {
+        FakeSocket { cookie, ..socket.clone() }.destroyed().ago(10).unread_for(330)
+    };
+    let (client, server) = (a.fin_acked().fin_received(), a.peer(2).fin_received().fin_acked());
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).shows(&[&time_wait]);
+    world.tells(&[told(&client, 1), told(&server, 2), told(&client, 3), told(&server, 4)]);
+    world.shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    crate::harness::assert_recording_is_whole(&world.path());
+    let mut rows = lives(&world, &["socket_id", "cookie", "peer_socket_id", "ending"]);
+    rows.sort();
+    rows
+}
+
+#[test]
+fn of_two_connections_in_a_row_with_the_same_ports_each_has_its_ends() {
+    let told = [
+        "socket_id=1 cookie=3 peer_socket_id=4 ending=orderly",
+        "socket_id=2 cookie=1 peer_socket_id=3 ending=orderly",
+        "socket_id=3 cookie=2 peer_socket_id=2 ending=orderly",
+        "socket_id=4 cookie=4 peer_socket_id=1 ending=orderly",
+    ];
+    assert_eq!(told_after_time_wait(7), told);
+    // A program has asked for the cookie of the socket, and its mini-socket has it too.
+    assert_eq!(told_after_time_wait(3), told);
+}
+
 /// Both ends closed, and a program holds the socket: a bound one is shown beside its TIME-WAIT.
 #[test]
 fn a_bound_socket_that_is_held_is_one_with_its_time_wait() {

@@ -181,15 +181,15 @@ impl Register {
         live: &mut HashMap<SocketKey, Live>,
         out: &mut Batch,
     ) {
-        let Some(member) = self.member_of_peer(flow, pair) else { return };
+        let Some(peer) = pair.1.filter(|&peer| peer != pair.0) else { return };
         if self.origin_of_peer(flow, pair, live).is_some() {
             return;
         }
-        let (peer, origin) = (member.socket, origin.of_peer());
+        let (member, origin) = (self.member_of_peer(flow, pair), origin.of_peer());
         if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer) {
             dead.origin = Some(origin);
         }
-        if let Some(live) = live_of(&member, self.netns, live) {
+        if let Some(live) = member.and_then(|member| live_of(&member, self.netns, live)) {
             live.origin = Some(origin);
         }
         if let Some(&death) = self.death_of.get(&peer) {
@@ -197,11 +197,13 @@ impl Register {
         }
         match self.birth_of(peer) {
             Some(birth) => birth.origin = Some(origin),
-            None => out.news.push((peer, SocketNews::Origin(origin))),
+            None if member.is_some() => out.news.push((peer, SocketNews::Origin(origin))),
+            None => {}
         }
     }
 
-    /// The other end of this socket's connection, if that is another.
+    /// The other end of this socket's connection, if that is another and no third has its addresses and
+    /// ports by now.
     fn member_of_peer(&self, flow: &Flow, pair: (SocketId, Option<SocketId>)) -> Option<Member> {
         let (socket, peer) = pair;
         let other = self.flows.get(&flow.reversed())?;
@@ -215,7 +217,10 @@ impl Register {
         pair: (SocketId, Option<SocketId>),
         live: &mut HashMap<SocketKey, Live>,
     ) -> Option<Origin> {
-        let member = self.member_of_peer(flow, pair)?;
+        let Some(member) = self.member_of_peer(flow, pair) else {
+            let peer = pair.1.filter(|&peer| peer != pair.0)?;
+            return self.birth_of(peer)?.origin;
+        };
         let of_live = live_of(&member, self.netns, live).and_then(|live| live.origin);
         match (self.birth_of(member.socket), member.dead) {
             (Some(birth), _) => birth.origin,

@@ -14,6 +14,7 @@ use crate::record::batch::Batch;
 use crate::record::ending::Life;
 use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
 use crate::record::last_words::LastWords;
+use crate::record::live::Live;
 use crate::record::register::{Death, Gone, Rows};
 use crate::wire::inet_diag::{Message, take_relative_times};
 
@@ -39,9 +40,7 @@ impl Tracker {
             let Ok(message) = Message::parse(payload) else { return };
             let (snapshot, started) = (self.tick.snapshot, self.capture_started);
             let words = LastWords::new(&message, protocol, times, stamp, snapshot, started);
-            if !self.register.is_held(words.cookie) {
-                by_flow.entry(flow).or_default().push(words);
-            }
+            by_flow.entry(flow).or_default().push(words);
         });
         for (flow, events) in &by_flow {
             self.register.promise(flow, events);
@@ -114,7 +113,9 @@ impl Tracker {
         if let Some(socket) = held {
             self.register.find_half_told(socket, &words, out);
         }
-        if let Some(live) = self.live.get(&key) {
+        // A mini-socket whose event was read before may be left of another connection.
+        let is_left_of_it = |live: &&Live| held.is_some() || live.state == TcpState::CLOSE;
+        if let Some(live) = self.live.get(&key).filter(is_left_of_it) {
             // What is left of it: a mini-socket stays, a closed socket is freed now.
             if live.state == TcpState::CLOSE {
                 out.remains_ends.push(live.remains_end(Some(snapshot)));
@@ -230,6 +231,7 @@ impl Tracker {
             },
             There {
                 open_by_ns: Some(words.open_by_ns()),
+                alive_ns: Some(words.active_ns),
                 over_ns: Some(words.silent_ns),
                 traffic: words.traffic(),
             },

@@ -56,7 +56,12 @@ pub(super) fn announce(
             origin: live.origin,
             peer: None,
         },
-        There { open_by_ns: Some(seen.open_by_ns()), over_ns, traffic: None },
+        There {
+            open_by_ns: Some(seen.open_by_ns()),
+            alive_ns: seen.alive_ns(),
+            over_ns,
+            traffic: None,
+        },
         out,
     );
     live.write_row(seen.snapshot, seen.protocol, out);
