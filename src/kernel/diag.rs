@@ -76,7 +76,7 @@ impl DiagSocket {
     }
 
     /// Dumps the sockets of one family and protocol. `each` gets the payload of every message,
-    /// which it may write into, and `CLOCK_MONOTONIC` in milliseconds of its receipt.
+    /// which it may write into, and `CLOCK_MONOTONIC` in milliseconds by which the kernel had made it.
     pub fn dump(
         &mut self,
         family: Family,
@@ -108,12 +108,15 @@ impl DiagSocket {
             return failed(&e);
         }
         let mut interrupted = false;
+        // The kernel makes the first datagram as it is asked, and each other one as that before it is read.
+        let mut next_made_at_ms = self.clock.monotonic_ns() / 1_000_000;
         loop {
             let len = match self.receive() {
                 Ok(len) => len,
                 Err(e) => return failed(&e),
             };
-            let read_at_ms = self.clock.monotonic_ns() / 1_000_000;
+            let made_at_ms = next_made_at_ms;
+            next_made_at_ms = self.clock.monotonic_ns() / 1_000_000;
             let datagram = &mut self.buffer[..len];
             let mut offset = 0;
             loop {
@@ -129,7 +132,7 @@ impl DiagSocket {
                 interrupted |= frame.interrupted;
                 match frame.kind {
                     FrameKind::Payload(SOCK_DIAG_BY_FAMILY) => {
-                        each(&mut datagram[frame.payload], read_at_ms);
+                        each(&mut datagram[frame.payload], made_at_ms);
                     }
                     FrameKind::Done(code) | FrameKind::Error(code) if code < 0 => {
                         return refused(-code);
@@ -161,9 +164,9 @@ impl DiagSocket {
         if self.socket.send(&request, 0).is_err() {
             return false;
         }
+        let made_at_ms = self.clock.monotonic_ns() / 1_000_000;
         loop {
             let Ok(len) = self.receive() else { return false };
-            let read_at_ms = self.clock.monotonic_ns() / 1_000_000;
             let datagram = &mut self.buffer[..len];
             let frame = match frame_at(datagram, 0) {
                 Ok(Some(frame)) if frame.sequence == self.sequence => frame,
@@ -176,7 +179,7 @@ impl DiagSocket {
                 return false;
             }
             if message.family() == family && states.shows(message.state()) {
-                each(payload, read_at_ms);
+                each(payload, made_at_ms);
             }
             return true;
         }

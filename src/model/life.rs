@@ -254,7 +254,8 @@ pub struct FreedSocket {
     /// Rows of samples that it has.
     pub samples: u32,
     /// A TIME-WAIT that began later, on `CLOCK_MONOTONIC`, is not what it left: when its destroy event was
-    /// read or, if the other end may have closed later, until when events were listened for.
+    /// read; if the other end may have closed later, until when events were listened for; and if it was
+    /// half-closed, as long as it may have stayed so and kept its addresses and ports from others.
     pub time_wait_by_ns: Nanos,
 }
 

@@ -474,8 +474,8 @@ impl<'a> Collector<'a> {
             .collect();
         for (index, family, protocol, states) in asked {
             let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
-            let end = kernel.dump(family, protocol, states, &mut |payload, read_at_ms| {
-                tracker.observe(index, payload, read_at_ms, &mut outbox.batch);
+            let end = kernel.dump(family, protocol, states, &mut |payload, made_at_ms| {
+                tracker.observe(index, payload, made_at_ms, &mut outbox.batch);
                 if outbox.batch.is_full() && outcome.is_ok() {
                     outcome = outbox.flush();
                 }

@@ -57,8 +57,8 @@ pub(super) struct Sighting<'m> {
     pub(super) snapshot: SnapshotId,
     /// When the snapshot began, on `CLOCK_MONOTONIC`.
     pub(super) tick_started_ns: Nanos,
-    /// When it was read, on `CLOCK_MONOTONIC`.
-    pub(super) read_at_ns: Nanos,
+    /// The kernel had made it by then, on `CLOCK_MONOTONIC`.
+    pub(super) made_at_ns: Nanos,
     pub(super) ago: RelativeTimes,
 }
 
@@ -106,14 +106,14 @@ impl Sighting<'_> {
         if self.is_time_wait() {
             return self.remains_since_ns();
         }
-        self.read_at_ns - i64::from(self.ago.established_ms().unwrap_or(0)) * 1_000_000
+        self.made_at_ns - i64::from(self.ago.established_ms().unwrap_or(0)) * 1_000_000
     }
 
     /// Of a timewait mini-socket: since when it is one. In FIN-WAIT-2 that may be later, where the
     /// kernel was told to wait for less than a minute (`tcp_fin_timeout`).
     pub(super) fn remains_since_ns(&self) -> Nanos {
         let left_ms = self.ago.expires_ms().unwrap_or(TIME_WAIT_MS);
-        self.read_at_ns - i64::from(TIME_WAIT_MS.saturating_sub(left_ms)) * 1_000_000
+        self.made_at_ns - i64::from(TIME_WAIT_MS.saturating_sub(left_ms)) * 1_000_000
     }
 
     /// The connection was not over before this moment of `CLOCK_MONOTONIC`.
@@ -121,7 +121,7 @@ impl Sighting<'_> {
         if self.is_time_wait() {
             return Some(self.remains_since_ns() - TICK_LAG_MS * 1_000_000);
         }
-        (!self.is_closed_and_held()).then_some(self.read_at_ns)
+        (!self.is_closed_and_held()).then_some(self.made_at_ns)
     }
 
     /// For how long it had been in TIME-WAIT when the snapshot began, at least.

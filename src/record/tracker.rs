@@ -325,7 +325,7 @@ impl Tracker {
         &mut self,
         scope_index: usize,
         payload: &mut [u8],
-        read_at_ms: i64,
+        made_at_ms: i64,
         out: &mut Batch,
     ) {
         let scope = &mut self.scopes[scope_index];
@@ -338,18 +338,18 @@ impl Tracker {
         if self.chosen.as_ref().is_some_and(|chosen| chosen.leaves_out(&message)) {
             return;
         }
-        self.register.now_ns = read_at_ms * 1_000_000;
+        self.register.now_ns = made_at_ms * 1_000_000;
         let tick = &mut self.tick;
         let seen = Sighting {
             message,
             payload,
             hash: self.hasher.hash_one(&*payload),
-            times: ago.absolute(read_at_ms),
+            times: ago.absolute(made_at_ms),
             ago,
             protocol,
             snapshot: tick.snapshot,
             tick_started_ns: tick.started.monotonic_ns,
-            read_at_ns: read_at_ms * 1_000_000,
+            made_at_ns: made_at_ms * 1_000_000,
         };
         let key = SocketKey {
             netns: scope.scope.netns,
@@ -557,7 +557,7 @@ impl Tracker {
         let member = self.register.flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
         // It was made as the request was seen; a later one may have these addresses and ports.
         let ago_ms = seen.ago.handshake_ms().or(seen.ago.established_ms())?;
-        let there_ns = seen.read_at_ns - i64::from(ago_ms) * 1_000_000;
+        let there_ns = seen.made_at_ns - i64::from(ago_ms) * 1_000_000;
         if there_ns > member.there.open_by_ns? + SAME_MOMENT_NS {
             return None;
         }

@@ -12,6 +12,8 @@ use crate::model::{
 
 /// Connections whose destroy event is still waited for at most.
 const UNDESTROYED_MAX: i64 = 100_000;
+/// So long the kernel keeps what nobody holds half-closed (`tcp_fin_timeout`, by default).
+const FIN_WAIT2_MAX_NS: Nanos = 60_000_000_000;
 
 /// Open sockets with their last state (of the last row) and counters (of the last row with any).
 const OPEN_SOCKETS: &str = "
@@ -111,14 +113,15 @@ pub(super) fn freed(
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
-             CASE WHEN coalesce(n.evidence, 'half_closed') IN ('half_closed', 'fin_acked')
-                 THEN (SELECT max(coalesce(l.ended_monotonic_ns, 0), e.destroyed_boottime_ns
-                           - d.ended_boottime_ns + d.ended_monotonic_ns)
-                       FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1)
-                 ELSE e.destroyed_boottime_ns - d.ended_boottime_ns + d.ended_monotonic_ns END
+             e.destroyed_boottime_ns - p.ended_boottime_ns + p.ended_monotonic_ns, n.evidence,
+             (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
-            AND d.ended_monotonic_ns IS NOT NULL
+         -- The machine may have been suspended since the event: not before it.
+         JOIN snapshots AS p ON p.snapshot_id = coalesce((SELECT max(b.snapshot_id)
+                 FROM snapshots AS b WHERE b.snapshot_id < d.snapshot_id
+                    AND b.capture_id = d.capture_id), d.snapshot_id)
+            AND p.ended_monotonic_ns IS NOT NULL
          LEFT JOIN endings AS n ON n.ending = e.ending
          WHERE e.destroyed_boottime_ns > ?2 AND k.netns_id = ?1 AND k.protocol = ?3
             AND coalesce(n.name, 'orderly') = 'orderly'
@@ -129,6 +132,8 @@ pub(super) fn freed(
     let rows =
         statement.query_map(params![netns.0, since_boottime_ns, tcp, UNDESTROYED_MAX], |row| {
             let Some(tuple) = tuple(row, 2)? else { return Ok(None) };
+            let (freed_ns, evidence): (Nanos, Option<String>) = (row.get(11)?, row.get(12)?);
+            let listened_ns = row.get::<_, Option<Nanos>>(13)?.unwrap_or(0);
             Ok(Some(FreedSocket {
                 id: SocketId(row.get(0)?),
                 cookie: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -137,7 +142,11 @@ pub(super) fn freed(
                 state: row.get::<_, Option<u8>>(7)?.map(TcpState),
                 last_sample: row.get::<_, Option<i64>>(9)?.map(SnapshotId),
                 samples: row.get(10)?,
-                time_wait_by_ns: row.get(11)?,
+                time_wait_by_ns: match evidence.as_deref() {
+                    Some("half_closed") => freed_ns + FIN_WAIT2_MAX_NS,
+                    Some("fin_acked") | None => freed_ns.max(listened_ns),
+                    Some(_) => freed_ns,
+                },
             }))
         })?;
     rows.filter_map(Result::transpose).collect()

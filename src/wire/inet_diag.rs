@@ -355,11 +355,11 @@ impl RelativeTimes {
         moments.into_iter().flatten().chain(self.handshake_ms).max()
     }
 
-    /// The same moments on `CLOCK_MONOTONIC`, given when the message was read.
-    pub fn absolute(self, read_at_ms: i64) -> ActivityTimes {
-        let ago = |ms: Option<u32>| ms.map(|ms| read_at_ms - i64::from(ms));
+    /// The same moments on `CLOCK_MONOTONIC`, given when the kernel made the message.
+    pub fn absolute(self, made_at_ms: i64) -> ActivityTimes {
+        let ago = |ms: Option<u32>| ms.map(|ms| made_at_ms - i64::from(ms));
         ActivityTimes {
-            timer_expires_at_ms: self.expires_ms.map(|ms| read_at_ms + i64::from(ms)),
+            timer_expires_at_ms: self.expires_ms.map(|ms| made_at_ms + i64::from(ms)),
             last_data_sent_at_ms: ago(self.last_data_sent_ms),
             last_data_recv_at_ms: ago(self.last_data_recv_ms),
             last_ack_recv_at_ms: ago(self.last_ack_recv_ms),
