@@ -81,6 +81,12 @@ pub(super) fn limits(args: &RecordArgs) -> anyhow::Result<Limits> {
     })
 }
 
+/// Whether a size was asked for.
+pub(super) fn has_size(args: &RecordArgs) -> anyhow::Result<bool> {
+    let file = args.limits.as_deref().map(read).transpose()?.unwrap_or_default();
+    Ok(args.max_size.or(file.max_size).is_some())
+}
+
 fn read(path: &Path) -> anyhow::Result<Given> {
     let name = path.display();
     let text = fs::read_to_string(path)

@@ -17,7 +17,7 @@ use super::Exit;
 use super::args::RecordArgs;
 use super::filter::{choose, read_filter};
 use super::follow::{self, Follower};
-use super::limits::limits;
+use super::limits::{has_size, limits};
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
@@ -166,7 +166,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
     }
     if !args.quiet {
-        retention::explain(&args, &plan.limits.capacity);
+        retention::explain(&args, &plan.limits.capacity, has_size(&args)?);
     }
     let events = events.map(EventReader::start).transpose();
     let events = events.context("could not start reading destroy events")?;

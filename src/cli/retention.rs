@@ -169,17 +169,20 @@ impl Alive for Here {
 }
 
 /// Says the default, and a limit that needs more room than there is.
-pub(super) fn explain(args: &RecordArgs, capacity: &Capacity) {
+pub(super) fn explain(args: &RecordArgs, capacity: &Capacity, was_asked_for: bool) {
     let Some(max) = capacity.max_bytes else { return };
     let size = bytes(max.cast_signed());
-    let default = room(&args.output).map(default_size);
-    if args.max_size.is_none() && default == Some(max) {
+    let there = room(&args.output).map(|room| room.free_bytes + room.used_bytes);
+    if !was_asked_for {
         note(&format!(
             "keeps to {size}, a quarter of the room on this disk: then the oldest snapshots go \
              (`--max-size`)"
         ));
-    } else if room(&args.output).is_some_and(|room| room.free_bytes + room.used_bytes < max) {
-        note(&format!("`--max-size` is more than the room on this disk: {size}"));
+    } else if let Some(there) = there.filter(|there| *there < max) {
+        let there = bytes(there.cast_signed());
+        note(&format!(
+            "the limit of {size} (`max-size`) is beyond what this disk has room for: {there}"
+        ));
     }
 }
 
