@@ -81,7 +81,7 @@ fn measure(load: &Load) -> Result<()> {
     let path = directory.path().join("rec.db");
     let mut made = MadeUp::begin(&path);
     made.group_len = load.group_len;
-    made.writer.set_capacity(Capacity { max_bytes: Some(load.max_bytes), max_age_ns: None });
+    made.writer.set_capacity(Capacity { max_bytes: Some(load.max_bytes), ..Capacity::NONE });
     let (mut written, mut dropped) = (Vec::new(), Vec::new());
     let mut largest = 0;
     for tick in 0..load.ticks {

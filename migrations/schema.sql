@@ -142,7 +142,9 @@ CREATE TABLE groups (
     capture_id         INTEGER NOT NULL REFERENCES captures,
     first_snapshot_id  INTEGER NOT NULL,
     last_snapshot_id   INTEGER,
-    encoding           TEXT    NOT NULL
+    encoding           TEXT    NOT NULL,
+    thinned_to_ns      INTEGER,
+    thinned_samples    INTEGER
 ) STRICT;
 
 CREATE TABLE snapshots (
@@ -160,7 +162,8 @@ CREATE TABLE snapshots (
     sockets_seen          INTEGER NOT NULL,
     samples               INTEGER NOT NULL,
     events                INTEGER,
-    events_unbound        INTEGER
+    events_unbound        INTEGER,
+    is_thinned            INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX snapshots_by_end ON snapshots (ended_at_ns);
 
@@ -557,8 +560,8 @@ JOIN snapshots AS p ON p.snapshot_id = s.previous_snapshot_id
 WHERE n.ended_at_ns < p.ended_at_ns;
 
 -- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
--- time between captures of a machine, steps of the clock and suspends, and what was dropped since. Equal
--- exceptions of snapshots in a row of one capture are one gap.
+-- time between captures of a machine, steps of the clock and suspends, and what was dropped or thinned
+-- since. Equal exceptions of snapshots in a row of one capture are one gap.
 
 CREATE VIEW gaps AS
 WITH
@@ -617,7 +620,23 @@ UNION ALL
 SELECT 'dropped', NULL, d.first_snapshot_id, d.last_snapshot_id, d.started_at_ns, d.ended_at_ns,
     d.started_boottime_ns, d.ended_boottime_ns, d.snapshots, NULL, NULL, NULL, NULL, c.host_name
 FROM dropped_spans AS d
-JOIN captures AS c ON c.capture_id = d.capture_id;
+JOIN captures AS c ON c.capture_id = d.capture_id
+UNION ALL
+SELECT 'thinned', NULL, t.first_id, t.last_id, a.started_at_ns, b.ended_at_ns, a.started_boottime_ns,
+    b.ended_boottime_ns, t.last_id - t.first_id + 1, t.samples, t.thinned_to_ns, NULL, NULL, c.host_name
+FROM (
+    SELECT capture_id, thinned_to_ns, min(first_snapshot_id) AS first_id,
+        max(last_snapshot_id) AS last_id, sum(thinned_samples) AS samples
+    FROM (
+        SELECT *, group_id - row_number() OVER (
+            PARTITION BY capture_id, thinned_to_ns ORDER BY group_id) AS island
+        FROM groups WHERE thinned_to_ns IS NOT NULL
+    )
+    GROUP BY capture_id, thinned_to_ns, island
+) AS t
+JOIN snapshots AS a ON a.snapshot_id = t.first_id
+JOIN snapshots AS b ON b.snapshot_id = t.last_id
+JOIN captures AS c ON c.capture_id = t.capture_id;
 
 -- One row a sample, everything by name.
 
@@ -793,6 +812,7 @@ WITH RECURSIVE
     last_groups AS (
         SELECT
             g.first_snapshot_id,
+            g.last_snapshot_id IS NOT NULL AS is_closed,
             coalesce(
                 g.last_snapshot_id,
                 (SELECT max(n.snapshot_id) FROM snapshots AS n WHERE n.group_id = g.group_id
@@ -802,7 +822,8 @@ WITH RECURSIVE
         WHERE g.group_id IN (SELECT max(group_id) FROM groups GROUP BY capture_id)
     ),
     open_rows AS MATERIALIZED (
-        SELECT s.socket_id, max(s.snapshot_id) AS snapshot_id, count(*) AS samples
+        SELECT s.socket_id, max(s.snapshot_id) AS snapshot_id,
+            count(*) FILTER (WHERE NOT g.is_closed) AS samples
         FROM last_groups AS g
         JOIN samples AS s ON s.snapshot_id BETWEEN g.first_snapshot_id AND g.last_snapshot_id
         WHERE NOT EXISTS (SELECT 1 FROM socket_ends AS e WHERE e.socket_id = s.socket_id)
@@ -825,11 +846,12 @@ WITH RECURSIVE
     counted_rows AS MATERIALIZED (
         SELECT socket_id, min(snapshot_id) AS snapshot_id FROM chain GROUP BY socket_id
     ),
+    -- Of closed groups, thinned or not.
     earlier_samples AS MATERIALIZED (
         SELECT t.socket_id, sum(t.samples) AS samples
         FROM group_sockets AS t
         WHERE t.socket_id IN (SELECT socket_id FROM open_rows)
-            AND t.group_id NOT IN (SELECT max(group_id) FROM groups GROUP BY capture_id)
+            AND t.group_id IN (SELECT group_id FROM groups)
         GROUP BY t.socket_id
     ),
     -- The last complete dump of each scope of each capture, and the one before it.

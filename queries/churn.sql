@@ -58,7 +58,7 @@ WITH RECURSIVE
     blind AS MATERIALIZED (
         SELECT from_ns, to_ns, kind FROM gaps
         WHERE (:host IS NULL OR host_name = :host)
-            AND kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend')
+            AND kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend', 'thinned')
     )
 SELECT
     b.bucket * :bucket_ns AS from_ns,

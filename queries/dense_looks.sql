@@ -2,7 +2,7 @@
 --
 -- Parameters: :from_ns, :to_ns (UTC), :host (NULL: all).
 -- Order: snapshot. Index: one scan of snapshots.
-SELECT n.snapshot_id, n.ended_at_ns, c.interval_ns
+SELECT n.snapshot_id, n.ended_at_ns, c.interval_ns, n.is_thinned
 FROM groups AS g
 JOIN captures AS c ON c.capture_id = g.capture_id
 JOIN snapshots AS n ON n.group_id = g.group_id AND n.snapshot_id BETWEEN g.first_snapshot_id

@@ -5,6 +5,6 @@
 SELECT kind, count(*)
 FROM gaps
 WHERE (:host IS NULL OR host_name = :host) AND to_ns >= :from_ns AND coalesce(from_ns, to_ns) <= :to_ns
-    AND kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend')
+    AND kind NOT IN ('dump_unsupported', 'clock_step', 'clock_suspend', 'thinned')
 GROUP BY kind
 ORDER BY kind

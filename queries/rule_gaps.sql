@@ -12,4 +12,4 @@ SELECT
     kind || coalesce(' ' || scope, '') || coalesce(': ' || count, '') || coalesce(', ' || message, '')
         AS message
 FROM blind
-WHERE kind NOT IN ('no_events', 'states_not_asked')
+WHERE kind NOT IN ('no_events', 'states_not_asked', 'thinned')

@@ -15,6 +15,7 @@ SELECT
     n.missed_ticks,
     n.sockets_seen,
     n.samples,
+    n.is_thinned,
     n.events,
     n.events_unbound,
     (SELECT group_concat(DISTINCT x.kind) FROM exceptions AS x

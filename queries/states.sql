@@ -106,7 +106,7 @@ WITH RECURSIVE
     ),
     blind AS MATERIALIZED (
         SELECT from_ns, to_ns, kind FROM gaps
-        WHERE (:host IS NULL OR host_name = :host) AND kind NOT IN ('dump_unsupported', 'events_lost', 'clock_step', 'clock_suspend')
+        WHERE (:host IS NULL OR host_name = :host) AND kind NOT IN ('dump_unsupported', 'events_lost', 'clock_step', 'clock_suspend', 'thinned')
     )
 SELECT
     b.bucket * :bucket_ns AS from_ns,

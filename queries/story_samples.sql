@@ -1,5 +1,5 @@
 -- What the story of one socket is told from: its rows of samples, without those that a keyframe
--- repeats unseen, and until when the values before each row were seen to hold.
+-- repeats unseen, until when the state before each row was seen to hold, and until when the values.
 --
 -- Parameters: :socket_id.
 -- Order: snapshot. Index: primary key of samples.
@@ -41,7 +41,9 @@ SELECT
     c.snd_cwnd,
     s.busy_time_us,
     c.rwnd_limited_us,
-    c.sndbuf_limited_us
+    c.sndbuf_limited_us,
+    u.ended_at_ns AS unchanged_until_ns,
+    u.ended_boottime_ns AS unchanged_until_boottime_ns
 FROM chain AS r
 CROSS JOIN samples AS s ON s.snapshot_id = r.snapshot_id AND s.socket_id = :socket_id
 CROSS JOIN snapshots AS n ON n.snapshot_id = r.snapshot_id
@@ -50,7 +52,7 @@ LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.cond
 LEFT JOIN remains AS m ON m.socket_id = :socket_id
 LEFT JOIN states AS st ON st.state = s.state
 LEFT JOIN held_samples AS h ON h.snapshot_id = s.snapshot_id AND h.socket_id = :socket_id
--- The snapshot before, if it showed the socket: nothing had changed there.
+-- The snapshot before, if it showed the socket: its state was the same there.
 LEFT JOIN snapshots AS b ON b.snapshot_id = s.snapshot_id - 1
     AND b.snapshot_id >= s.previous_snapshot_id AND b.group_id IS NOT NULL
     AND NOT EXISTS (
@@ -63,5 +65,12 @@ LEFT JOIN snapshots AS b ON b.snapshot_id = s.snapshot_id - 1
         WHERE x.snapshot_id = b.snapshot_id AND x.kind <> 'sockets_not_stored'
             AND sc.family = k.family AND sc.protocol = k.protocol
     )
+-- Nothing had changed there; where samples were thinned, at the last one of which all values are there.
+LEFT JOIN snapshots AS u ON u.snapshot_id = CASE WHEN NOT b.is_thinned THEN b.snapshot_id
+    WHEN b.is_thinned THEN (
+        SELECT x.snapshot_id FROM snapshots AS x
+        WHERE x.snapshot_id < b.snapshot_id AND x.snapshot_id >= s.previous_snapshot_id
+            AND NOT x.is_thinned
+        ORDER BY x.snapshot_id DESC LIMIT 1) END
 WHERE h.observed_snapshot_id IS NULL
 ORDER BY r.snapshot_id

@@ -350,6 +350,8 @@ fn every_rule_finds_what_breaks_it() {
         ("shared-values", "UPDATE settings SET group_id = group_id + 100"),
         ("group-summaries", "UPDATE group_sockets SET samples = samples + 1"),
         ("group-summaries", "DELETE FROM group_sockets WHERE socket_id = 1"),
+        ("thinned", "UPDATE snapshots SET is_thinned = 1"),
+        ("thinned", "UPDATE snapshots SET is_thinned = 2 WHERE snapshot_id = 2"),
         ("socket-ends", "UPDATE socket_ends SET samples = samples + 1"),
         ("socket-ends", "UPDATE socket_ends SET state = 99"),
         ("socket-ends", "UPDATE socket_ends SET last_snapshot_id = 0"),

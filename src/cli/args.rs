@@ -7,10 +7,13 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use super::limits::{CpuLimit, parse_cpu_limit};
 use super::moment::{parse_duration, parse_interval};
 use super::output::{parse_limit, parse_sort_key};
-use super::retention::{AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit};
+use super::retention::{
+    AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit, thin_rules,
+};
 use super::sockets::SocketArgs;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
+use crate::store::ThinRule;
 
 /// A flight recorder for Linux sockets
 ///
@@ -104,6 +107,8 @@ pub(super) struct RecordArgs {
     /// Snapshots older than this go (`14d`); `none` for no limit [default: none]
     #[arg(long, value_name = "TIME", value_parser = parse_age_limit, help_heading = "Options")]
     pub(super) max_age: Option<AgeLimit>,
+    #[command(flatten)]
+    pub(super) thin: ThinArgs,
     /// File of limits, lines like `max-cpu = 5%`; read again at SIGHUP, which then does not end the
     /// recording. What is given as an option holds before it
     #[arg(long, value_name = "FILE", help_heading = "Options")]
@@ -744,16 +749,36 @@ pub(super) struct MarkArgs {
     pub(super) end: bool,
 }
 
-/// Drop the oldest snapshots of a recording, also while it is recorded
+/// How old samples are thinned.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct ThinArgs {
+    /// Of samples older than `--after` keep the values at every so many seconds (`10s`): what lies between
+    /// goes, but for changes of state. With its `--after` repeatable, the longer the age the longer the steps
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Options")]
+    thin: Vec<i64>,
+    /// The age from which on samples are thinned (`1d`)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Options")]
+    after: Vec<i64>,
+}
+
+impl ThinArgs {
+    pub(super) fn rules(&self) -> anyhow::Result<Vec<ThinRule>> {
+        thin_rules(&self.thin, &self.after)
+    }
+}
+
+/// Drop the oldest snapshots of a recording, or thin old ones, also while it is recorded
 ///
 /// Groups of snapshots go, from keyframe to keyframe, and sockets and processes that nothing else tells
 /// of. The state at any time that is still held stays exact; what was dropped is shown as a gap. The
-/// last group stays.
+/// last group stays. Thinning leaves every snapshot, opening, ending and change of state, and the values
+/// at even steps of time.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   sockrec prune --max-age 14d
   sockrec prune -f night.db --max-size 2G --dry-run
+  sockrec prune --thin 10s --after 1d --thin 1m --after 7d
 
 Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than asked.")]
 pub(super) struct PruneArgs {
@@ -761,11 +786,13 @@ pub(super) struct PruneArgs {
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
     pub(super) file: PathBuf,
     /// The file with its log is to take no more than this (`2G`, `500M`)
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present = "max_age")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["max_age", "thin"])]
     pub(super) max_size: Option<u64>,
     /// Snapshots older than this go (`14d`)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) max_age: Option<i64>,
+    #[command(flatten)]
+    pub(super) thin: ThinArgs,
     /// Only say about how much would go
     #[arg(long)]
     pub(super) dry_run: bool,

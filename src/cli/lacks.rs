@@ -3,6 +3,7 @@
 use super::Exit;
 use super::message::{note, warn};
 use crate::query::{By, Question, RecordedFilter, Recording, Selection};
+use crate::render::human::exact;
 
 /// Columns that only processes and cgroups tell.
 const OF_OWNERS: &[&str] = &[
@@ -76,7 +77,33 @@ pub(super) fn note_limits(
             "{within}only the processes of one user could be seen: other owners are not known"
         ));
     }
-    Ok(exit)
+    Ok(exit.or(warn_thinned(recording, question, selection)?))
+}
+
+/// Says to what the samples of the span of a question about values were thinned.
+fn warn_thinned(
+    recording: &Recording,
+    question: Question,
+    selection: &Selection,
+) -> anyhow::Result<Exit> {
+    let is_of_values = matches!(
+        question,
+        Question::Samples
+            | Question::Listeners { .. }
+            | Question::Totals(_)
+            | Question::Slow
+            | Question::Compare
+    );
+    let steps = if is_of_values { recording.thinned_in(selection)? } else { Vec::new() };
+    if steps.is_empty() {
+        return Ok(Exit::Fine);
+    }
+    let steps: Vec<_> = steps.iter().map(|ns| exact(*ns).to_string()).collect();
+    warn(&format!(
+        "samples of this span were thinned to {}: what values were between is not known",
+        steps.join(", ")
+    ));
+    Ok(Exit::Gaps)
 }
 
 fn is_of_owners(question: Question) -> bool {

@@ -8,9 +8,12 @@ use anyhow::Context;
 
 use super::args::RecordArgs;
 use super::message::usage;
-use super::retention::{AgeLimit, SizeLimit, capacity, parse_age_limit, parse_size_limit};
+use super::retention::{
+    AgeLimit, SizeLimit, capacity, ordered, parse_age_limit, parse_size_limit, parse_thin,
+};
 use crate::filter::nearest;
 use crate::record::{CpuShare, Limits};
+use crate::store::ThinRule;
 
 /// Half a CPU: a recorder that has far more to do than was foreseen leaves ticks out before it takes
 /// what it is to watch. Ten seconds' worth may be taken at once.
@@ -43,20 +46,25 @@ pub(super) fn parse_cpu_limit(text: &str) -> Result<CpuLimit, String> {
 }
 
 /// Limits that were given, by options or by a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Given {
     max_new_sockets: Option<u64>,
     max_cpu: Option<CpuLimit>,
     max_size: Option<SizeLimit>,
     max_age: Option<AgeLimit>,
+    thin: Vec<ThinRule>,
 }
 
 /// The names that a file may set.
-const NAMES: &[&str] = &["max-age", "max-cpu", "max-new-sockets", "max-size"];
+const NAMES: &[&str] = &["max-age", "max-cpu", "max-new-sockets", "max-size", "thin"];
 
 /// The limits that hold: options before the file, the file before the defaults.
 pub(super) fn limits(args: &RecordArgs) -> anyhow::Result<Limits> {
     let file = args.limits.as_deref().map(read).transpose()?.unwrap_or_default();
+    let thin = match args.thin.rules()? {
+        rules if rules.is_empty() => file.thin,
+        rules => rules,
+    };
     let max_cpu = args.max_cpu.or(file.max_cpu).unwrap_or(CpuLimit::Share(MAX_CPU));
     Ok(Limits {
         max_new_sockets: args.max_new_sockets.or(file.max_new_sockets).unwrap_or(MAX_NEW_SOCKETS),
@@ -68,8 +76,15 @@ pub(super) fn limits(args: &RecordArgs) -> anyhow::Result<Limits> {
             &args.output,
             args.max_size.or(file.max_size),
             args.max_age.or(file.max_age),
+            thin,
         ),
     })
+}
+
+/// Whether a size was asked for.
+pub(super) fn has_size(args: &RecordArgs) -> anyhow::Result<bool> {
+    let file = args.limits.as_deref().map(read).transpose()?.unwrap_or_default();
+    Ok(args.max_size.or(file.max_size).is_some())
 }
 
 fn read(path: &Path) -> anyhow::Result<Given> {
@@ -107,6 +122,9 @@ fn parse(text: &str) -> Result<Given, LineError> {
             "max-cpu" => parse_cpu_limit(value).map(|limit| given.max_cpu = Some(limit)),
             "max-size" => parse_size_limit(value).map(|limit| given.max_size = Some(limit)),
             "max-age" => parse_age_limit(value).map(|limit| given.max_age = Some(limit)),
+            "thin" => parse_thin(value)
+                .and_then(|rule| ordered([&given.thin[..], &[rule]].concat()))
+                .map(|rules| given.thin = rules),
             "max-new-sockets" => value
                 .parse()
                 .map(|max| given.max_new_sockets = Some(max))

@@ -25,7 +25,7 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
     let mut sources = Vec::new();
     for path in files {
         let source = Reader::open(path)?;
-        if source.integer("SELECT 1 FROM dropped_spans LIMIT 1", &[])?.is_none() {
+        if source.integer(IS_REDUCED, &[])?.is_none() {
             sources.push(source);
             continue;
         }
@@ -50,7 +50,11 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-/// What is held of a recording of which the beginning was dropped, as one of its own for a while.
+/// Whether what it says of its sockets counts rows that are not there.
+const IS_REDUCED: &str = "
+    SELECT 1 FROM dropped_spans UNION ALL SELECT 1 FROM groups WHERE thinned_to_ns IS NOT NULL LIMIT 1";
+
+/// What is held of a recording of which the beginning was dropped or that was thinned, as one of its own for a while.
 struct Part(PathBuf);
 
 impl Part {

@@ -14,7 +14,7 @@ use super::output::{
 use super::{questions, sql};
 use crate::model::{Column, States};
 use crate::query::{By, EVENT_COLUMNS, Look, QueryError, Question, Recording, Selection, column};
-use crate::render::human::{Zone, duration, time, visible};
+use crate::render::human::{Zone, duration, exact, time, visible};
 use crate::render::{
     ConnectionTable, Details, Exporter, Format, Sheet, ShownMoment, SocketTable, exporter,
     story_json, story_text,
@@ -321,6 +321,22 @@ fn at_moment(
     Ok(exit)
 }
 
+/// What is to be known of the values of a snapshot that was thinned.
+pub(super) fn thinning(
+    recording: &Recording,
+    snapshot_id: i64,
+    zone: Zone,
+) -> anyhow::Result<Option<String>> {
+    Ok(recording.thinning_of(snapshot_id)?.map(|thinned| {
+        format!(
+            "samples were thinned to {} here: sockets and their states are those of this snapshot, other \
+             values may be as old as {}",
+            exact(thinned.every_ns),
+            time(thinned.exact_at_ns, zone)
+        )
+    }))
+}
+
 /// Says which snapshot the answer is of, and what is to be known beside it.
 fn tell_of_look(
     recording: &Recording,
@@ -348,7 +364,9 @@ fn tell_of_look(
         ));
         exit = Exit::Gaps;
     }
-    for text in recording.notes_at(asked_ns, look.snapshot_id)? {
+    let mut notes = recording.notes_at(asked_ns, look.snapshot_id)?;
+    notes.extend(thinning(recording, look.snapshot_id, zone)?);
+    for text in notes {
         warn(&format!("{host}{text}"));
         exit = Exit::Gaps;
     }

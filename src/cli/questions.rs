@@ -10,7 +10,7 @@ use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
     stdout, with_title, zone,
 };
-use super::query::{names_hosts, spans_days, stream};
+use super::query::{names_hosts, spans_days, stream, thinning};
 use crate::model::{States, TcpState};
 use crate::query::{By, Question, Recording, Selection};
 use crate::render::human::{Zone, time, visible};
@@ -150,7 +150,8 @@ fn tell_of_moment(
             _ => String::new(),
         };
         let notes = recording.notes_at(asked_ns, look.snapshot_id)?;
-        told.extend(notes.into_iter().map(|note| format!("{host}{note}")));
+        let thinned = thinning(recording, look.snapshot_id, zone)?;
+        told.extend(notes.into_iter().chain(thinned).map(|note| format!("{host}{note}")));
         let age_ns = asked_ns - look.ended_at_ns;
         if look.interval_ns.is_some_and(|interval_ns| age_ns > 2 * interval_ns) {
             let (from, to) = (time(look.ended_at_ns, zone), time(asked_ns, zone));

@@ -17,7 +17,7 @@ use super::Exit;
 use super::args::RecordArgs;
 use super::filter::{choose, read_filter};
 use super::follow::{self, Follower};
-use super::limits::limits;
+use super::limits::{has_size, limits};
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
 use super::output::{counted, no_states};
@@ -32,7 +32,7 @@ use crate::kernel::{
 use crate::model::{Capture, EndReason, Protocol, Source, States};
 use crate::record::{Inputs, Limits, LiveKernel, Plan, SignalPace, Summary, run as record_all};
 use crate::render::human::{bytes, duration};
-use crate::store::{Writer, has_log};
+use crate::store::{ThinRule, Writer, has_log};
 
 /// What a capture was asked to do, as it stands in the recording.
 #[derive(Serialize)]
@@ -48,11 +48,24 @@ struct Options<'a> {
     max_cpu: Option<f64>,
     max_bytes: Option<u64>,
     max_age_ns: Option<i64>,
+    thin: Vec<Thin>,
     events: bool,
     event_buffer_bytes: Option<usize>,
     owners: bool,
     sees_every_process: bool,
     has_net_admin: bool,
+}
+
+#[derive(Serialize)]
+struct Thin {
+    every_ns: i64,
+    after_ns: i64,
+}
+
+impl Thin {
+    fn of(rule: &ThinRule) -> Self {
+        Self { every_ns: rule.every_ns, after_ns: rule.after_ns }
+    }
 }
 
 pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
@@ -87,6 +100,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         max_cpu: plan.limits.max_cpu.map(|share| share.0),
         max_bytes: plan.limits.capacity.max_bytes,
         max_age_ns: plan.limits.capacity.max_age_ns,
+        thin: plan.limits.capacity.thin.iter().map(Thin::of).collect(),
         events: events.is_some(),
         event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
         owners: plan.finds_owners,
@@ -152,11 +166,11 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
     }
     if !args.quiet {
-        retention::explain(&args, plan.limits.capacity);
+        retention::explain(&args, &plan.limits.capacity, has_size(&args)?);
     }
     let events = events.map(EventReader::start).transpose();
     let events = events.context("could not start reading destroy events")?;
-    let mut voice = Voice::new(&args, plan.limits);
+    let mut voice = Voice::new(&args, plan.limits.clone());
     service::watch(pace.pulse());
     let summary = record_all(
         &plan,

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::args::RecordArgs;
-use super::message::note;
+use super::message::{note, usage};
 use super::moment::parse_duration;
 use crate::kernel::{CgroupWalk, ProcDir};
 use crate::model::ProcessKey;
-use crate::render::human::{bytes, duration};
-use crate::store::{Alive, AllAlive, Capacity, LOG_BYTES, Room, SMALLEST_BYTES, room};
+use crate::render::human::{bytes, exact};
+use crate::store::{Alive, AllAlive, Capacity, LOG_BYTES, Room, SMALLEST_BYTES, ThinRule, room};
 
 /// By default a recording takes so much of the room at its start: what is free and what it has.
 const SHARE_OF_ROOM: u64 = 4;
@@ -74,11 +74,58 @@ pub(super) fn parse_age_limit(text: &str) -> Result<AgeLimit, String> {
     if text.trim() == "none" { Ok(AgeLimit::None) } else { parse_duration(text).map(AgeLimit::Ns) }
 }
 
+/// Pairs of `--thin` and `--after`, the finest first. The steps of a coarser one are whole multiples of a
+/// finer one's: what is left of these is there to be left again.
+pub(super) fn thin_rules(every: &[i64], after: &[i64]) -> anyhow::Result<Vec<ThinRule>> {
+    if every.len() != after.len() {
+        return Err(usage(
+            "each `--thin` goes with one `--after`",
+            Some(
+                "`--thin 10s --after 1d --thin 1m --after 7d`: finer while young, coarser when old",
+            ),
+        ));
+    }
+    let pairs = every.iter().zip(after);
+    ordered(pairs.map(|(&every_ns, &after_ns)| ThinRule { every_ns, after_ns }).collect())
+        .map_err(|text| usage(text, None))
+}
+
+/// The same of pairs, wherever they come from.
+pub(super) fn ordered(mut rules: Vec<ThinRule>) -> Result<Vec<ThinRule>, String> {
+    rules.sort_by_key(|rule| rule.after_ns);
+    for pair in rules.windows(2) {
+        let [fine, coarse] = pair else { continue };
+        if coarse.after_ns == fine.after_ns {
+            return Err(format!("samples are thinned twice after {}", exact(fine.after_ns)));
+        }
+        if coarse.every_ns <= fine.every_ns || coarse.every_ns % fine.every_ns != 0 {
+            return Err(format!(
+                "what was thinned to {} cannot be thinned to {} after {}: the longer the age the longer \
+                 the steps, and these are whole multiples of the shorter ones",
+                exact(fine.every_ns),
+                exact(coarse.every_ns),
+                exact(coarse.after_ns)
+            ));
+        }
+    }
+    Ok(rules)
+}
+
+/// Reads `10s after 1d`.
+pub(super) fn parse_thin(text: &str) -> Result<ThinRule, String> {
+    let (every, after) = text.split_once("after").ok_or("write it as in `10s after 1d`")?;
+    Ok(ThinRule {
+        every_ns: parse_duration(every.trim())?,
+        after_ns: parse_duration(after.trim())?,
+    })
+}
+
 /// What was asked for, or the default for a recording here.
 pub(super) fn capacity(
     path: &Path,
     max_size: Option<SizeLimit>,
     max_age: Option<AgeLimit>,
+    thin: Vec<ThinRule>,
 ) -> Capacity {
     let max_bytes = match max_size {
         Some(SizeLimit::Bytes(bytes)) => Some(bytes),
@@ -89,7 +136,7 @@ pub(super) fn capacity(
         Some(AgeLimit::Ns(ns)) => Some(ns),
         Some(AgeLimit::None) | None => None,
     };
-    Capacity { max_bytes, max_age_ns }
+    Capacity { max_bytes, max_age_ns, thin }
 }
 
 /// What it has it keeps: a recorder that is just started drops nothing.
@@ -122,18 +169,20 @@ impl Alive for Here {
 }
 
 /// Says the default, and a limit that needs more room than there is.
-pub(super) fn explain(args: &RecordArgs, capacity: Capacity) {
+pub(super) fn explain(args: &RecordArgs, capacity: &Capacity, was_asked_for: bool) {
     let Some(max) = capacity.max_bytes else { return };
     let size = bytes(max.cast_signed());
-    let age = capacity.max_age_ns.map_or(String::new(), |ns| format!(" or {}", duration(ns)));
-    let default = room(&args.output).map(default_size);
-    if args.max_size.is_none() && default == Some(max) {
+    let there = room(&args.output).map(|room| room.free_bytes + room.used_bytes);
+    if !was_asked_for {
         note(&format!(
-            "keeps to {size}{age}, a quarter of the room on this disk: then the oldest snapshots go \
+            "keeps to {size}, a quarter of the room on this disk: then the oldest snapshots go \
              (`--max-size`)"
         ));
-    } else if room(&args.output).is_some_and(|room| room.free_bytes + room.used_bytes < max) {
-        note(&format!("`--max-size` is more than the room on this disk: {size}"));
+    } else if let Some(there) = there.filter(|there| *there < max) {
+        let there = bytes(there.cast_signed());
+        note(&format!(
+            "the limit of {size} (`max-size`) is beyond what this disk has room for: {there}"
+        ));
     }
 }
 
@@ -144,11 +193,11 @@ pub(super) struct Excess {
 }
 
 impl Excess {
-    pub(super) fn of(capacity: Capacity) -> Self {
+    pub(super) fn of(capacity: &Capacity) -> Self {
         Self { max_bytes: capacity.max_bytes, is_told: false }
     }
 
-    pub(super) fn set_capacity(&mut self, capacity: Capacity) {
+    pub(super) fn set_capacity(&mut self, capacity: &Capacity) {
         self.max_bytes = capacity.max_bytes;
     }
 
@@ -193,7 +242,8 @@ mod tests {
     #[test]
     fn an_excess_is_told_of_once_and_when_it_is_over() {
         let max = 64 << 20;
-        let mut excess = Excess::of(Capacity { max_bytes: Some(max), max_age_ns: None });
+        let capacity = Capacity { max_bytes: Some(max), ..Capacity::NONE };
+        let mut excess = Excess::of(&capacity);
         let mut news = |bytes| excess.news(bytes);
         assert_eq!(news(max + SLACK_BYTES), None);
         assert!(news(max + SLACK_BYTES + 1).unwrap().contains("more than its limit"));
@@ -201,7 +251,7 @@ mod tests {
         assert_eq!(news(max + 1), None);
         assert!(news(max).unwrap().contains("within its limit again"));
         assert_eq!(news(max), None);
-        assert_eq!(Excess::of(Capacity::default()).news(u64::MAX), None);
+        assert_eq!(Excess::of(&Capacity::NONE).news(u64::MAX), None);
     }
 
     #[test]

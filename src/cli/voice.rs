@@ -38,11 +38,11 @@ impl Voice {
         Self {
             line: Line::new(args),
             interval_ns: args.interval,
-            limits,
             unsupported: Vec::new(),
             has_failed: false,
             troubles: Troubles::new(),
-            excess: Excess::of(limits.capacity),
+            excess: Excess::of(&limits.capacity),
+            limits,
             manager: Manager::default(),
             metrics: args.metrics.as_deref().map(|path| MetricsFile::new(path, args)),
             last: Progress::default(),
@@ -53,8 +53,8 @@ impl Voice {
         match event {
             Event::Tick(progress) => self.tick(progress),
             Event::Limits(limits) => {
-                self.excess.set_capacity(limits.capacity);
-                self.limits = *limits;
+                self.excess.set_capacity(&limits.capacity);
+                self.limits = limits.clone();
             }
             Event::Unsupported(family, protocol) => {
                 self.unsupported.push(format!("{}/{}", protocol.name(), family.name()));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::recording::Recording;
-use crate::model::Value;
+use crate::model::{Nanos, Value};
 use crate::store::StoreError;
 
 /// The last snapshot by a moment on one machine.
@@ -31,6 +31,15 @@ pub(super) struct Line {
     pub(super) blocks: Vec<(i64, i64)>,
     /// From the start of the earliest snapshot to the end of the latest.
     pub(super) span_ns: (i64, i64),
+}
+
+/// Of a snapshot whose samples were thinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thinned {
+    /// To a value in each of these steps.
+    pub every_ns: Nanos,
+    /// End of the last snapshot by then of which all values are there, UTC.
+    pub exact_at_ns: Nanos,
 }
 
 impl Recording {
@@ -195,6 +204,29 @@ impl Recording {
             &[(":utc_ns", Value::Integer(utc_ns))],
         )?;
         Ok(found.is_some())
+    }
+
+    /// How a snapshot was thinned, `None` if all that it showed is there.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn thinning_of(&self, snapshot_id: i64) -> Result<Option<Thinned>, StoreError> {
+        let mut thinned = None;
+        self.reader.run(
+            "SELECT g.thinned_to_ns, (SELECT e.ended_at_ns FROM snapshots AS e
+                 WHERE e.snapshot_id BETWEEN g.first_snapshot_id AND n.snapshot_id AND NOT e.is_thinned
+                 ORDER BY e.snapshot_id DESC LIMIT 1)
+             FROM snapshots AS n JOIN groups AS g ON g.group_id = n.group_id
+             WHERE n.snapshot_id = :id AND n.is_thinned",
+            &[(":id", Value::Integer(snapshot_id))],
+            |row| {
+                if let [Value::Integer(every_ns), Value::Integer(exact_at_ns)] = *row {
+                    thinned = Some(Thinned { every_ns, exact_at_ns });
+                }
+                Ok::<_, StoreError>(())
+            },
+        )?;
+        Ok(thinned)
     }
 
     /// What a reader of the answer about a moment has to know beside it.

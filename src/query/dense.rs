@@ -2,7 +2,8 @@
 //! grew.
 //!
 //! Rows are read in the order of recording, and of them no more is kept than the last one of each socket
-//! that is there. Where nobody looked, or a dump did not show the socket, there is no row.
+//! that is there. Where nobody looked, a dump did not show the socket, or what it showed was thinned out,
+//! there is no row.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -43,6 +44,8 @@ struct Look {
     ended_at_ns: Nanos,
     /// It tells of steps before this moment.
     until_ns: Nanos,
+    /// Not all of its values are there.
+    is_thinned: bool,
 }
 
 /// The last row of a socket.
@@ -142,7 +145,12 @@ impl Recording {
                 (":host", host.map_or(Value::Null, Value::Text)),
             ],
             |row| {
-                let [Value::Integer(snapshot_id), Value::Integer(ended_at_ns), interval] = *row
+                let [
+                    Value::Integer(snapshot_id),
+                    Value::Integer(ended_at_ns),
+                    interval,
+                    Value::Integer(is_thinned),
+                ] = *row
                 else {
                     return;
                 };
@@ -158,7 +166,8 @@ impl Recording {
                     before.until_ns = ended_at_ns;
                 }
                 let until_ns = ended_at_ns.saturating_add(interval_ns);
-                looks.push(Look { snapshot_id, ended_at_ns, until_ns });
+                let is_thinned = is_thinned != 0;
+                looks.push(Look { snapshot_id, ended_at_ns, until_ns, is_thinned });
             },
         )?;
         Ok(looks)
@@ -269,6 +278,9 @@ impl Steps {
         look: &Look,
         each: &mut impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
+        if look.is_thinned {
+            return Ok(());
+        }
         let step_ns = self.dense.step_ns;
         let from_ns = look.ended_at_ns.max(self.span_ns.0);
         let mut at_ns = from_ns.div_euclid(step_ns).saturating_mul(step_ns);

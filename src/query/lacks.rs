@@ -103,6 +103,24 @@ impl Recording {
         Ok(found)
     }
 
+    /// To steps of which lengths samples of a span, on this host, were thinned, in nanoseconds.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn thinned_in(&self, selection: &Selection) -> Result<Vec<i64>, StoreError> {
+        let mut steps = Vec::new();
+        self.run(
+            include_str!("../../queries/thinned_in_span.sql"),
+            &selection.span_and_host(),
+            |row| {
+                if let [Value::Integer(every_ns)] = *row {
+                    steps.push(every_ns);
+                }
+            },
+        )?;
+        Ok(steps)
+    }
+
     /// The kinds of gaps of a span, on this host, each with how often: what no answer about it can know.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ mod selection;
 mod status;
 mod story;
 
-pub use at::Look;
+pub use at::{Look, Thinned};
 pub use columns::{COLUMNS, column};
 pub use dense::Dense;
 pub use lacks::{CaptureLimits, RecordedFilter};

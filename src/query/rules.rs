@@ -81,6 +81,24 @@ const NO_DUMP: &[&str] = &[
     "ticks_missed",
     "ticks_left_out",
 ];
+/// As above, and what dumps showed and was thinned out since.
+const NO_VALUE: &[&str] = &[
+    "nothing_recorded",
+    "before_recording",
+    "after_recording",
+    "not_recording",
+    "dropped",
+    "thinned",
+    "states_not_asked",
+    "not_asked",
+    "partly_asked",
+    "dump_failed",
+    "dump_interrupted",
+    "messages_unreadable",
+    "sockets_not_stored",
+    "ticks_missed",
+    "ticks_left_out",
+];
 /// What the kernel counts goes on between dumps: a later one shows it.
 const NO_COUNT: &[&str] = &[
     "nothing_recorded",
@@ -140,7 +158,7 @@ pub const RULES: &[Rule] = &[
         limit: LimitKind::None,
         about: "no snapshot shows an accept queue with more connections than its limit",
         unit: Some("connections"),
-        hidden_by: NO_DUMP,
+        hidden_by: NO_VALUE,
         needed_states: LISTEN,
         sql: rule_sql!("rule_backlog.sql"),
     },

@@ -325,7 +325,7 @@ impl<'a> Collector<'a> {
             written,
             snapshot,
             taken: 0,
-            limits: plan.limits,
+            limits: plan.limits.clone(),
             missed_ticks: 0,
             left_out_ticks: 0,
             left_out: 0,
@@ -361,9 +361,9 @@ impl<'a> Collector<'a> {
             if let Some(limits) = pace.new_limits() {
                 self.tracker.limit_new_sockets(limits.max_new_sockets);
                 if limits.capacity != self.limits.capacity {
-                    self.outbox.send(Parcel::Capacity(limits.capacity))?;
+                    self.outbox.send(Parcel::Capacity(limits.capacity.clone()))?;
                 }
-                self.limits = limits;
+                self.limits = limits.clone();
                 (ways.listener)(&Event::Limits(limits));
             }
             if self.outbox.parcels.is_full() {

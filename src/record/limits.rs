@@ -6,7 +6,7 @@ use crate::model::Nanos;
 use crate::store::Capacity;
 
 /// What a capture keeps to. Other than what it looks at, this may change while it goes on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// New sockets that one tick stores at most, but for the first.
     pub max_new_sockets: u64,

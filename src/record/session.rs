@@ -42,7 +42,7 @@ impl Session<'_> {
         work: impl FnOnce(&mut Collector<'_>, &mut Ways<'_>) -> Result<EndReason, RecordError>,
     ) -> Result<Summary, RecordError> {
         let Self { plan, scopes: asked, ended, stopper } = self;
-        writer.set_capacity(plan.limits.capacity);
+        writer.set_capacity(plan.limits.capacity.clone());
         let start = writer.begin_capture(capture)?;
         let mut scopes = Vec::with_capacity(asked.len());
         for Asked { family, protocol, states, filter } in asked {

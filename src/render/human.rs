@@ -77,6 +77,21 @@ pub fn duration(ns: i64) -> impl Display {
     Span::of_units(ns, 1)
 }
 
+/// A length of time as it would be typed: in the largest unit that it is a whole number of.
+pub fn exact(ns: i64) -> impl Display {
+    const UNITS: [(i64, &str); 7] = [
+        (86_400_000_000_000, "d"),
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+        (1, "ns"),
+    ];
+    let fits = UNITS.iter().find(|(unit_ns, _)| ns != 0 && ns % unit_ns == 0);
+    fits.map_or_else(|| "0s".to_owned(), |(unit_ns, unit)| format!("{}{unit}", ns / unit_ns))
+}
+
 /// A length of time that was measured in a unit of so many nanoseconds; digits finer than the unit
 /// are not made up.
 pub(super) struct Span {
@@ -236,6 +251,19 @@ mod tests {
         ];
         for (ns, text) in cases {
             assert_eq!(duration(ns).to_string(), text, "{ns} ns");
+        }
+    }
+
+    #[test]
+    fn exact_lengths_are_written_as_they_are_typed() {
+        for (ns, text) in [
+            (10_000_000_000, "10s"),
+            (86_400_000_000_000, "1d"),
+            (5_400_000_000_000, "90m"),
+            (1_500_000_000, "1500ms"),
+            (0, "0s"),
+        ] {
+            assert_eq!(exact(ns).to_string(), text);
         }
     }
 

@@ -37,7 +37,7 @@ pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
 pub use retention::{
-    Alive, AllAlive, Capacity, LOG_BYTES, Pruned, SMALLEST_BYTES, forecast, prune,
+    Alive, AllAlive, Capacity, LOG_BYTES, Pruned, SMALLEST_BYTES, ThinRule, forecast, prune,
 };
 pub use salvage::{LostSpan, Salvaged, TableRead, salvage};
 pub use shared_dir::{Access, refuse_planted};

@@ -7,7 +7,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 use rusqlite::Connection;
 
-use crate::harness::{Churn, Dir, MadeUp, Random, observation};
+use crate::harness::{Churn, Dir, MadeUp, Random, assert_recording_is_whole, observation};
 
 /// Everything that opens a recording, with its name in place of `REC`.
 const READERS: &[&str] = &[
@@ -52,7 +52,13 @@ const READERS: &[&str] = &[
     "merge REC other.db -o made.db",
 ];
 
-const WRITERS: &[&str] = &["mark -f REC here", "record -q -c 1 -o REC"];
+const WRITERS: &[&str] = &[
+    "mark -f REC here",
+    "prune -f REC --thin 50ms --after 1ms --dry-run",
+    "prune -f REC --thin 50ms --after 1ms",
+    "prune -f REC --max-age 1ms",
+    "record -q -c 1 -o REC",
+];
 
 fn made_up(path: &Path) {
     let mut made = MadeUp::begin(path);
@@ -207,6 +213,83 @@ fn damage_anywhere_neither_panics_nor_hangs() {
         }
         fs::write(dir.path("rec.db"), &damaged).unwrap();
         ask_everything(&dir, &format!("seed {seed}"));
+    }
+}
+
+/// Loses or mixes up whole pages of a file, as a failing disk or a copy that was cut off does.
+fn damage_pages(bytes: &mut Vec<u8>, random: &mut Random) -> &'static str {
+    const PAGE: usize = 4_096;
+    let pages = (bytes.len() / PAGE).max(1) as u64;
+    let kind = random.below(5);
+    if kind == 4 {
+        bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
+        return "cut off";
+    }
+    for _ in 0..=random.below(4) {
+        let place = |page: u64| page as usize * PAGE..(page as usize * PAGE + PAGE);
+        let page = place(random.below(pages));
+        let other = place(random.below(pages));
+        if page.end > bytes.len() || other.end > bytes.len() {
+            continue;
+        }
+        match kind {
+            0 => bytes[page].fill(0),
+            1 => bytes[page].fill_with(|| random.below(256) as u8),
+            2 => bytes.copy_within(other, page.start),
+            _ => bytes[page].iter_mut().for_each(|byte| *byte = !*byte),
+        }
+    }
+    ["zeroes", "noise", "a page twice", "flipped"][kind as usize]
+}
+
+/// The file with its log, if that is there.
+fn with_log(dir: &Dir) -> [Option<Vec<u8>>; 2] {
+    ["rec.db", "rec.db-wal"].map(|name| fs::read(dir.path(name)).ok())
+}
+
+#[test]
+fn lost_pages_of_a_file_or_its_log_end_in_an_answer_or_an_error_and_change_nothing() {
+    let dir = Dir::new();
+    let whole = recorded(&dir);
+    // Killed while it went on: the last snapshots are in the log alone.
+    let mut recorder = dir.start("record -q -i 10ms -o rec.db");
+    recorder.until_snapshots(&dir.path("rec.db"), 40);
+    recorder.kill();
+    let [Some(killed), Some(log)] = with_log(&dir) else { panic!("no log: {:?}", dir.names()) };
+    for seed in 1..=cases(20) {
+        let mut random = Random::new(seed * 15_485_863);
+        let mut what = Vec::new();
+        for name in dir.names() {
+            fs::remove_file(dir.path(name)).unwrap();
+        }
+        let in_log = seed % 3 == 0;
+        let mut file = if in_log { killed.clone() } else { whole.clone() };
+        if in_log {
+            let mut log = log.clone();
+            what.push(damage_pages(&mut log, &mut random));
+            fs::write(dir.path("rec.db-wal"), log).unwrap();
+        }
+        if !in_log || random.below(2) == 0 {
+            what.push(damage_pages(&mut file, &mut random));
+        }
+        fs::write(dir.path("rec.db"), file).unwrap();
+        let before = with_log(&dir);
+        for line in [
+            "check rec.db",
+            "query connections -f rec.db",
+            "query at now -f rec.db",
+            "prune -f rec.db --thin 50ms --after 1ms --dry-run",
+            "salvage rec.db -o made.db",
+        ] {
+            println!("seed {seed}, {what:?}, log {in_log}: {line}");
+            let ran = dir.sockrec(line);
+            assert!(matches!(ran.code(), Some(0..=3)), "{line}: {}", ran.told());
+            let after = with_log(&dir);
+            assert!(after == before, "{line} changed the file; {}", ran.told());
+        }
+        if dir.path("made.db").exists() {
+            assert_recording_is_whole(&dir.path("made.db"));
+        }
     }
 }
 

@@ -21,3 +21,4 @@ mod retention;
 mod salvage;
 mod sharing;
 mod signals;
+mod thinning;

@@ -1,11 +1,14 @@
 //! What a recorder keeps to, and that it says what it left out.
 
 use std::fs;
+use std::path::Path;
 
 use insta::assert_snapshot;
 use rustix::process::Signal;
 
-use crate::harness::{Dir, ask, assert_recording_is_whole, read_only};
+use sockrec::model::{Observation, TcpInfo};
+
+use crate::harness::{Churn, Dir, MadeUp, ask, assert_recording_is_whole, observation, read_only};
 
 const LEFT_OUT: &str =
     "SELECT coalesce(sum(count), 0) FROM exceptions WHERE kind = 'ticks_left_out'";
@@ -70,6 +73,101 @@ fn limits_that_are_read_again_hold_from_the_next_tick_on() {
         .query_row("SELECT DISTINCT message FROM exceptions", [], |row| row.get(0))
         .unwrap();
     assert_eq!(message, "to keep within 0.1% of a CPU");
+}
+
+/// A recording of another time, larger than the least limit.
+fn large(path: &Path) {
+    let mut made = MadeUp::begin(path);
+    made.group_len = 40;
+    for round in 0..1_300 {
+        let sockets: Vec<_> = (0..500)
+            .map(|n| {
+                let tcp = TcpInfo {
+                    bytes_sent: Some(round * 1_000_000_007 + n),
+                    bytes_received: Some(round * 1_000_000_007),
+                    snd_cwnd: Some(u32::try_from(round).unwrap()),
+                    ..observation(1).tcp
+                };
+                Observation { tcp, ..observation(u16::try_from(1_000 + n).unwrap()) }
+            })
+            .collect();
+        made.snapshot(&sockets).commit();
+    }
+    made.end();
+}
+
+#[test]
+fn what_a_recording_may_hold_is_read_again_too() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    large(&path);
+    fs::write(dir.path("limits"), "max-size = none\nmax-age = none\n").unwrap();
+    let _churn = Churn::start();
+    let mut recorder = dir.start("record -i 2ms -o rec.db --limits limits --no-owners");
+    let ask = |sql: &str| ask(&path, sql).ok();
+    let groups = "SELECT count(*) FROM groups WHERE capture_id = 2";
+    recorder.until("groups", || (ask(groups)? > 2).then_some(()));
+    let whole = "SELECT (SELECT count(*) FROM dropped_spans)
+        + (SELECT count(*) FROM groups WHERE thinned_to_ns IS NOT NULL)";
+    assert_eq!(ask(whole), Some(0));
+    let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    assert!(ask(size).unwrap() > 40 << 20, "{:?}", ask(size));
+
+    fs::write(dir.path("limits"), "max-size = 32M # no less\n").unwrap();
+    recorder.signal(Signal::HUP);
+    recorder.until("it is within the size", || (ask(size)? <= 32 << 20).then_some(()));
+    let old = "SELECT count(*) FROM groups WHERE capture_id = 1";
+    let left = ask(old).unwrap();
+    assert!((5..30).contains(&left), "{left} groups of 33");
+
+    // Those are of another boot, and older than a day.
+    fs::write(dir.path("limits"), "max-size = none\nthin = 20s after 1d\n").unwrap();
+    recorder.signal(Signal::HUP);
+    let thinned =
+        "SELECT count(*) FROM groups WHERE thinned_samples > 0 AND thinned_to_ns = 20000000000";
+    recorder.until("old groups are thinned", || (ask(thinned)? == ask(old)?).then_some(()));
+    let own = "SELECT count(*) FROM groups WHERE capture_id = 2 AND thinned_to_ns IS NOT NULL";
+    assert_eq!(ask(own), Some(0));
+
+    fs::write(dir.path("limits"), "max-size = none\nmax-age = 100ms\n").unwrap();
+    recorder.signal(Signal::HUP);
+    recorder.until("what is older goes", || (ask(old)? == 0).then_some(()));
+
+    // What makes no sense changes nothing.
+    fs::write(dir.path("limits"), "max-size = 1M\n").unwrap();
+    recorder.signal(Signal::HUP);
+    let before = ask("SELECT max(snapshot_id) FROM snapshots").unwrap();
+    let later = "SELECT max(snapshot_id) FROM snapshots";
+    recorder.until("it goes on", || (ask(later)? > before + 100).then_some(()));
+    recorder.signal(Signal::TERM);
+    let ran = recorder.finish().recorded();
+    assert_eq!(ran.stderr.matches("note: the limits were read again").count(), 3, "{}", ran.stderr);
+    let told = "the limits stay as they were: line 1 of `limits`: invalid value `1M` for `max-size`: the \
+                smallest is 32M";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    assert_recording_is_whole(&path);
+}
+
+#[test]
+fn what_is_said_of_the_size_at_the_start() {
+    let dir = Dir::new();
+    let said = |options: &str| {
+        let ran = dir.sockrec(&format!("record -i 10ms -c 1 -o rec.db {options}")).recorded();
+        let of_size = |line: &&str| line.contains("size`");
+        ran.stderr.lines().filter(of_size).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let by_default = said("");
+    let [told] = by_default.as_slice() else { panic!("{by_default:?}") };
+    let end = "B, a quarter of the room on this disk: then the oldest snapshots go (`--max-size`)";
+    assert!(told.starts_with("note: keeps to ") && told.ends_with(end), "{told}");
+    assert_eq!(said("--max-age 14d"), by_default);
+    let beyond = said("--max-size 900T");
+    let [told] = beyond.as_slice() else { panic!("{beyond:?}") };
+    let begin = "note: the limit of 989TB (`max-size`) is beyond what this disk has room for: ";
+    assert!(told.starts_with(begin), "{told}");
+    assert!(said("--max-size 100M").is_empty());
+    assert!(said("--max-size none").is_empty());
+    assert!(said("-q").is_empty());
 }
 
 #[test]

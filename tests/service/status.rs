@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Dir, MadeUp, ask, observation};
+use crate::harness::{Dir, MadeUp, ask, observation, run};
 
 #[test]
 fn info_live_tells_how_recording_goes() {
@@ -112,6 +112,44 @@ fn metrics_are_whole_at_any_moment_and_tell_of_the_end() {
     names.dedup();
     assert_eq!(names.len(), all);
     assert_eq!(dir.names(), ["rec.db", "sockrec.prom"]);
+}
+
+/// What stands on a line of the text format (OpenMetrics 1.0): a sample without labels.
+fn sample(line: &str) -> Option<(&str, f64)> {
+    let (name, value) = line.split_once(' ')?;
+    let is_start = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
+    let is_name =
+        name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit());
+    let is_number = value.chars().all(|c| c.is_ascii_digit() || "+-.e".contains(c));
+    Some((name, value.parse().ok()?)).filter(|_| is_name && is_number)
+}
+
+#[test]
+fn metrics_keep_to_the_text_format_whatever_things_are_called() {
+    let dir = Dir::new();
+    let names =
+        ["with\nnewline", "quo\"te", "back\\slash", "# EOF", "{a=\"b\"} 1", "\u{202e}\u{1f9e6}"];
+    for name in names {
+        let metrics = format!("{name}.prom");
+        let words = ["record", "-q", "-i", "10ms", "-c", "3", "-o", name, "--metrics", &metrics];
+        run(dir.command_of(words)).recorded();
+        let text = fs::read_to_string(dir.path(&metrics)).unwrap();
+        // Nothing is said by name: no label could be broken out of.
+        assert!(!text.contains(['{', '"', '\\', '\r', '\0']), "{text}");
+        let rest = text.strip_suffix("# EOF\n").unwrap();
+        assert!(!rest.contains("EOF"), "{text}");
+        for lines in rest.lines().collect::<Vec<_>>().chunks(3) {
+            let [of_type, of_help, of_sample] = lines else { panic!("{lines:?}") };
+            let (name, value) = sample(of_sample).unwrap_or_else(|| panic!("{of_sample}"));
+            let (family, kind) = match name.strip_suffix("_total") {
+                Some(family) => (family, "counter"),
+                None => (name, "gauge"),
+            };
+            assert_eq!(*of_type, format!("# TYPE {family} {kind}"));
+            assert!(of_help.starts_with(&format!("# HELP {family} ")), "{of_help}");
+            assert!(kind == "gauge" || value >= 0.0, "{of_sample}");
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use sockrec::model::{Protocol, States, TcpState};
 use sockrec::query::Question;
 
+use crate::harness::assert_recording_is_whole;
 use crate::socket::{FakeEvent, FakeSocket};
 use crate::world::{Jump, SECOND, START_UTC, World, complete, failed, interrupted};
 
@@ -352,6 +353,22 @@ fn the_late_event_of_a_reset_connection_tells_more_of_the_end_that_is_known() {
         lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
         ["bytes_sent=1000 ending=reset ending_evidence=fin_not_acked"]
     );
+}
+
+#[test]
+fn a_keyframe_need_not_hold_what_two_dumps_lacked_though_its_event_comes_later() {
+    let a = a();
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[]).shows(&[]);
+    world.jumps.insert(2, Jump { late_ns: 3_601 * SECOND, ..Jump::default() });
+    world.tells(&[a.sent(900).opened_at(1_500).destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(world.sql("SELECT snapshot_id FROM snapshots WHERE is_keyframe"), ["1", "3"]);
+    assert_eq!(
+        world.sql("SELECT closed_before_snapshot_id, destroyed_snapshot_id FROM socket_ends"),
+        ["3 4"]
+    );
+    assert_recording_is_whole(&world.path());
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod merges;
 mod mishaps;
 mod retention;
 mod socket;
+mod thinning;
 mod world;
 
 use sockrec::model::{Family, Protocol, States, TcpState};

@@ -20,8 +20,8 @@ const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
 fn prune_before(path: &Path, moment_ns: i64) -> (i64, i64) {
     let utc_ns = moment_ns + 1_000;
     let now = Clocks { utc_ns, monotonic_ns: 0, boottime_ns: 0 };
-    let capacity = Capacity { max_bytes: None, max_age_ns: Some(1_000) };
-    let told = forecast(path, capacity, now).unwrap();
+    let capacity = Capacity { max_age_ns: Some(1_000), ..Capacity::NONE };
+    let told = forecast(path, capacity.clone(), now).unwrap();
     let pruned = prune(path, capacity, now).unwrap();
     assert_eq!(told, pruned, "the forecast is exact for an age");
     first_held(path)
@@ -48,14 +48,14 @@ fn assert_sound(path: &Path) {
 }
 
 /// All but what an answer says of what was dropped.
-fn without(columns: &[&str], mut row: Row) -> Row {
+pub fn without(columns: &[&str], mut row: Row) -> Row {
     row.retain(|name, _| !columns.contains(name));
     row
 }
 
 /// Asserts that two answers are equal; tells where they are not.
 #[track_caller]
-fn assert_same(what: &str, left: Vec<Row>, right: Vec<Row>) {
+pub fn assert_same(what: &str, left: Vec<Row>, right: Vec<Row>) {
     let differences: Vec<_> = left
         .iter()
         .zip(&right)
@@ -185,7 +185,7 @@ fn captures_of_which_all_was_dropped_become_one() {
     }
     let path = world.path();
     let later = Clocks { utc_ns: i64::MAX / 2, monotonic_ns: 0, boottime_ns: 0 };
-    let pruned = prune(&path, Capacity { max_bytes: None, max_age_ns: Some(1) }, later).unwrap();
+    let pruned = prune(&path, Capacity { max_age_ns: Some(1), ..Capacity::NONE }, later).unwrap();
     assert_eq!((pruned.snapshots, pruned.is_beyond), (10, true));
     assert_sound(&path);
     for (sql, wanted) in [
@@ -235,7 +235,7 @@ proptest! {
         script in with_keyframes(), max_age_s in 1..5_000_i64
     ) {
         recorded(&script, |whole, _| {
-            let capacity = Capacity { max_bytes: None, max_age_ns: Some(max_age_s * SECOND) };
+            let capacity = Capacity { max_age_ns: Some(max_age_s * SECOND), ..Capacity::NONE };
             recorded_in(World { capacity, ..World::default() }, &script, |world, _| {
                 let (first, first_ns) = first_held(&world.path());
                 assert_recording_is_whole(&world.path());

@@ -250,7 +250,7 @@ impl World {
             limits: Limits {
                 max_new_sockets: self.max_new_sockets,
                 max_cpu: self.max_cpu,
-                capacity: self.capacity,
+                capacity: self.capacity.clone(),
             },
             finds_owners: false,
         };

@@ -30,8 +30,10 @@ impl Bounds {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
     pub(super) taken: Moment,
-    /// When the values of the row before were last seen.
+    /// When the state of the row before was last seen.
     pub(super) held_until: Option<Moment>,
+    /// When the values of the row before were last seen.
+    pub(super) unchanged_until: Option<Moment>,
     pub(super) state: String,
     pub(super) is_remains: bool,
     pub(super) bytes_sent: Option<i64>,
@@ -64,6 +66,7 @@ impl Sample {
             busy_time_us: integer(values, 11),
             rwnd_limited_us: integer(values, 12),
             sndbuf_limited_us: integer(values, 13),
+            unchanged_until: moment(values, 14),
         }
     }
 }

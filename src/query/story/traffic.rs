@@ -116,9 +116,9 @@ impl Traffic {
         }
         if let Some(last) = self.last.take() {
             let changed_after =
-                sample.held_until.filter(|m| m.boottime_ns > last.taken.boottime_ns);
-            if let Some(held_until) = changed_after {
-                self.push(between(&last, &last, last.taken, held_until));
+                sample.unchanged_until.filter(|m| m.boottime_ns > last.taken.boottime_ns);
+            if let Some(unchanged_until) = changed_after {
+                self.push(between(&last, &last, last.taken, unchanged_until));
             }
             let from = changed_after.unwrap_or(last.taken);
             self.push(between(&last, sample, from, sample.taken));
@@ -141,7 +141,7 @@ impl Traffic {
         let Some(last) = self.last.clone() else { return };
         let end = Sample {
             taken: closed_before,
-            held_until: Some(last_seen),
+            unchanged_until: Some(last_seen),
             bytes_sent: told.integer("bytes_sent"),
             bytes_received: told.integer("bytes_received"),
             total_retrans: told.integer("total_retrans"),
@@ -215,10 +215,10 @@ mod tests {
         Moment { utc_ns: 7 + second * S, boottime_ns: second * S }
     }
 
-    fn sample(second: i64, held_until: Option<i64>, sent: i64) -> Sample {
+    fn sample(second: i64, unchanged_until: Option<i64>, sent: i64) -> Sample {
         Sample {
             taken: at(second),
-            held_until: held_until.map(at),
+            unchanged_until: unchanged_until.map(at),
             bytes_sent: Some(sent),
             bytes_received: Some(0),
             ..Sample::default()

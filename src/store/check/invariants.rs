@@ -108,8 +108,14 @@ pub const INVARIANTS: &[Invariant] = &[
     invariant!(
         "group-summaries",
         "group_summaries.sql",
-        "the summary of a closed group says what its samples say",
+        "the summary of a closed group says what its samples say, or said before they were thinned",
         "sums and worst values over a span are wrong"
+    ),
+    invariant!(
+        "thinned",
+        "thinned.sql",
+        "only groups that were thinned hold snapshots whose values are not all there, and no keyframe is one",
+        "values are taken for those of a moment that are older"
     ),
     invariant!(
         "socket-ends",

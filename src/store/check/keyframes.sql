@@ -4,8 +4,9 @@ WITH stays AS (
     GROUP BY n.capture_id, s.socket_id),
 left_at AS (
     SELECT e.socket_id, CASE WHEN m.socket_id IS NULL
-       THEN coalesce(e.destroyed_snapshot_id, e.closed_before_snapshot_id,
-           e.last_snapshot_id + 1)
+       -- Its event may be told after two dumps lacked it.
+       THEN coalesce(min(e.destroyed_snapshot_id, e.closed_before_snapshot_id),
+           e.destroyed_snapshot_id, e.closed_before_snapshot_id, e.last_snapshot_id + 1)
        ELSE coalesce(m.gone_before_snapshot_id, m.last_snapshot_id + 1) END AS snapshot_id
     FROM socket_ends AS e LEFT JOIN remains AS m ON m.socket_id = e.socket_id)
 SELECT n.snapshot_id, y.socket_id FROM snapshots AS n

@@ -6,6 +6,7 @@ LEFT JOIN (SELECT socket_id, count(*) AS samples, max(snapshot_id) AS last,
 LEFT JOIN samples AS f
    ON f.snapshot_id = m.first_snapshot_id AND f.socket_id = m.socket_id
 LEFT JOIN sockets AS k ON k.socket_id = m.socket_id
+LEFT JOIN thinned_rows AS w ON w.socket_id = m.socket_id
 CROSS JOIN floor AS b
 WHERE e.socket_id IS NULL
    OR (f.socket_id IS NULL AND NOT EXISTS (SELECT 1 FROM main.snapshots AS n
@@ -16,6 +17,6 @@ WHERE e.socket_id IS NULL
    OR m.last_snapshot_id < m.first_snapshot_id
    OR m.last_snapshot_id > m.gone_before_snapshot_id
    OR (m.last_snapshot_id IS NULL) <> (m.samples IS NULL)
-   OR m.samples < s.samples OR (m.samples > s.samples
+   OR m.samples < s.samples OR (m.samples > s.samples + coalesce(w.samples, 0)
        AND coalesce(k.first_snapshot_id, m.first_snapshot_id) >= b.snapshot_id)
    OR m.last_sample_snapshot_id <> s.last

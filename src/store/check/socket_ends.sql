@@ -12,9 +12,10 @@ LEFT JOIN samples AS r
    ON r.snapshot_id = e.last_sample_snapshot_id AND r.socket_id = e.socket_id
 LEFT JOIN held_samples AS h
    ON h.snapshot_id = e.last_sample_snapshot_id AND h.socket_id = e.socket_id
+LEFT JOIN thinned_rows AS w ON w.socket_id = e.socket_id
 CROSS JOIN floor AS f
 WHERE e.samples < coalesce(s.samples, 0)
-   OR (e.samples > coalesce(s.samples, 0)
+   OR (e.samples > coalesce(s.samples, 0) + coalesce(w.samples, 0)
        AND (k.first_snapshot_id >= f.snapshot_id OR k.first_snapshot_id IS NULL))
    OR (e.last_sample_snapshot_id IS NOT s.last
        AND (s.last IS NOT NULL OR e.last_sample_snapshot_id >= f.snapshot_id))

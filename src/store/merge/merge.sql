@@ -77,15 +77,23 @@ JOIN places AS p ON p.old_id = o.capture_id
 JOIN scope_names AS s ON s.old_id = o.scope_id;
 
 INSERT OR IGNORE INTO main.groups
-SELECT o.group_id + p.group_shift, p.new_id, x.new_id, NULL, o.encoding
+SELECT o.group_id + p.group_shift, p.new_id, x.new_id, NULL, o.encoding, o.thinned_to_ns,
+    o.thinned_samples
 FROM src.groups AS o
 JOIN places AS p ON p.old_id = o.capture_id
 JOIN snaps AS x ON x.old_id = o.first_snapshot_id;
 
+-- One part may have been thinned, or more than another.
+UPDATE main.groups AS n SET thinned_to_ns = o.thinned_to_ns, thinned_samples = o.thinned_samples
+FROM src.groups AS o
+JOIN places AS p ON p.old_id = o.capture_id
+WHERE n.group_id = o.group_id + p.group_shift
+    AND o.thinned_to_ns > coalesce(n.thinned_to_ns, 0);
+
 INSERT INTO main.snapshots
 SELECT x.new_id, p.new_id, o.group_id + p.group_shift, o.is_keyframe, o.started_at_ns, o.ended_at_ns,
     o.started_monotonic_ns, o.ended_monotonic_ns, o.started_boottime_ns, o.ended_boottime_ns,
-    o.missed_ticks, o.sockets_seen, o.samples, o.events, o.events_unbound
+    o.missed_ticks, o.sockets_seen, o.samples, o.events, o.events_unbound, o.is_thinned
 FROM src.snapshots AS o
 JOIN snaps AS x ON x.old_id = o.snapshot_id AND x.is_taken
 JOIN places AS p ON p.old_id = o.capture_id;

@@ -1,4 +1,4 @@
-//! What a recording may hold: the oldest groups go, in small steps.
+//! What a recording may hold: the oldest groups go, in small steps, and old ones are thinned ([`thin`]).
 //!
 //! Every step is a transaction of its own, after which all that answers is whole: what was interrupted
 //! goes on with the next step, of whichever process. A group goes first, in one step: with it all that
@@ -9,6 +9,7 @@ mod groups;
 mod leftovers;
 mod prune;
 mod sweep;
+mod thin;
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,11 @@ use crate::model::{Clocks, Nanos, ProcessKey};
 use groups::{Chunk, Floor, TABLES};
 use leftovers::Leftovers;
 use sweep::Sweep;
+use thin::{Dues, Thinning};
 
 pub use prune::{Pruned, forecast, prune};
 pub(super) use sweep::{await_formers, make_tables};
+pub use thin::ThinRule;
 
 /// Kept free below the limit for the write-ahead log, which is folded in when it comes to half of this;
 /// more if a single snapshot took more.
@@ -40,17 +43,19 @@ const BUSY_FOR: Duration = Duration::from_millis(10);
 const IDLE_FOR: Duration = Duration::from_millis(200);
 
 /// What a recording may hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
     /// Bytes of the file with its log.
     pub max_bytes: Option<u64>,
     /// Age of a group's last snapshot.
     pub max_age_ns: Option<Nanos>,
+    /// How old samples are thinned.
+    pub thin: Vec<ThinRule>,
 }
 
 impl Capacity {
     /// No limit.
-    pub const NONE: Self = Self { max_bytes: None, max_age_ns: None };
+    pub const NONE: Self = Self { max_bytes: None, max_age_ns: None, thin: Vec::new() };
 }
 
 /// What is still there on the machine that is recorded: a recorder may come back to it.
@@ -113,6 +118,8 @@ enum Work {
     Sweep(Box<Sweep>),
     /// What nothing points at.
     Leftovers(Box<Leftovers>),
+    /// Rows of an old group.
+    Thin(Box<Thinning>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -128,6 +135,9 @@ pub(super) struct Retention {
     capacity: Capacity,
     alive: Box<dyn Alive>,
     work: Work,
+    dues: Dues,
+    /// Rows that were thinned out.
+    thinned: i64,
     /// The first group that was held at the last look: others may drop some.
     first_group: Option<i64>,
     /// Snapshots dropped since sockets were last looked through.
@@ -142,9 +152,11 @@ pub(super) struct Retention {
 impl Retention {
     pub(super) fn new(capacity: Capacity, alive: Box<dyn Alive>) -> Self {
         Self {
+            dues: Dues::new(&capacity.thin),
             capacity,
             alive,
             work: Work::Begin,
+            thinned: 0,
             first_group: None,
             dropped: 0,
             gives_back: false,
@@ -154,6 +166,7 @@ impl Retention {
     }
 
     pub(super) fn set_capacity(&mut self, capacity: Capacity) {
+        self.dues = Dues::new(&capacity.thin);
         self.capacity = capacity;
     }
 
@@ -228,6 +241,13 @@ impl Retention {
                 }
                 Ok(Step::More)
             }
+            Work::Thin(thinning) => {
+                if thinning.step(connection)? {
+                    self.thinned += thinning.rows;
+                    self.work = Work::Look;
+                }
+                Ok(Step::More)
+            }
             Work::Look => self.look(connection, floor, now),
         }
     }
@@ -257,6 +277,11 @@ impl Retention {
         now: Moment,
     ) -> rusqlite::Result<Step> {
         let is_large = self.is_large(connection)?;
+        // A recorder is to stay within its limit; who comes later may make room by thinning.
+        let thins_first = !(is_large && matches!(now.role, Role::Recorder(_)));
+        if thins_first && self.begin_thinning(connection, now)? {
+            return Ok(Step::More);
+        }
         let is_beyond = is_large || self.is_old(connection, floor, now)?;
         if is_beyond
             && let Some(chunk) = Chunk::first(connection, floor)?
@@ -271,6 +296,9 @@ impl Retention {
             self.begin_sweep(connection, floor, now)?;
             return Ok(Step::More);
         }
+        if !thins_first && self.begin_thinning(connection, now)? {
+            return Ok(Step::More);
+        }
         let pages = Pages::of(connection)?;
         let is_wide = self.capacity.max_bytes.is_some_and(|max| pages.all_bytes() > self.room(max));
         if pages.free > 0 && (is_wide || self.gives_back) {
@@ -278,6 +306,14 @@ impl Retention {
             return Ok(Step::More);
         }
         Ok(if is_beyond { Step::Stuck } else { Step::Done })
+    }
+
+    fn begin_thinning(&mut self, connection: &Connection, now: Moment) -> rusqlite::Result<bool> {
+        let due = self.dues.next(connection, now)?;
+        if let Some(due) = due {
+            self.work = Work::Thin(Box::new(Thinning::new(due)));
+        }
+        Ok(due.is_some())
     }
 
     /// What is left of the limit for the file, beside its log.

@@ -1,11 +1,13 @@
 //! Dropping once, by hand.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::groups::{LEANS, age_ns, chunk_len};
+use super::thin::{self, Dues};
 use super::{
     AllAlive, Capacity, LOG_BYTES, Moment, Pages, Retention, Role, Step, give_back, make_tables,
 };
@@ -18,7 +20,7 @@ use crate::store::writer::{fold_left_log, open_connection};
 /// Longer than any snapshot takes to be written.
 const RECORDER_WAITED_FOR: Duration = Duration::from_secs(10);
 
-/// What was dropped, or would be.
+/// What was dropped or thinned out, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Snapshots.
@@ -29,11 +31,13 @@ pub struct Pruned {
     pub from_ns: Nanos,
     /// End of the last of them, UTC nanoseconds.
     pub to_ns: Nanos,
+    /// Rows of samples that were thinned out beside these.
+    pub thinned_samples: i64,
     /// Whether the recording is still beyond the capacity: its last group stays.
     pub is_beyond: bool,
 }
 
-/// Drops what is beyond the capacity, also while someone records: then the recorder clears up after it.
+/// Drops what is beyond the capacity and thins what is due, also while someone records: then the recorder clears up after it.
 ///
 /// # Errors
 /// When the file is no recording, is newer or damaged, or cannot be written.
@@ -93,14 +97,16 @@ fn prune_all(
     // Busy: a reader keeps the log.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     let after = dropped(connection)?;
+    let thinned_samples = retention.thinned;
     if after.snapshots == before.snapshots {
-        return Ok(Pruned { is_beyond, ..Pruned::default() });
+        return Ok(Pruned { thinned_samples, is_beyond, ..Pruned::default() });
     }
     Ok(Pruned {
         snapshots: after.snapshots - before.snapshots,
         samples: after.samples - before.samples,
         from_ns: from_ns.unwrap_or(after.to_ns),
         to_ns: after.to_ns,
+        thinned_samples,
         is_beyond,
     })
 }
@@ -132,10 +138,12 @@ pub fn forecast(path: &Path, capacity: Capacity, now: Clocks) -> Result<Pruned, 
     let connection = open_connection(path, RECORDER_WAITED_FOR).map_err(error)?;
     connection.pragma_update(None, "query_only", true).map_err(error)?;
     check_schema(&connection, path)?;
-    forecast_all(&connection, capacity, now).map_err(error)
+    forecast_all(&connection, &capacity, now).map_err(error)
 }
 
 struct Group {
+    /// Rows that would be thinned out first.
+    thinned: i64,
     snapshots: i64,
     samples: i64,
     from_ns: Nanos,
@@ -146,14 +154,16 @@ struct Group {
 
 fn forecast_all(
     connection: &Connection,
-    capacity: Capacity,
+    capacity: &Capacity,
     clocks: Clocks,
 ) -> rusqlite::Result<Pruned> {
     let groups = groups_of(connection, capacity, clocks)?;
     let mut bytes = Pages::of(connection)?.used_bytes() + LOG_BYTES;
     let rows: i64 = groups.iter().map(|group| group.snapshots + group.samples).sum();
     let bytes_a_row = bytes / rows.cast_unsigned().max(1);
-    let mut pruned = Pruned::default();
+    let thinned: i64 = groups.iter().map(|group| group.thinned).sum();
+    let mut pruned = Pruned { thinned_samples: thinned, ..Pruned::default() };
+    bytes = bytes.saturating_sub(bytes_a_row * thinned.cast_unsigned());
     let mut left = groups.as_slice();
     while let Some(first) = left.first() {
         let is_large = capacity.max_bytes.is_some_and(|max| bytes > max);
@@ -172,11 +182,11 @@ fn forecast_all(
             pruned.from_ns = first.from_ns;
         }
         for group in gone {
-            let rows = (group.snapshots + group.samples).cast_unsigned();
+            let rows = (group.snapshots + group.samples - group.thinned).cast_unsigned();
             bytes = bytes.saturating_sub(bytes_a_row * rows);
             pruned.to_ns = group.to_ns;
             pruned.snapshots += group.snapshots;
-            pruned.samples += group.samples;
+            pruned.samples += group.samples - group.thinned;
         }
         left = rest;
     }
@@ -185,10 +195,14 @@ fn forecast_all(
 
 fn groups_of(
     connection: &Connection,
-    capacity: Capacity,
+    capacity: &Capacity,
     clocks: Clocks,
 ) -> rusqlite::Result<Vec<Group>> {
     let now = Moment { clocks, role: Role::Alone };
+    let mut thinned = BTreeMap::new();
+    for due in Dues::new(&capacity.thin).all(connection, now)? {
+        thinned.insert(due.group, thin::forecast(connection, due)?);
+    }
     let mut statement = connection.prepare(&format!(
         "SELECT g.group_id, count(*), sum(n.samples), min(n.started_at_ns), max(n.ended_at_ns), {LEANS}
          FROM groups AS g JOIN snapshots AS n ON n.group_id = g.group_id
@@ -202,6 +216,7 @@ fn groups_of(
             None => false,
         };
         groups.push(Group {
+            thinned: thinned.get(&row.get(0)?).copied().unwrap_or(0),
             snapshots: row.get(1)?,
             samples: row.get(2)?,
             from_ns: row.get(3)?,

@@ -22,6 +22,8 @@ pub(super) struct Pages {
     pub(super) usable: usize,
     /// Pages that there are.
     pub(super) count: u32,
+    /// Pages that there were by what the file says of itself; many if that is lost.
+    pub(super) told: u32,
     /// What is wrong with the file as a whole.
     pub(super) faults: Vec<String>,
 }
@@ -59,8 +61,13 @@ impl Pages {
         if has_header && log.is_none() && in_header > whole {
             faults.push(format!("it was cut off: of {in_header} pages {whole} are there"));
         }
+        let told = match &log {
+            Some(log) if log.pages > 0 => log.pages,
+            _ if has_header => in_header,
+            _ => u32::MAX,
+        };
         let usable = page_size.saturating_sub(reserved).max(480);
-        Ok(Self { file, log, page_size, usable, count, faults })
+        Ok(Self { file, log, page_size, usable, count, told, faults })
     }
 
     /// A page, counted from 1; `None` if it is not there.

@@ -28,8 +28,10 @@ FROM (SELECT boot_id FROM captures UNION SELECT boot_id FROM namespaces)
 WHERE boot_id NOT IN (SELECT boot_id FROM boots);
 
 -- A group is known by its snapshots.
-INSERT OR IGNORE INTO groups (group_id, capture_id, first_snapshot_id, encoding)
-SELECT group_id, min(capture_id), min(snapshot_id), 'plain' FROM snapshots
+-- To what it was thinned is lost with its row: to no more than its length.
+INSERT OR IGNORE INTO groups (group_id, capture_id, first_snapshot_id, encoding, thinned_to_ns)
+SELECT group_id, min(capture_id), min(snapshot_id), 'plain',
+    CASE WHEN max(is_thinned) THEN max(ended_at_ns) - min(started_at_ns) END FROM snapshots
 WHERE group_id IS NOT NULL GROUP BY group_id;
 
 -- A value that is lost is not known.

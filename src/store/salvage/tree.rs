@@ -82,7 +82,9 @@ fn parents(pages: &Pages) -> HashMap<u32, u32> {
         if let Some(page) = pages.page(map) {
             for entry in 0..entries {
                 let at = entry as usize * 5;
-                if page[at] == TREE
+                // The map still has pages that were given back: those beyond the end that the file tells.
+                if map + 1 + entry <= pages.told
+                    && page[at] == TREE
                     && let Some(parent) = full(&page, at + 1)
                 {
                     parents.insert(map + 1 + entry, parent);
