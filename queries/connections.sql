@@ -2,11 +2,14 @@
 -- An opening or closing is an interval: not before `_after`, not after `_before`; NULL is unknown.
 -- The end of the connection and that of the socket (destroyed_at) are two facts.
 --
--- Parameters: :is_ended (1: only what has ended, without looking for what is open).
+-- Parameters: :is_ended (1: only what has ended, without looking for what is open), :socket_id (NULL:
+-- more than this one is asked for).
 -- Order: as first seen. Index: none for the ended (one scan of sockets and socket_ends), primary key
 -- of socket_owners; for those still there the last group of each capture.
 WITH
     still_open AS (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
+    -- Looked for only if it is asked for.
+    open_counts AS MATERIALIZED (SELECT socket_id, samples FROM open_sockets),
     blind AS MATERIALIZED (
         SELECT g.kind, coalesce(g.from_boottime_ns, g.to_boottime_ns) AS from_boottime_ns,
             g.to_boottime_ns, coalesce(bf.boot_id, bt.boot_id) AS from_boot_id,
@@ -88,7 +91,25 @@ WITH
             o.snapshot_id AS open_snapshot_id,
             o.counted_snapshot_id,
             o.last_snapshot_id AS open_last_snapshot_id,
-            coalesce(m.samples, o.samples, e.samples) AS samples,
+            CASE
+                WHEN m.samples IS NOT NULL OR o.socket_id IS NULL THEN coalesce(m.samples, e.samples)
+                WHEN :socket_id IS NULL THEN coalesce(
+                    (SELECT x.samples FROM open_counts AS x WHERE x.socket_id = k.socket_id),
+                    e.samples)
+                -- Of one the rows are walked back: that is less than a look at those of all.
+                ELSE (
+                    WITH RECURSIVE chain AS (
+                        SELECT s.snapshot_id, s.previous_snapshot_id FROM samples AS s
+                        WHERE s.snapshot_id = o.snapshot_id AND s.socket_id = k.socket_id
+                        UNION ALL
+                        SELECT s.snapshot_id, s.previous_snapshot_id FROM chain AS c
+                        JOIN samples AS s ON s.snapshot_id = c.previous_snapshot_id
+                            AND s.socket_id = k.socket_id
+                        WHERE s.snapshot_id < c.snapshot_id
+                    )
+                    SELECT count(*) FROM chain
+                )
+            END AS samples,
             m.time_wait_snapshot_id AS time_wait_id,
             h.is_half,
             coalesce(m.last_snapshot_id, o.last_snapshot_id) AS remains_last_id,
@@ -228,12 +249,19 @@ SELECT
             ) AS h
         )
     END AS owners,
-    CASE WHEN w.process_id IS NOT NULL THEN (
-        SELECT count(*) FROM (
-            SELECT DISTINCT o.process_id FROM socket_owners AS o
-            WHERE o.socket_id = k.socket_id
+    CASE
+        WHEN w.process_id IS NULL THEN NULL
+        WHEN NOT EXISTS (
+            SELECT 1 FROM socket_owners AS o
+            WHERE o.socket_id = k.socket_id AND o.process_id <> w.process_id
+        ) THEN 1
+        ELSE (
+            SELECT count(*) FROM (
+                SELECT DISTINCT o.process_id FROM socket_owners AS o
+                WHERE o.socket_id = k.socket_id
+            )
         )
-    ) END AS owner_count,
+    END AS owner_count,
     coalesce(cg.path, w.cgroup) AS cgroup,
     coalesce(cg.unit, w.unit) AS unit,
     coalesce(cg.container, w.container) AS container,
@@ -315,10 +343,8 @@ LEFT JOIN captures AS hc ON hc.capture_id = k.capture_id
 LEFT JOIN captures AS mc ON mc.capture_id = mg.capture_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN cgroups AS cg ON cg.boot_id = ns.boot_id AND cg.cgroup_id = k.cgroup_id
--- The first owner. Whether there is one is asked first: that costs the least.
-LEFT JOIN processes AS w ON EXISTS (
-    SELECT 1 FROM socket_owners AS o WHERE o.socket_id = k.socket_id
-) AND w.process_id = (
+-- The first owner, where any was looked for.
+LEFT JOIN processes AS w ON EXISTS (SELECT 1 FROM socket_owners) AND w.process_id = (
     SELECT CASE WHEN min(o.process_id) = max(o.process_id) THEN min(o.process_id) ELSE (
         SELECT i.process_id FROM socket_owners AS i
         WHERE i.socket_id = k.socket_id

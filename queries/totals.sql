@@ -21,5 +21,5 @@ SELECT
 FROM traffic
 GROUP BY {keys}
 ORDER BY connections DESC,
-    sum(is_ended AND ending IN ('reset', 'timed_out', 'not_established')) DESC,
-    total(sent_delta_bytes) + total(received_delta_bytes) DESC, {keys}
+    endings_reset + endings_timed_out + endings_not_established DESC,
+    coalesce(sum(sent_delta_bytes), 0) + coalesce(sum(received_delta_bytes), 0) DESC, {keys}

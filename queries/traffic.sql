@@ -2,6 +2,7 @@
 -- at its beginning, and the worst that was seen between. Other questions are put together from it.
 -- A connection that was there before anyone looked counts from its first sight; NULL is unknown.
 --
+-- What stands in braces is NULL for questions that do not ask what limited the sending.
 -- Reads `chosen`, rows of connections.sql.
 -- Parameters: :from_ns, :to_ns (UTC), :first_snapshot_id, :last_snapshot_id (those within).
 -- Order: none. Index: primary keys; group_sockets of the groups that lie in the span, samples of those
@@ -71,25 +72,27 @@ WITH
         SELECT min(group_id) AS first_id, max(group_id) AS last_id FROM pieces WHERE is_whole
     ),
     -- Counters only grow: the greatest is the last.
-    seen AS (
-        SELECT socket_id, max(rtt_us) AS max_rtt_us, sum(zero_window_samples) AS zero_window_samples,
-            max(busy_time_us) AS busy_time_us, max(rwnd_limited_us) AS rwnd_limited_us,
-            max(sndbuf_limited_us) AS sndbuf_limited_us
-        FROM (
-            SELECT t.socket_id, t.max_rtt_us AS rtt_us, t.zero_window_samples, t.busy_time_us,
-                t.rwnd_limited_us, t.sndbuf_limited_us
-            FROM whole AS w
-            CROSS JOIN group_sockets AS t ON t.group_id BETWEEN w.first_id AND w.last_id
-            UNION ALL
-            SELECT s.socket_id, s.rtt_us, s.snd_wnd_bytes = 0 AND s.state IN (1, 4, 8),
-                s.busy_time_us, c.rwnd_limited_us, c.sndbuf_limited_us
-            FROM pieces AS p
-            JOIN samples AS s ON s.snapshot_id BETWEEN p.first_id AND p.last_id
-            LEFT JOIN conditions AS c
-                ON c.group_id = p.group_id AND c.condition_id = s.condition_id
-            WHERE NOT p.is_whole
-        )
-        GROUP BY socket_id
+    seen_in_groups AS (
+        SELECT t.socket_id, max(t.max_rtt_us) AS max_rtt_us,
+            {sum(t.zero_window_samples)} AS zero_window_samples,
+            {max(t.busy_time_us)} AS busy_time_us,
+            {max(t.rwnd_limited_us)} AS rwnd_limited_us,
+            {max(t.sndbuf_limited_us)} AS sndbuf_limited_us
+        FROM whole AS w
+        CROSS JOIN group_sockets AS t ON t.group_id BETWEEN w.first_id AND w.last_id
+        GROUP BY t.socket_id
+    ),
+    seen_in_samples AS (
+        SELECT s.socket_id, max(s.rtt_us) AS max_rtt_us,
+            {sum(s.snd_wnd_bytes = 0 AND s.state IN (1, 4, 8))} AS zero_window_samples,
+            {max(s.busy_time_us)} AS busy_time_us,
+            {max(c.rwnd_limited_us)} AS rwnd_limited_us,
+            {max(c.sndbuf_limited_us)} AS sndbuf_limited_us
+        FROM pieces AS p
+        JOIN samples AS s ON s.snapshot_id BETWEEN p.first_id AND p.last_id
+        LEFT JOIN conditions AS c ON c.group_id = p.group_id AND c.condition_id = s.condition_id
+        WHERE NOT p.is_whole
+        GROUP BY s.socket_id
     ),
     -- The counters at both ends of the span.
     counters AS (
@@ -106,18 +109,24 @@ WITH
             a.socket_id IS NOT NULL AS is_there_after,
             a.bytes_sent AS sent_after, a.bytes_received AS received_after,
             a.data_segs_out AS segs_after, a.total_retrans AS retrans_after,
-            s.max_rtt_us,
-            CASE WHEN coalesce(s.zero_window_samples, b.zero_window_samples) IS NOT NULL THEN
-                coalesce(s.zero_window_samples, 0) + coalesce(b.zero_window_samples, 0) END
+            coalesce(max(g.max_rtt_us, s.max_rtt_us), g.max_rtt_us, s.max_rtt_us) AS max_rtt_us,
+            CASE WHEN coalesce(g.zero_window_samples, s.zero_window_samples, b.zero_window_samples)
+                IS NOT NULL THEN coalesce(g.zero_window_samples, 0)
+                + coalesce(s.zero_window_samples, 0) + coalesce(b.zero_window_samples, 0) END
                 AS zero_window_samples,
-            s.busy_time_us AS busy_after,
-            s.rwnd_limited_us AS rwnd_after, s.sndbuf_limited_us AS sndbuf_after
+            coalesce(max(g.busy_time_us, s.busy_time_us), g.busy_time_us,
+                s.busy_time_us) AS busy_after,
+            coalesce(max(g.rwnd_limited_us, s.rwnd_limited_us), g.rwnd_limited_us,
+                s.rwnd_limited_us) AS rwnd_after,
+            coalesce(max(g.sndbuf_limited_us, s.sndbuf_limited_us), g.sndbuf_limited_us,
+                s.sndbuf_limited_us) AS sndbuf_after
         -- The limit, which is none, keeps SQLite from working out each column at each of its uses.
         FROM (SELECT * FROM chosen LIMIT -1) AS k
         LEFT JOIN edges AS d ON 1
         LEFT JOIN before AS b ON b.socket_id = k.socket_id
         LEFT JOIN after AS a ON a.socket_id = k.socket_id
-        LEFT JOIN seen AS s ON s.socket_id = k.socket_id
+        LEFT JOIN seen_in_groups AS g ON g.socket_id = k.socket_id
+        LEFT JOIN seen_in_samples AS s ON s.socket_id = k.socket_id
     )
 SELECT
     x.*,

@@ -223,9 +223,9 @@ impl Question {
         match self {
             Self::Totals(by) => {
                 let file = file.replace("{by}", by.columns()).replace("{keys}", by.keys());
-                with_traffic(&file).into()
+                with_traffic(&file, false).into()
             }
-            Self::Slow => with_traffic(file).into(),
+            Self::Slow => with_traffic(file, true).into(),
             Self::Diff { .. } => {
                 let at = include_str!("../../queries/sockets_at.sql");
                 let rows = |ids: &str| at.replace(":snapshot_ids", ids);
@@ -254,10 +254,20 @@ impl Question {
     }
 }
 
-/// A query that reads `traffic`.
-fn with_traffic(sql: &str) -> String {
+/// A query that reads `traffic`, with or without what limited the sending.
+fn with_traffic(sql: &str, with_limits: bool) -> String {
     let traffic = include_str!("../../queries/traffic.sql");
-    format!("WITH traffic AS (\n{traffic}\n)\n{sql}")
+    let mut query = "WITH traffic AS (\n".to_owned();
+    for part in traffic.split_inclusive('}') {
+        let (always, limit) = part.split_once('{').unwrap_or((part, ""));
+        query.push_str(always);
+        match limit.strip_suffix('}') {
+            Some(limit) if with_limits => query.push_str(limit),
+            Some(_) => query.push_str("NULL"),
+            None => {}
+        }
+    }
+    query + "\n)\n" + sql
 }
 
 /// The port that was connected to, on which side it is. Of UDP it is told only that this end chose the

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod alone;
 mod budget;
 mod ends;
 mod events;

@@ -1,81 +1,87 @@
-//! How long the questions take, asked of a day that never was.
-//!
-//! ```text
-//! cargo bench --bench queries                  makes the day, asks, and throws it away
-//! cargo bench --bench queries -- FILE [WORDS]  makes it if FILE is not there, keeps it, and asks the
-//!                                              questions whose names contain one of the words
-//! ```
-//!
-//! The day: 1,000 sockets at a time, looked at once a second, of which 15 % have changed each time;
-//! 200,000 connections in all, most of them short, each ended by a destroy event, half of them with a
-//! TIME-WAIT; 40 processes that hold them. It is recorded by the recorder itself, from made-up
-//! kernel messages, which takes some minutes and 1.5 GB of disk.
-
-#![allow(dead_code, reason = "the made-up machines of the tests can do more than is used here")]
-
-#[path = "../tests/simulated/socket.rs"]
-mod socket;
-#[path = "../tests/simulated/world.rs"]
-mod world;
+//! A day that never was, recorded by the recorder itself from made-up kernel messages.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use sockrec::filter::{Filter, Services, Vocabulary};
 use sockrec::kernel::{DumpEnd, EventBatch};
-use sockrec::model::{Clocks, Family, Protocol, States, TcpState};
-use sockrec::query::{By, COLUMNS, Question, Recording, Selection, SortKey};
-use sockrec::record::Kernel;
-use sockrec::render::{ConnectionTable, Sheet};
+use sockrec::model::{Clocks, Family, Nanos, Protocol, States, TcpState};
+use sockrec::record::{Event, Kernel};
 
-use socket::{FakeEvent, FakeSocket};
-use world::{SECOND, START_MONOTONIC, START_UTC, World, later};
+use crate::measure::Result;
+use crate::socket::{FakeEvent, FakeSocket};
+use crate::world::{SECOND, START_MONOTONIC, World, later};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-const TICKS: u64 = 86_400;
-/// Sockets that stay all day.
-const STAYING: usize = 600;
-/// Connections a second, in thousandths.
-const OPENED_PER_MILLE: u64 = 2_315;
-const PROCESSES: i64 = 40;
-const ROUNDS: usize = 3;
-
-fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let kept = arguments.first().map(PathBuf::from);
-    let words = arguments.get(1..).unwrap_or_default();
-    let directory = tempfile::tempdir()?;
-    let path = kept.unwrap_or_else(|| directory.path().join("day.db"));
-    if !path.exists() {
-        make_day(&path)?;
-    }
-    ask(&path, words)
+/// What lives on a machine, and how it is looked at.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub name: &'static str,
+    pub ticks: u64,
+    pub interval_ns: Nanos,
+    /// Sockets that stay all the time.
+    pub staying: usize,
+    /// Connections a tick, in thousandths.
+    pub opened_per_mille: u64,
+    /// Whether all connections are over after a few ticks.
+    pub is_brief: bool,
 }
 
-/// Records the day.
-fn make_day(path: &Path) -> Result<()> {
-    let begun = Instant::now();
-    let world = World::with_events();
-    let clock = Cell::new(world.begins);
-    let mut day = Day::new(&clock);
-    let mut shown = Instant::now();
-    world.record_with(&clock, &mut day, TICKS, &mut |_| {
-        if shown.elapsed() > Duration::from_secs(10) {
-            shown = Instant::now();
-            let hours = (clock.get().monotonic_ns - START_MONOTONIC) / (3_600 * SECOND);
-            eprintln!("{hours} h of the day are recorded");
-        }
-    })?;
-    std::fs::copy(world.path(), path)?;
-    hand_out(path)?;
-    let megabytes = std::fs::metadata(path)?.len() / 1_000_000;
-    eprintln!("the day took {:.0?} to record and {megabytes} MB\n", begun.elapsed());
-    Ok(())
+/// 1,000 sockets at a time, looked at once a second, of which 15 % have changed each time; 200,000
+/// connections in all, most of them short, each ended by a destroy event, half of them with a
+/// TIME-WAIT; 40 processes that hold them.
+pub const DAY: Load = Load {
+    name: "the day",
+    ticks: 86_400,
+    interval_ns: SECOND,
+    staying: 600,
+    opened_per_mille: 2_315,
+    is_brief: false,
+};
+
+const PROCESSES: i64 = 40;
+const TIME_WAIT_NS: Nanos = 60 * SECOND;
+
+impl Load {
+    /// Records it into a file.
+    pub fn record(&self, path: &Path) -> Result<()> {
+        let begun = Instant::now();
+        let mut shown = Instant::now();
+        self.watched(path, &mut |_, snapshots| {
+            if shown.elapsed() > Duration::from_secs(10) {
+                shown = Instant::now();
+                eprintln!("{} % of {} is recorded", snapshots * 100 / self.ticks, self.name);
+            }
+            Ok(())
+        })?;
+        hand_out(path)?;
+        let megabytes = std::fs::metadata(path)?.len() / 1_000_000;
+        let took = begun.elapsed();
+        eprintln!("{} took {took:.0?} to record, and {megabytes} MB\n", self.name);
+        Ok(())
+    }
+
+    /// The same; tells of each snapshot once it was taken, and of the file meanwhile.
+    pub fn watched(
+        &self,
+        path: &Path,
+        each: &mut dyn FnMut(&Path, u64) -> Result<()>,
+    ) -> Result<()> {
+        let world = World { interval_ns: self.interval_ns, ..World::with_events() };
+        let clock = Cell::new(world.begins);
+        let mut day = Day::new(&clock, *self);
+        let recording = world.path();
+        let mut result = Ok(());
+        world.record_with(&clock, &mut day, self.ticks, &mut |event| {
+            if let (Event::Tick(progress), Ok(())) = (event, &result) {
+                result = each(&recording, progress.snapshots);
+            }
+        })?;
+        result?;
+        std::fs::copy(world.path(), path)?;
+        Ok(())
+    }
 }
 
 /// Gives each socket a process, as if owners had been looked for.
@@ -97,6 +103,7 @@ fn hand_out(path: &Path) -> Result<()> {
 
 /// The machine: what lives on it and when that ends.
 struct Day<'c> {
+    load: Load,
     clock: &'c Cell<Clocks>,
     random: u64,
     next_cookie: u64,
@@ -107,7 +114,7 @@ struct Day<'c> {
     tick: u64,
     /// Connections to be opened, in thousandths.
     due: u64,
-    /// Whether the second was lived through and shown.
+    /// Whether the tick was lived through and shown.
     is_shown: bool,
 }
 
@@ -117,8 +124,9 @@ struct Life {
 }
 
 impl<'c> Day<'c> {
-    fn new(clock: &'c Cell<Clocks>) -> Self {
+    fn new(clock: &'c Cell<Clocks>, load: Load) -> Self {
         let mut day = Self {
+            load,
             clock,
             random: 0x9e37_79b9_7f4a_7c15,
             next_cookie: 1,
@@ -134,7 +142,7 @@ impl<'c> Day<'c> {
             socket.local_address = Ipv4Addr::UNSPECIFIED;
             day.alive.push(Life { socket, ends: u64::MAX });
         }
-        while day.alive.len() < STAYING {
+        while day.alive.len() < load.staying {
             day.open(u64::MAX);
         }
         day
@@ -175,7 +183,7 @@ impl<'c> Day<'c> {
         self.alive.push(Life { socket, ends });
     }
 
-    /// Lives through a second.
+    /// Lives through a tick.
     fn live(&mut self) {
         let now_ms = self.clock.get().monotonic_ms();
         self.tick += 1;
@@ -200,11 +208,12 @@ impl<'c> Day<'c> {
             index += 1;
         }
         self.left.retain(|(until, _)| *until > tick);
-        self.due += OPENED_PER_MILLE;
+        self.due += self.load.opened_per_mille;
         while self.due >= 1_000 {
             self.due -= 1_000;
             // Most are short, a few stay for long: some 330 at a time, and 70 in TIME-WAIT.
             let length = match self.below(10) {
+                _ if self.load.is_brief => 1 + self.below(3),
                 0..6 => 1 + self.below(30),
                 6..9 => 1 + self.below(60),
                 _ => 60 + self.below(2_200),
@@ -221,7 +230,8 @@ impl<'c> Day<'c> {
             0..50 => {
                 let closed = socket.fin_acked().fin_received().opened_at(since_start_ms);
                 self.events.push(closed.destroyed().ago(ago));
-                self.left.push((self.tick + 60, closed.time_wait_since(since_start_ms)));
+                let ticks = (TIME_WAIT_NS / self.load.interval_ns).max(1).unsigned_abs();
+                self.left.push((self.tick + ticks, closed.time_wait_since(since_start_ms)));
             }
             50..90 => {
                 let closed = socket.fin_acked().fin_received().opened_at(since_start_ms);
@@ -268,70 +278,4 @@ impl Kernel for Day<'_> {
             batch.push(&payload, received, received.boottime_ns);
         }
     }
-}
-
-fn filtered(text: &str) -> Result<Selection> {
-    let services = Services::read("");
-    let vocabulary =
-        Vocabulary { columns: COLUMNS, answer: &[], services: &services, moment: &|_| Ok(0) };
-    let filter = Some(Filter::parse(text, &vocabulary)?);
-    Ok(Selection { filter, filter_text: text.to_owned(), ..Selection::default() })
-}
-
-/// Asks and prints how long each answer took.
-fn ask(path: &Path, words: &[String]) -> Result<()> {
-    let minute = 60 * SECOND;
-    let noon = START_UTC + 12 * 3_600 * SECOND;
-    let day = Selection::default();
-    let hour = Selection { from_ns: Some(noon), to_ns: Some(noon + 3_600 * SECOND), ..day.clone() };
-    let shown = |columns: &[&str]| columns.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-    let twenty =
-        Selection { limit: Some(20), columns: shown(&Sheet::SLOW.columns()), ..day.clone() };
-    let sort = vec![SortKey { column: "bytes_sent".to_owned(), is_descending: true }];
-    let columns = shown(ConnectionTable::COLUMNS);
-    let greatest = Selection { sort, limit: Some(20), columns: columns.clone(), ..day.clone() };
-    let of_a_peer = filtered("dst 198.51.0.7")?;
-    let slow = Selection { columns, ..filtered("rtt > 45ms")? };
-    let snapshot_id = Recording::open(path)?.snapshot_at(noon)?.unwrap_or(0);
-    let (before_ns, after_ns) = (noon - 3_600 * SECOND, noon);
-    let questions: Vec<(&str, Question, &Selection)> = vec![
-        ("at", Question::At { snapshot_id }, &day),
-        ("diff of an hour", Question::Diff { before_ns, after_ns }, &day),
-        ("connections", Question::Connections, &day),
-        ("connections of a peer", Question::Connections, &of_a_peer),
-        ("its table, rtt > 45 ms", Question::Connections, &slow),
-        ("its table, most bytes", Question::Connections, &greatest),
-        ("states, 1 min", Question::States { bucket_ns: minute }, &day),
-        ("states of an hour, 10 s", Question::States { bucket_ns: 10 * SECOND }, &hour),
-        ("churn, 1 min", Question::Churn { bucket_ns: minute }, &day),
-        ("listeners", Question::Listeners { snapshot_id: None }, &day),
-        ("peers", Question::Totals(By::Peer), &day),
-        ("peers of an hour", Question::Totals(By::Peer), &hour),
-        ("ports", Question::Totals(By::Port), &day),
-        ("processes", Question::Totals(By::Process), &day),
-        ("slow", Question::Slow, &day),
-        ("its table, the first 20", Question::Slow, &twenty),
-        ("slow of an hour", Question::Slow, &hour),
-        ("leaks", Question::Leaks { longer_ns: minute }, &day),
-    ];
-    println!("{:<24} {:>8} {:>10}", "question", "rows", "median");
-    let begun = Instant::now();
-    Recording::open(path)?.snapshot_at(noon)?;
-    println!("{:<24} {:>8} {:>7} ms", "which snapshot at noon", 1, begun.elapsed().as_millis());
-    for (name, question, selection) in questions {
-        if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
-            continue;
-        }
-        let mut times = Vec::new();
-        let mut rows = 0;
-        for _ in 0..ROUNDS {
-            let begun = Instant::now();
-            let recording = Recording::open(path)?;
-            rows = recording.answer(question, selection, |_| Ok(()))?;
-            times.push(begun.elapsed());
-        }
-        times.sort_unstable();
-        println!("{name:<24} {rows:>8} {:>7} ms", times[ROUNDS / 2].as_millis());
-    }
-    Ok(())
 }
