@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use sockrec::filter::{Filter, Services, Vocabulary};
 use sockrec::kernel::{DumpEnd, EventBatch};
-use sockrec::model::{Clocks, Family, Protocol, States, TcpState};
+use sockrec::model::{Clocks, Family, Place, Protocol, States, TcpState};
 use sockrec::query::{By, COLUMNS, Question, Recording, Selection, SortKey};
 use sockrec::record::Kernel;
 use sockrec::render::{ConnectionTable, Sheet};
@@ -235,6 +235,7 @@ impl<'c> Day<'c> {
 impl Kernel for Day<'_> {
     fn dump(
         &mut self,
+        _: Place,
         family: Family,
         _: Protocol,
         _: States,
