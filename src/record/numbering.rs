@@ -18,11 +18,20 @@ impl Key {
     }
 }
 
-/// Numbers namespaces and scopes: those that the recording knows as it does, others anew.
+/// A namespace that has its number.
+#[derive(Clone, Copy)]
+struct Numbered {
+    netns: NetnsId,
+    /// The first of its scopes, which count up. `None` for one that the recording knew.
+    first_scope: Option<ScopeId>,
+}
+
+/// Numbers namespaces and scopes: those that the recording knows as it does, others anew. What it keeps of
+/// each is little: in the course of weeks there may be many.
 pub(super) struct Numbering {
     asked: Vec<Asked>,
-    namespaces: HashMap<Key, NetnsId>,
-    scopes: HashMap<Scope, ScopeId>,
+    namespaces: HashMap<Key, Numbered>,
+    known_scopes: HashMap<Scope, ScopeId>,
     next_netns: NetnsId,
     next_scope: ScopeId,
 }
@@ -31,11 +40,13 @@ impl Numbering {
     /// Each namespace is asked for the same.
     pub(super) fn new(known: KnownNamespaces, asked: Vec<Asked>) -> Self {
         let KnownNamespaces { namespaces, scopes, next_netns, next_scope } = known;
-        let key = |(id, cookie, inode)| (Key::new(cookie, inode), id);
+        let numbered = |(netns, cookie, inode)| {
+            (Key::new(cookie, inode), Numbered { netns, first_scope: None })
+        };
         Self {
             asked,
-            namespaces: namespaces.into_iter().map(key).collect(),
-            scopes: scopes.into_iter().map(|(id, scope)| (scope, id)).collect(),
+            namespaces: namespaces.into_iter().map(numbered).collect(),
+            known_scopes: scopes.into_iter().map(|(id, scope)| (scope, id)).collect(),
             next_netns,
             next_scope,
         }
@@ -43,26 +54,40 @@ impl Numbering {
 
     /// A namespace is recorded from this snapshot on.
     pub(super) fn arrival(&mut self, facts: NamespaceFacts, first: SnapshotId) -> Arrival {
-        let Self { asked, namespaces, scopes, next_netns, next_scope } = self;
         let key = Key::new(facts.cookie, facts.inode);
-        let netns = *namespaces.entry(key).or_insert_with(|| {
-            let id = *next_netns;
-            *next_netns = id.next();
-            id
-        });
-        let number = |asked: &Asked| {
-            let Asked { family, protocol, states, filter } = asked.clone();
+        let known = self.namespaces.get(&key).copied();
+        let Numbered { netns, first_scope } = known.unwrap_or_else(|| self.number(key));
+        let asked = std::mem::take(&mut self.asked);
+        let mut scopes = Vec::with_capacity(asked.len());
+        let mut next = first_scope;
+        for Asked { family, protocol, states, filter } in asked.iter().cloned() {
             let scope = Scope { netns, family, protocol, states, filter };
-            let known = scopes.get(&scope).copied();
-            let id = known.unwrap_or_else(|| {
-                let id = *next_scope;
-                *next_scope = id.next();
-                scopes.insert(scope.clone(), id);
-                id
-            });
-            (id, scope)
-        };
-        let scopes = asked.iter().map(number).collect();
+            let id = next.unwrap_or_else(|| self.scope_of_known(&scope));
+            next = next.map(ScopeId::next);
+            scopes.push((id, scope));
+        }
+        self.asked = asked;
         Arrival { netns, facts, scopes, first }
+    }
+
+    fn number(&mut self, key: Key) -> Numbered {
+        let numbered = Numbered { netns: self.next_netns, first_scope: Some(self.next_scope) };
+        self.next_netns = self.next_netns.next();
+        for _ in &self.asked {
+            self.next_scope = self.next_scope.next();
+        }
+        self.namespaces.insert(key, numbered);
+        numbered
+    }
+
+    fn scope_of_known(&mut self, scope: &Scope) -> ScopeId {
+        let Self { known_scopes, next_scope, .. } = self;
+        if let Some(id) = known_scopes.get(scope) {
+            return *id;
+        }
+        let id = *next_scope;
+        *next_scope = id.next();
+        known_scopes.insert(scope.clone(), id);
+        id
     }
 }

@@ -331,3 +331,49 @@ fn the_owners_of_sockets_are_found_in_every_namespace() {
     stop(recorder);
     assert_recording_is_whole(&path);
 }
+
+#[test]
+fn a_name_may_be_given_before_there_is_a_namespace_and_again() {
+    if !may_make_namespaces("a name that comes later, and again") {
+        return;
+    }
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let netns = Named::new();
+    let name = netns.0.clone();
+    drop(netns);
+    let mut recorder =
+        dir.start(&format!("record -i 50ms -t -4 -o rec.db --netns self --netns {name}"));
+    recorder.until_snapshots(&path, 1);
+    for round in 1..=2 {
+        let netns = Named::called(name.clone());
+        recorder.until("a namespace of the name is recorded", || {
+            let sql = format!("SELECT count(*) = {round} FROM namespaces WHERE name = '{name}'");
+            (ask(&path, &sql).ok()? == 1).then_some(())
+        });
+        drop(netns);
+    }
+    recorder.signal(Signal::INT);
+    let told = recorder.finish().recorded().stderr;
+    assert_eq!(told.matches(&name).count(), 1, "that it was not there is said once: {told}");
+    assert_recording_is_whole(&path);
+    let cookies =
+        format!("SELECT count(DISTINCT netns_cookie) FROM namespaces WHERE name = '{name}'");
+    assert_eq!(ask(&path, &cookies).unwrap(), 2);
+}
+
+#[test]
+fn a_device_has_its_number_in_each_namespace() {
+    if !may_make_namespaces("a filter by device") {
+        return;
+    }
+    let dir = Dir::new();
+    let ran = dir.sockrec("record -c 1 --netns all dev = lo");
+    assert_eq!(ran.code(), Some(2), "{}", ran.told());
+    assert!(
+        ran.stderr.contains("each network namespace has a device of its own"),
+        "{}",
+        ran.told()
+    );
+    assert!(dir.names().is_empty());
+}

@@ -48,7 +48,10 @@ impl Named {
     pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("sockrec-{}-{number}", std::process::id());
+        Self::called(format!("sockrec-{}-{number}", std::process::id()))
+    }
+
+    pub(crate) fn called(name: String) -> Self {
         ip(&["netns", "add", &name]);
         let made = Self(name);
         ip(&["-n", &made.0, "link", "set", "lo", "up"]);
