@@ -73,11 +73,13 @@ CREATE TABLE boots (
 ) STRICT;
 
 CREATE TABLE namespaces (
-    netns_id      INTEGER PRIMARY KEY,
-    boot_id       INTEGER NOT NULL REFERENCES boots,
-    netns_cookie  INTEGER,
-    inode         INTEGER,
-    name          TEXT
+    netns_id          INTEGER PRIMARY KEY,
+    boot_id           INTEGER NOT NULL REFERENCES boots,
+    netns_cookie      INTEGER,
+    inode             INTEGER,
+    name              TEXT,
+    first_local_port  INTEGER,
+    last_local_port   INTEGER
 ) STRICT;
 
 CREATE TABLE captures (
@@ -101,8 +103,6 @@ CREATE TABLE captures (
     ended_boottime_ns     INTEGER,
     end_reason            TEXT,
     missed_ticks          INTEGER,
-    first_local_port      INTEGER,
-    last_local_port       INTEGER,
     CHECK ((ended_at_ns IS NULL) = (end_reason IS NULL))
 ) STRICT;
 
@@ -131,9 +131,12 @@ CREATE TABLE scopes (
     UNIQUE (netns_id, family, protocol, states, filter)
 ) STRICT;
 
+-- What a capture asked for, and from which snapshot to which: namespaces come and go.
 CREATE TABLE capture_scopes (
-    capture_id  INTEGER NOT NULL REFERENCES captures,
-    scope_id    INTEGER NOT NULL REFERENCES scopes,
+    capture_id         INTEGER NOT NULL REFERENCES captures,
+    scope_id           INTEGER NOT NULL REFERENCES scopes,
+    first_snapshot_id  INTEGER NOT NULL,
+    last_snapshot_id   INTEGER,
     PRIMARY KEY (capture_id, scope_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -190,7 +193,7 @@ CREATE TABLE exceptions (
     count         INTEGER,
     message       TEXT
 ) STRICT;
-CREATE INDEX exceptions_by_snapshot ON exceptions (snapshot_id);
+CREATE INDEX exceptions_by_snapshot ON exceptions (snapshot_id, scope_id);
 
 CREATE TABLE missing_sockets (
     snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
@@ -523,11 +526,12 @@ CREATE VIEW complete_dumps AS
 SELECT n.snapshot_id, cs.scope_id
 FROM held_snapshots AS n
 JOIN capture_scopes AS cs ON cs.capture_id = n.capture_id
-WHERE NOT EXISTS (
-    SELECT 1 FROM exceptions AS x
-    WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = cs.scope_id
-        AND x.kind <> 'sockets_not_stored'
-);
+WHERE n.snapshot_id BETWEEN cs.first_snapshot_id AND coalesce(cs.last_snapshot_id, n.snapshot_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM exceptions AS x
+        WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = cs.scope_id
+            AND x.kind <> 'sockets_not_stored'
+    );
 
 -- The first and last snapshot of each capture, and the last one before it on its machine.
 
@@ -858,10 +862,14 @@ WITH RECURSIVE
     complete AS MATERIALIZED (
         SELECT p.capture_id, sc.netns_id, sc.family, sc.protocol,
             (SELECT d.snapshot_id FROM complete_dumps AS d
-             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN p.first_id AND p.last_id
+             WHERE d.scope_id = sc.scope_id
+                AND d.snapshot_id BETWEEN max(p.first_id, cs.first_snapshot_id)
+                    AND min(p.last_id, coalesce(cs.last_snapshot_id, p.last_id))
              ORDER BY d.snapshot_id DESC LIMIT 1) AS last_id,
             (SELECT d.snapshot_id FROM complete_dumps AS d
-             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN p.first_id AND p.last_id
+             WHERE d.scope_id = sc.scope_id
+                AND d.snapshot_id BETWEEN max(p.first_id, cs.first_snapshot_id)
+                    AND min(p.last_id, coalesce(cs.last_snapshot_id, p.last_id))
              ORDER BY d.snapshot_id DESC LIMIT 1 OFFSET 1) AS before_id
         FROM (
             SELECT g.capture_id, min(g.first_snapshot_id) AS first_id,

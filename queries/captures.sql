@@ -18,14 +18,20 @@ SELECT
     c.end_reason,
     coalesce(n.snapshots, 0) AS snapshots,
     coalesce(c.missed_ticks, n.missed_ticks) AS missed_ticks,
-    (SELECT group_concat(p.name || '/' || f.name ||
+    (SELECT group_concat(name, ' ') FROM (
+        SELECT p.name || '/' || f.name ||
             CASE WHEN sc.states IS NULL THEN ' (states not known)'
-                WHEN sc.states = 4294967295 THEN '' ELSE printf(' (states 0x%x)', sc.states) END , ' ')
-     FROM capture_scopes AS cs
+                WHEN sc.states = 4294967295 THEN '' ELSE printf(' (states 0x%x)', sc.states) END AS name
+        FROM capture_scopes AS cs
+        JOIN scopes AS sc ON sc.scope_id = cs.scope_id
+        JOIN protocols AS p ON p.protocol = sc.protocol
+        JOIN families AS f ON f.family = sc.family
+        WHERE cs.capture_id = c.capture_id
+        GROUP BY 1 ORDER BY min(sc.scope_id)
+    )) AS scopes,
+    (SELECT count(DISTINCT sc.netns_id) FROM capture_scopes AS cs
      JOIN scopes AS sc ON sc.scope_id = cs.scope_id
-     JOIN protocols AS p ON p.protocol = sc.protocol
-     JOIN families AS f ON f.family = sc.family
-     WHERE cs.capture_id = c.capture_id) AS scopes,
+     WHERE cs.capture_id = c.capture_id) AS namespaces,
     (SELECT group_concat(DISTINCT sc.filter) FROM capture_scopes AS cs
      JOIN scopes AS sc ON sc.scope_id = cs.scope_id
      WHERE cs.capture_id = c.capture_id AND sc.filter <> '') AS filter,

@@ -5,23 +5,41 @@
 -- Order: in the order of recording; a capture before its gaps. Index: primary keys; one scan of
 -- snapshots.
 WITH
-    recorded AS (
-        SELECT c.capture_id, cs.scope_id, min(n.snapshot_id) AS first_id,
+    -- Most scopes are there as long as their capture: what is summed up is the same for all of them.
+    stays AS (
+        SELECT capture_id, first_snapshot_id, last_snapshot_id FROM capture_scopes
+        GROUP BY 1, 2, 3
+    ),
+    looked_at AS MATERIALIZED (
+        SELECT y.capture_id, y.first_snapshot_id, y.last_snapshot_id, min(n.snapshot_id) AS first_id,
             min(n.started_at_ns) AS from_ns, max(n.ended_at_ns) AS to_ns, count(*) AS snapshots,
-            count(*) - (
-                SELECT count(DISTINCT x.snapshot_id) FROM exceptions AS x
-                JOIN snapshots AS xn ON xn.snapshot_id = x.snapshot_id
-                WHERE x.scope_id = cs.scope_id AND xn.capture_id = c.capture_id
-                    AND x.kind <> 'sockets_not_stored') AS complete,
-            sum(n.events) AS count, c.interval_ns, c.host_name,
+            sum(n.events) AS count
+        FROM stays AS y
+        JOIN held_snapshots AS n ON n.capture_id = y.capture_id
+            AND n.snapshot_id BETWEEN y.first_snapshot_id
+                AND coalesce(y.last_snapshot_id, n.snapshot_id)
+        GROUP BY 1, 2, 3
+    ),
+    lacking AS MATERIALIZED (
+        SELECT n.capture_id, x.scope_id, count(DISTINCT x.snapshot_id) AS snapshots
+        FROM exceptions AS x
+        JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
+        WHERE x.scope_id IS NOT NULL AND x.kind <> 'sockets_not_stored'
+        GROUP BY n.capture_id, x.scope_id
+    ),
+    recorded AS (
+        SELECT c.capture_id, cs.scope_id, l.first_id, l.from_ns, l.to_ns, l.snapshots,
+            l.snapshots - coalesce(x.snapshots, 0) AS complete, l.count, c.interval_ns, c.host_name,
             json_extract(c.options, '$.owners') AS owners,
             json_extract(c.options, '$.sees_every_process') AS sees_every_process,
             t.selection
         FROM captures AS c
         LEFT JOIN capture_sources AS t ON t.capture_id = c.capture_id
-        JOIN held_snapshots AS n ON n.capture_id = c.capture_id
         JOIN capture_scopes AS cs ON cs.capture_id = c.capture_id
-        GROUP BY c.capture_id, cs.scope_id
+        JOIN looked_at AS l ON l.capture_id = cs.capture_id
+            AND l.first_snapshot_id = cs.first_snapshot_id
+            AND l.last_snapshot_id IS cs.last_snapshot_id
+        LEFT JOIN lacking AS x ON x.capture_id = cs.capture_id AND x.scope_id = cs.scope_id
     ),
     spans AS (
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
@@ -48,13 +66,15 @@ WITH
             'marker', NULL, NULL, NULL, NULL, NULL, NULL, m.name, NULL, NULL
         FROM markers AS m
     )
-SELECT s.from_ns, s.to_ns, s.kind, p.name AS protocol, f.name AS family,
+SELECT s.from_ns, s.to_ns, s.kind, coalesce(w.name, 'net:[' || w.inode || ']') AS netns,
+    p.name AS protocol, f.name AS family,
     CASE WHEN sc.states = 4294967295 THEN 'all' WHEN sc.states IS NOT NULL THEN 'some' END
         AS states_asked,
     s.interval_ns, s.snapshots, s.complete AS complete_snapshots, s.count, s.delta_ns, s.errno, s.message,
     s.host_name
 FROM spans AS s
 LEFT JOIN scopes AS sc ON sc.scope_id = s.scope_id
+LEFT JOIN namespaces AS w ON w.netns_id = sc.netns_id
 LEFT JOIN protocols AS p ON p.protocol = sc.protocol
 LEFT JOIN families AS f ON f.family = sc.family
 -- A span that was never ended may go on.

@@ -3,10 +3,11 @@
 --
 -- Parameters: none.
 -- Order: in the order of recording. Index: primary keys; one scan of snapshots.
-SELECT g.from_ns, g.to_ns, g.kind, p.name AS protocol, f.name AS family, g.snapshots, g.count,
-    g.delta_ns, g.errno, g.message, g.host_name
+SELECT g.from_ns, g.to_ns, g.kind, coalesce(w.name, 'net:[' || w.inode || ']') AS netns,
+    p.name AS protocol, f.name AS family, g.snapshots, g.count, g.delta_ns, g.errno, g.message, g.host_name
 FROM gaps AS g
 LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
+LEFT JOIN namespaces AS w ON w.netns_id = sc.netns_id
 LEFT JOIN protocols AS p ON p.protocol = sc.protocol
 LEFT JOIN families AS f ON f.family = sc.family
 ORDER BY g.last_snapshot_id, g.kind, g.scope_id

@@ -77,11 +77,15 @@ WITH
         GROUP BY process_id
         HAVING count(*) = 8 AND min(growth) >= 0 AND sum(growth > 0) >= 4 AND max(sockets) >= min(sockets) + 7
     ),
+    -- An unnamed namespace may have the inode of one that is gone.
     ranges AS (
-        SELECT c.first_local_port AS first_port, c.last_local_port AS last_port
+        SELECT coalesce(w.name, 'net:[' || w.inode || ']') AS netns,
+            min(w.first_local_port) AS first_port, max(w.last_local_port) AS last_port
         FROM snapshots AS n
         JOIN captures AS c ON c.capture_id = n.capture_id
+        JOIN namespaces AS w ON w.boot_id = c.boot_id
         WHERE n.snapshot_id = :last_snapshot_id
+        GROUP BY 1
     ),
     outgoing AS (
         SELECT t.local_address, t.remote_address, t.remote_port,
@@ -89,7 +93,7 @@ WITH
             sum(t.state_number = 6) AS time_wait,
             r.last_port - r.first_port + 1 AS local_ports
         FROM ranges AS r
-        JOIN there AS t ON t.local_port BETWEEN r.first_port AND r.last_port
+        JOIN there AS t ON t.netns = r.netns AND t.local_port BETWEEN r.first_port AND r.last_port
         WHERE t.protocol IN ('tcp', 'mptcp') AND t.remote_port > 0
             AND t.direction IS NOT 'inbound'
         GROUP BY t.netns, t.local_address, t.remote_address, t.remote_port

@@ -31,16 +31,21 @@ WITH
     complete AS MATERIALIZED (
         SELECT a.snapshot_id AS asked_id, sc.netns_id, sc.family, sc.protocol, sc.scope_id,
             (SELECT d.snapshot_id FROM complete_dumps AS d
-             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN a.capture_first_id AND a.snapshot_id
+             WHERE d.scope_id = sc.scope_id AND d.snapshot_id
+                BETWEEN max(a.capture_first_id, cs.first_snapshot_id) AND a.snapshot_id
              ORDER BY d.snapshot_id DESC LIMIT 1) AS last_id,
             (SELECT d.snapshot_id FROM complete_dumps AS d
-             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN a.capture_first_id AND a.snapshot_id
+             WHERE d.scope_id = sc.scope_id AND d.snapshot_id
+                BETWEEN max(a.capture_first_id, cs.first_snapshot_id) AND a.snapshot_id
              ORDER BY d.snapshot_id DESC LIMIT 1 OFFSET 1) AS before_id,
             (SELECT d.snapshot_id FROM complete_dumps AS d
-             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN a.snapshot_id + 1 AND a.capture_last_id
+             WHERE d.scope_id = sc.scope_id AND d.snapshot_id BETWEEN a.snapshot_id + 1
+                AND min(a.capture_last_id, coalesce(cs.last_snapshot_id, a.capture_last_id))
              ORDER BY d.snapshot_id LIMIT 1) AS next_id
         FROM asked AS a
         JOIN capture_scopes AS cs ON cs.capture_id = a.capture_id
+            AND a.snapshot_id BETWEEN cs.first_snapshot_id
+                AND coalesce(cs.last_snapshot_id, a.snapshot_id)
         JOIN scopes AS sc ON sc.scope_id = cs.scope_id
     )
 SELECT

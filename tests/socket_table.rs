@@ -2,7 +2,7 @@
 
 use sockrec::model::{Column, Value};
 use sockrec::query::column;
-use sockrec::render::{Details, Exporter, Options, SocketTable};
+use sockrec::render::{Details, Exporter, Named, Options, SocketTable};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -19,8 +19,9 @@ fn detailed(details: Details, rows: &[&[(&str, Value<'_>)]]) -> String {
         }
     }
     let mut out = Vec::new();
-    let with_host = columns.iter().any(|column| column.name == "host_name");
-    let mut table = SocketTable::new(Box::new(&mut out), &Options::default(), details, with_host);
+    let host = columns.iter().any(|column| column.name == "host_name");
+    let named = Named { host, netns: false };
+    let mut table = SocketTable::new(Box::new(&mut out), &Options::default(), details, named);
     table.begin(&columns).unwrap();
     for row in rows {
         let find = |c: &Column| row.iter().find(|(name, _)| *name == c.name).map(|(_, v)| *v);

@@ -368,6 +368,8 @@ fn every_rule_finds_what_breaks_it() {
         ("remains", "UPDATE remains SET samples = 0"),
         ("peers", "UPDATE sockets SET peer_socket_id = 1"),
         ("only-events", "UPDATE sockets SET first_snapshot_id = NULL"),
+        ("scopes", "UPDATE capture_scopes SET first_snapshot_id = first_snapshot_id + 1"),
+        ("scopes", "UPDATE capture_scopes SET last_snapshot_id = 1"),
         ("counts", "UPDATE snapshots SET samples = samples + 1"),
         ("counts", "UPDATE captures SET missed_ticks = -1"),
         ("end-evidence", "UPDATE socket_ends SET evidence = ''"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use sockrec::kernel::{DumpEnd, EventBatch};
-use sockrec::model::{Clocks, Family, Nanos, Protocol, States, TcpState};
+use sockrec::model::{Clocks, Family, Nanos, Place, Protocol, States, TcpState};
 use sockrec::record::{Event, Kernel};
 
 use crate::measure::Result;
@@ -245,6 +245,7 @@ impl<'c> Day<'c> {
 impl Kernel for Day<'_> {
     fn dump(
         &mut self,
+        _: Place,
         family: Family,
         _: Protocol,
         _: States,

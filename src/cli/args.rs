@@ -6,11 +6,13 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::limits::{CpuLimit, parse_cpu_limit};
 use super::moment::{parse_duration, parse_interval};
+use super::namespaces::parse_netns;
 use super::output::{parse_limit, parse_sort_key};
 use super::retention::{
     AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit, thin_rules,
 };
 use super::sockets::SocketArgs;
+use crate::kernel::Netns;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
 use crate::store::ThinRule;
@@ -70,6 +72,7 @@ Examples:
   sockrec record -o run.db -- ./test.sh       as long as a command runs
   sockrec record --follow                     and show each connection as it ends
   sockrec record -q --follow=jsonl | jq .     the same for programs
+  sockrec record --netns all                  every network namespace, started as root
   sockrec record --max-cpu 2% --user nobody   with less, started as root
 
 Signals: INT, TERM and HUP end the recording; with `--limits`, HUP has the file read again.
@@ -92,6 +95,11 @@ pub(super) struct RecordArgs {
     pub(super) count: Option<u64>,
     #[command(flatten)]
     pub(super) sockets: SocketArgs,
+    /// Which network namespaces, may be repeated: `self`; a NAME of `ip netns`; a PATH; the one of the
+    /// process PID; `all`: those under /run/netns and those that any process lives in, as they come and
+    /// go. One that is called like a number is reached by its PATH [default: self]
+    #[arg(long, value_name = "NETNS", value_parser = parse_netns, help_heading = "Options")]
+    pub(super) netns: Vec<Netns>,
     /// New sockets that one snapshot stores at most, but for the first: more are counted only
     /// [default: 100000]
     #[arg(long, value_name = "N", help_heading = "Options")]

@@ -72,6 +72,15 @@ pub(super) fn read_filter(
 }
 
 impl Filtered {
+    /// Refuses names of devices where several network namespaces are asked.
+    pub(super) fn check_devices(&self) -> Result<(), FilterError> {
+        let Some(span) = self.filter.device_name_at() else { return Ok(()) };
+        let message = "each network namespace has a device of its own by this name";
+        Err(FilterError::new(span, message)
+            .hint("give the number of the device, or leave it out")
+            .within(&self.text))
+    }
+
     /// What of it can be asked of the kernel, and the rest, which asks for columns of an answer.
     pub(super) fn parted(self) -> (Option<Self>, Option<Self>) {
         let parts = match self.filter {

@@ -12,7 +12,7 @@ use super::message::{has_color, usage};
 use super::output::{stdout, zone};
 use crate::model::{EndReason, SocketId};
 use crate::query::{QueryError, Question, Recording, Selection};
-use crate::render::{ConnectionTable, Exporter, Format, Options, ShownMoment, exporter};
+use crate::render::{ConnectionTable, Exporter, Format, Named, Options, ShownMoment, exporter};
 
 /// The thread that writes ended connections out of the recording as they are stored there.
 pub(super) struct Follower {
@@ -33,6 +33,7 @@ impl Follower {
     pub(super) fn start(
         path: &Path,
         format: Format,
+        named: Named,
         stop: Option<Sender<EndReason>>,
     ) -> anyhow::Result<(Self, Sender<Vec<SocketId>>)> {
         let (sender, ended) = unbounded();
@@ -44,7 +45,7 @@ impl Follower {
         let thread = thread::Builder::new()
             .name("sockrec-follow".to_owned())
             .spawn(move || {
-                let result = follow(&path, format, left, &ended);
+                let result = follow(&path, format, named, left, &ended);
                 if let (Err(_), Some(stop)) = (&result, stop) {
                     // Full: a stop is under way already.
                     let _ = stop.try_send(EndReason::Signal);
@@ -75,6 +76,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn follow(
     path: &Path,
     format: Format,
+    named: Named,
     mut half_closed: HashSet<i64>,
     ended: &Receiver<Vec<SocketId>>,
 ) -> anyhow::Result<()> {
@@ -88,7 +90,7 @@ fn follow(
     let (zone, color) = (zone(false), has_color(&io::stdout()));
     let options = Options { zone, color, streams: true, ..Options::default() };
     let mut out: Box<dyn Exporter> = if is_table {
-        Box::new(ConnectionTable::new(stdout(), &options, ShownMoment::Closed))
+        Box::new(ConnectionTable::new(stdout(), &options, ShownMoment::Closed).naming(named))
     } else {
         exporter(format, &options, stdout())
     };

@@ -6,6 +6,7 @@ use super::Exit;
 use super::args::InfoArgs;
 use super::message::{has_color, usage};
 use super::output::{stdout, zone};
+use super::query::named;
 use super::status;
 use crate::query::{QueryError, Question, Recording, Selection};
 use crate::render::human::{duration, time};
@@ -76,10 +77,16 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
     for (_, title, question, columns) in PARTS {
         let columns = columns.iter().map(|&name| name.to_owned()).collect();
         let mut selection = Selection { columns, ..Selection::default() };
-        if *question == Question::Gaps && recording.hosts()?.len() < 2 {
+        if *question == Question::Gaps {
+            let named = named(recording, &selection)?;
             let all = recording.columns(*question, &selection)?;
-            let names = all.iter().map(|column| column.name.to_owned());
-            selection.columns = names.filter(|name| name != "host_name").collect();
+            let is_shown = |name: &&str| match *name {
+                "host_name" => named.host,
+                "netns" => named.netns,
+                _ => true,
+            };
+            let names = all.iter().map(|column| column.name).filter(is_shown);
+            selection.columns = names.map(str::to_owned).collect();
         }
         let mut body = Vec::new();
         let count = {

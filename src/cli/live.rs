@@ -8,7 +8,7 @@ use super::filter::{choose, read_filter};
 use super::message::warn;
 use super::moment::Anchor;
 use crate::filter::Narrowed;
-use crate::kernel::{DiagSocket, SystemClock, host_facts, own_namespace};
+use crate::kernel::{NamespaceSockets, SystemClock, host_facts};
 use crate::model::{Capture, Protocol, Source, States};
 use crate::query::Recording;
 use crate::record::{Event, Inputs, Limits, LiveKernel, Plan, RecordError, SignalPace, run};
@@ -40,7 +40,7 @@ impl Live {
             limits: Limits::NONE,
             finds_owners: false,
         };
-        let mut socket = DiagSocket::open().map_err(RecordError::Diag)?;
+        let mut sockets_here = NamespaceSockets::open(None).map_err(RecordError::Diag)?;
         let now_ns = SystemClock.now().utc_ns;
         let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
         let mut common = common.clone();
@@ -48,14 +48,14 @@ impl Live {
         if let Some(filtered) = read_filter(&common.filter, &[], anchor)? {
             let (of_kernel, rest) = filtered.parted();
             if let Some(of_kernel) = of_kernel {
-                narrowed = choose(of_kernel, &mut plan, &mut socket)?;
+                narrowed = choose(of_kernel, &mut plan, sockets_here.dumps())?;
             }
             common.filter = rest.map(|rest| rest.filter.to_string()).into_iter().collect();
         }
         let capture = Capture {
             source: Source::Live,
             host: host_facts().context("could not tell which boot of the machine this is")?,
-            namespace: own_namespace(&socket),
+            namespace: sockets_here.namespace(),
             options: r#"{"owners":false}"#.to_owned(),
             interval_ns: Some(plan.interval_ns),
             started: SystemClock.now(),
@@ -69,7 +69,7 @@ impl Live {
             &capture,
             Writer::open(&file)?,
             Inputs {
-                kernel: &mut LiveKernel::new(socket, None, narrowed),
+                kernel: &mut LiveKernel::new(sockets_here, None, None, narrowed),
                 pace: &mut pace,
                 ended: None,
                 listener: &mut |event| match event {
@@ -79,6 +79,7 @@ impl Live {
                     Event::Tick(_)
                     | Event::Limits(_)
                     | Event::DumpFailed(..)
+                    | Event::Refused(_)
                     | Event::NoOwners(_) => {}
                 },
             },

@@ -24,6 +24,7 @@ mod merge;
 mod message;
 mod metrics;
 mod moment;
+mod namespaces;
 mod output;
 mod prune;
 mod query;

@@ -16,9 +16,10 @@ use crate::model::{Column, States};
 use crate::query::{By, EVENT_COLUMNS, Look, QueryError, Question, Recording, Selection, column};
 use crate::render::human::{Zone, duration, exact, time, visible};
 use crate::render::{
-    ConnectionTable, Details, Exporter, Format, Sheet, ShownMoment, SocketTable, exporter,
+    ConnectionTable, Details, Exporter, Format, Named, Sheet, ShownMoment, SocketTable, exporter,
     story_json, story_text,
 };
+use crate::store::StoreError;
 
 const SAMPLES_TABLE: &[&str] = &[
     "taken_at",
@@ -108,7 +109,10 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let format = common.output.format.unwrap_or(Format::Table);
     let has_hosts = matches!(question, Question::Coverage | Question::Samples);
     let with_host = has_hosts && common.select.host.is_none() && recording.hosts()?.len() > 1;
-    let table = [if with_host { &["host_name"] } else { &[][..] }, table].concat();
+    let with_netns = has_hosts && recording.has_several_namespaces()?;
+    let host: &[_] = if with_host { &["host_name"] } else { &[] };
+    let netns: &[_] = if with_netns { &["netns"] } else { &[] };
+    let table = [host, netns, table].concat();
     let columns = default_columns(format, &common.output.columns, &table);
     let anchor = anchor(&recording)?;
     let chosen = || -> anyhow::Result<_> {
@@ -126,8 +130,8 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
         let with_date = spans_days(&recording, options.zone)?;
         let moment = if with_date { ShownMoment::OpenedOnDay } else { ShownMoment::Opened };
-        let with_host = names_hosts(&recording, &selection)?;
-        Box::new(ConnectionTable::new(stdout(), &options, moment).with_host(with_host))
+        let named = named(&recording, &selection)?;
+        Box::new(ConnectionTable::new(stdout(), &options, moment).naming(named))
     } else {
         exporter(format, &options, stdout())
     };
@@ -139,9 +143,12 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     Ok(exit)
 }
 
-/// Whether rows are of several hosts, so that each has to name its own.
-pub(super) fn names_hosts(recording: &Recording, selection: &Selection) -> anyhow::Result<bool> {
-    Ok(selection.host.is_none() && recording.hosts()?.len() > 1)
+/// What of where it is each row has to name: that of which there are several.
+pub(super) fn named(recording: &Recording, selection: &Selection) -> Result<Named, StoreError> {
+    Ok(Named {
+        host: selection.host.is_none() && recording.hosts()?.len() > 1,
+        netns: recording.has_several_namespaces()?,
+    })
 }
 
 /// Whether the recording is of more than one day: then a time of day does not tell which.
@@ -309,8 +316,8 @@ fn at_moment(
     };
     exit = exit.or(lacks);
     let mut out: Box<dyn Exporter> = if as_ss {
-        let with_host = names_hosts(recording, &selection)?;
-        Box::new(SocketTable::new(stdout(), &options, details, with_host))
+        let named = named(recording, &selection)?;
+        Box::new(SocketTable::new(stdout(), &options, details, named))
     } else {
         exporter(format, &options, stdout())
     };

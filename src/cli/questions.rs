@@ -10,7 +10,7 @@ use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, options, print_columns, selection,
     stdout, with_title, zone,
 };
-use super::query::{names_hosts, spans_days, stream, thinning};
+use super::query::{named, spans_days, stream, thinning};
 use crate::model::{States, TcpState};
 use crate::query::{By, Question, Recording, Selection};
 use crate::render::human::{Zone, time, visible};
@@ -120,7 +120,7 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
     between.select.to = Some(args.after.clone());
     let question = Question::Diff { before_ns, after_ns };
     let hosts = Selection { host: common.select.host.clone(), ..Selection::default() };
-    let sheet = Sheet::DIFF.with_host(names_hosts(&recording, &hosts)?);
+    let sheet = Sheet::DIFF.naming(named(&recording, &hosts)?);
     let answered = rows(&recording, |_| Ok(question), &between, sheet)?;
     Ok(answered.or(first_exit).or(second_exit))
 }

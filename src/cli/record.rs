@@ -20,17 +20,19 @@ use super::follow::{self, Follower};
 use super::limits::{has_size, limits};
 use super::message::{note, say, usage, warn};
 use super::moment::Anchor;
+use super::namespaces::{self, Opened};
 use super::output::{counted, no_states};
 use super::retention;
 use super::service;
 use super::user::go_on_as;
 use super::voice::Voice;
 use crate::kernel::{
-    DiagSocket, EventReader, EventSocket, SystemClock, has_net_admin, host_facts, is_ignored,
-    own_namespace, sees_every_process,
+    EventReader, EventSocket, Netns, SystemClock, has_net_admin, host_facts, is_ignored,
+    sees_every_process,
 };
 use crate::model::{Capture, EndReason, Protocol, Source, States};
 use crate::record::{Inputs, Limits, LiveKernel, Plan, SignalPace, Summary, run as record_all};
+use crate::render::Named;
 use crate::render::human::{bytes, duration};
 use crate::store::{ThinRule, Writer, has_log};
 
@@ -51,6 +53,7 @@ struct Options<'a> {
     thin: Vec<Thin>,
     events: bool,
     event_buffer_bytes: Option<usize>,
+    netns: Vec<String>,
     owners: bool,
     sees_every_process: bool,
     has_net_admin: bool,
@@ -71,22 +74,24 @@ impl Thin {
 pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let mut plan = plan(&args)?;
     follow::check(args.follow)?;
-    let mut socket = DiagSocket::open().map_err(crate::record::RecordError::Diag)?;
+    // Before there is a file, which is to be that user's, and before there are other threads.
+    let follows_namespaces = args.netns.iter().any(|netns| *netns != Netns::Own);
+    args.user.as_deref().map(|name| go_on_as(name, follows_namespaces)).transpose()?;
+    namespaces::make_room(&args.netns, !args.command.is_empty());
+    let wanted_events = (!args.no_events).then_some(&*plan.dumps);
+    let Opened { mut first, facts, watch, no_events } = Opened::open(&args.netns, wanted_events)?;
     let host = host_facts().context("could not tell which boot of the machine this is")?;
     let now_ns = SystemClock.now().utc_ns;
     let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
     let filtered = read_filter(&args.filter, &[], anchor)?;
+    if let Some(filtered) = filtered.as_ref().filter(|_| follows_namespaces) {
+        filtered.check_devices()?;
+    }
     let narrowed = filtered
-        .map(|filtered| choose(filtered, &mut plan, &mut socket))
+        .map(|filtered| choose(filtered, &mut plan, first.dumps()))
         .transpose()?
         .unwrap_or_default();
-    let events = (!args.no_events).then(|| EventSocket::open(&plan.dumps)).transpose();
-    let (events, no_events) = match events {
-        Ok(events) => (events, None),
-        Err(e) => (None, Some(e)),
-    };
-    // Before there is a file, which is to be that user's, and before there are other threads.
-    args.user.as_deref().map(go_on_as).transpose()?;
+    let events = first.take_events();
     let has_net_admin = has_net_admin();
     let options = Options {
         interval_ns: plan.interval_ns,
@@ -103,6 +108,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         thin: plan.limits.capacity.thin.iter().map(Thin::of).collect(),
         events: events.is_some(),
         event_buffer_bytes: events.as_ref().and_then(EventSocket::receive_buffer),
+        netns: args.netns.iter().map(namespaces::written).collect(),
         owners: plan.finds_owners,
         sees_every_process: sees_every_process(),
         has_net_admin,
@@ -139,7 +145,8 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         Some(format) => {
             // A command is not ended because nobody reads what is said of it.
             let stop = args.command.is_empty().then(|| stop.clone());
-            let (follower, ended) = Follower::start(&args.output, format, stop)?;
+            let named = Named { netns: follows_namespaces, ..Named::NONE };
+            let (follower, ended) = Follower::start(&args.output, format, named, stop)?;
             (Some(follower), Some(ended))
         }
         None => (None, None),
@@ -148,7 +155,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
 
     let capture = Capture {
         host,
-        namespace: own_namespace(&socket),
+        namespace: facts,
         options: serde_json::to_string(&options).context("could not note the options")?,
         source: Source::Live,
         interval_ns: Some(plan.interval_ns),
@@ -177,7 +184,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         &capture,
         writer,
         Inputs {
-            kernel: &mut LiveKernel::new(socket, events, narrowed),
+            kernel: &mut LiveKernel::new(first, watch, events, narrowed),
             pace: &mut pace,
             ended,
             listener: &mut |event| voice.hear(event),

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::RecordArgs;
 use super::message::warn;
 use super::metrics::MetricsFile;
+use super::namespaces::not_recorded;
 use super::output::counted;
 use super::retention::Excess;
 use super::service::Manager;
@@ -59,6 +60,7 @@ impl Voice {
             Event::Unsupported(family, protocol) => {
                 self.unsupported.push(format!("{}/{}", protocol.name(), family.name()));
             }
+            Event::Refused(refused) => self.line.aside(&not_recorded(refused)),
             Event::NoOwners(message) => {
                 self.line.aside(&format!("cannot look for the owners of sockets: {message}"));
             }

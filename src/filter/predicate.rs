@@ -117,6 +117,11 @@ impl Filter {
         self.first_at(|condition| matches!(condition, Condition::Cgroup { .. }))
     }
 
+    /// Where it names a device, which each network namespace has its own of.
+    pub fn device_name_at(&self) -> Option<Span> {
+        self.first_at(|condition| matches!(condition, Condition::Device(Device::Name(_))))
+    }
+
     /// Where it asks whether the kernel chose the port, which no socket tells.
     pub fn autobound_at(&self) -> Option<Span> {
         self.first_at(|condition| matches!(condition, Condition::Autobound))

@@ -28,7 +28,7 @@ pub enum DiagError {
 }
 
 /// How a dump ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DumpEnd {
     /// Whole: what it did not show was not there, but for what changed while it ran.
     Complete,
@@ -43,7 +43,7 @@ pub enum DumpEnd {
         /// What went wrong.
         message: String,
     },
-    /// Nobody asked for it: proves nothing. Only in an import.
+    /// Nobody asked for it: proves nothing.
     NotAsked,
     /// Others asked for less, as this says: what it did not show may be there. Only in an import.
     Partial(String),
@@ -52,7 +52,8 @@ pub enum DumpEnd {
 /// A netlink socket for dumps; it stays in the network namespace that it was made in.
 pub struct DiagSocket {
     socket: Socket,
-    buffer: Box<[u8; DATAGRAM_LEN]>,
+    /// Made when a dump needs it, or lent.
+    buffer: Box<[u8]>,
     sequence: u32,
     clock: SystemClock,
 }
@@ -72,7 +73,7 @@ impl DiagSocket {
             Some(std::time::Duration::from_secs(SILENCE_S.unsigned_abs())),
         )
         .map_err(|e| DiagError::Open(e.into()))?;
-        Ok(Self { socket, buffer: Box::new([0; DATAGRAM_LEN]), sequence: 0, clock: SystemClock })
+        Ok(Self { socket, buffer: Box::default(), sequence: 0, clock: SystemClock })
     }
 
     /// Dumps the sockets of one family and protocol. `each` gets the payload of every message,
@@ -221,7 +222,15 @@ impl DiagSocket {
         (result == 0).then_some(cookie)
     }
 
+    /// Exchanges what dumps are read into: of many sockets one makes its dumps at a time.
+    pub fn exchange_buffer(&mut self, buffer: &mut Box<[u8]>) {
+        std::mem::swap(&mut self.buffer, buffer);
+    }
+
     fn receive(&mut self) -> io::Result<usize> {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; DATAGRAM_LEN].into_boxed_slice();
+        }
         loop {
             let mut free = &mut self.buffer[..];
             match self.socket.recv(&mut free, libc::MSG_TRUNC) {

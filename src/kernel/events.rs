@@ -1,25 +1,27 @@
 //! Destroy events: what the kernel says of a socket when it frees it (`SKNLGRP_*` of
 //! `include/uapi/linux/sock_diag.h`).
 //!
-//! They are read all the time, by a thread of its own: one event takes about 1,280 bytes of the
+//! They are read all the time, by one thread for all namespaces: one event takes about 1,280 bytes of the
 //! socket's receive buffer, and what does not fit is lost (measured).
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::{DiagError, SystemClock};
-use crate::model::{Clocks, Family, Nanos, Protocol};
+use crate::model::{Clocks, Family, Nanos, Place, Protocol};
 use crate::wire::netlink::{FrameKind, frame_at};
 
 /// Asked for; without CAP_NET_ADMIN the kernel gives `net.core.rmem_max` at most.
@@ -34,6 +36,10 @@ const STEP_NS: Nanos = 1_000_000;
 const SIGN_OF_LIFE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// One that slept for longer was stopped (SIGSTOP, a frozen cgroup), or hardly ran.
 const SLEEP_MAX_NS: Nanos = 150_000_000;
+/// Sockets that are told of at once; of more the next round tells.
+const READY_MAX: usize = 64;
+/// What is told of is no socket: reading is over.
+const STOP: u64 = u64::MAX;
 
 /// A netlink socket that has joined the destroy groups; it stays in its network namespace.
 pub struct EventSocket(Socket);
@@ -81,6 +87,8 @@ fn destroy_group(family: Family, protocol: Protocol) -> Option<u32> {
 #[derive(Clone, Debug)]
 pub struct EventStamp {
     payload: Range<usize>,
+    /// Of which namespace it is.
+    pub place: Place,
     /// When it was read.
     pub received: Clocks,
     /// It was not sent before this moment of `CLOCK_BOOTTIME`.
@@ -110,12 +118,23 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
-    /// Adds an event by the payload of its message.
+    /// Adds an event of the first namespace by the payload of its message.
     pub fn push(&mut self, payload: &[u8], received: Clocks, sent_after_ns: Nanos) {
+        self.push_of(Place::FIRST, payload, received, sent_after_ns);
+    }
+
+    /// Adds an event by the payload of its message.
+    pub fn push_of(
+        &mut self,
+        place: Place,
+        payload: &[u8],
+        received: Clocks,
+        sent_after_ns: Nanos,
+    ) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(payload);
         let payload = start..self.bytes.len();
-        self.stamps.push(EventStamp { payload, received, sent_after_ns });
+        self.stamps.push(EventStamp { payload, place, received, sent_after_ns });
     }
 
     /// Hands out each event with its payload, which may be written into.
@@ -148,36 +167,72 @@ struct Inbox {
     dropped: Option<(Clocks, u64)>,
 }
 
+/// A socket with the namespace that it is in.
+type EventSource = (Place, Arc<Socket>);
+
+/// What the reader and who adds sockets have in common.
+struct Sources {
+    inbox: Mutex<Inbox>,
+    sockets: Mutex<Vec<EventSource>>,
+    epoll: OwnedFd,
+}
+
 /// Reads events until it is dropped.
 pub struct EventReader {
-    inbox: Arc<Mutex<Inbox>>,
+    sources: Arc<Sources>,
     stop: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl EventReader {
-    /// Starts the thread that reads.
+    /// Starts the thread that reads, at first those of the first namespace.
     ///
     /// # Errors
     /// When there is no thread or descriptor to be had.
     pub fn start(socket: EventSocket) -> io::Result<Self> {
-        let inbox = Arc::new(Mutex::new(Inbox {
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
+        let inbox = Mutex::new(Inbox {
             batch: EventBatch::default(),
             empty_at: SystemClock.now(),
             losing_since: None,
             dropped: None,
-        }));
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        let (thread_inbox, thread_stop) = (Arc::clone(&inbox), Arc::clone(&stop));
+        });
+        let sources = Arc::new(Sources { inbox, sockets: Mutex::default(), epoll });
+        let of_thread = Arc::clone(&sources);
         let thread = thread::Builder::new()
             .name("sockrec-events".to_owned())
-            .spawn(move || read_all(&socket.0, &thread_inbox, thread_stop.as_fd()))?;
-        Ok(Self { inbox, stop, thread: Some(thread) })
+            .spawn(move || of_thread.read_all())?;
+        let reader = Self { sources, stop, thread: Some(thread) };
+        reader.add(Place::FIRST, socket)?;
+        Ok(reader)
+    }
+
+    /// Reads those of another namespace too.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn add(&self, place: Place, socket: EventSocket) -> io::Result<()> {
+        let Sources { sockets, epoll, .. } = &*self.sources;
+        let socket = Arc::new(socket.0);
+        if place != Place::FIRST {
+            discard_all(&socket)?;
+        }
+        // The reader looks for it once something comes.
+        lock(sockets).push((place, Arc::clone(&socket)));
+        epoll::add(epoll, &*socket, EventData::new_u64(place.0.into()), EventFlags::IN)?;
+        Ok(())
+    }
+
+    /// Reads those of a namespace no longer, and closes their socket.
+    pub fn remove(&self, place: Place) {
+        self.sources.remove(place);
     }
 
     /// Takes what was read since the last time, in exchange for an empty batch.
     pub fn take(&self, batch: &mut EventBatch) {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = lock(&self.sources.inbox);
         let now = SystemClock.now();
         if let Some(from) = inbox.losing_since {
             inbox.batch.losses.push(LostSpan { from, to: now, count: None });
@@ -201,40 +256,97 @@ impl Drop for EventReader {
 }
 
 /// A reader that died has left a whole batch behind.
-fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_all(socket: &Socket, inbox: &Mutex<Inbox>, stop: BorrowedFd<'_>) {
-    let mut delay = RunDelay::of_this_thread();
-    let mut buffer = vec![0; DATAGRAM_LEN];
-    loop {
-        let mut ready =
-            [PollFd::new(socket, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
-        let asleep = SystemClock.now();
-        match poll(&mut ready, Some(&SIGN_OF_LIFE)) {
-            Ok(0) => {
-                lock(inbox).empty_at = asleep;
-                delay.since_last();
-                continue;
-            }
-            Ok(_) if !ready[1].revents().is_empty() => return,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return lose(inbox),
+impl Sources {
+    fn remove(&self, place: Place) {
+        let mut sockets = lock(&self.sockets);
+        if let Some(index) = sockets.iter().position(|(of, _)| *of == place) {
+            let (_, socket) = sockets.swap_remove(index);
+            // It is closed now, or once the reader is done with it.
+            let _ = epoll::delete(&self.epoll, &*socket);
         }
-        let woken = SystemClock.now();
-        let empty_at_ns = lock(inbox).empty_at.boottime_ns;
-        let delay_ns = delay.since_last().unwrap_or(Nanos::MAX);
-        // The first event has woken this thread; it did not run at once. Who slept for too long was
-        // stopped, or starved, and does not know when it came.
-        let slept_ns = woken.boottime_ns - asleep.boottime_ns;
-        let sent_after_ns = if slept_ns > SLEEP_MAX_NS {
-            empty_at_ns
-        } else {
-            empty_at_ns.max(woken.boottime_ns.saturating_sub(delay_ns).saturating_sub(STEP_NS))
-        };
-        if drain(socket, inbox, woken, sent_after_ns, &mut buffer).is_err() {
-            return;
+    }
+
+    fn socket(&self, place: u64) -> Option<EventSource> {
+        let sockets = lock(&self.sockets);
+        sockets.iter().find(|(of, _)| u64::from(of.0) == place).cloned()
+    }
+
+    fn read_all(&self) {
+        let inbox = &self.inbox;
+        let mut delay = RunDelay::of_this_thread();
+        let mut buffer = vec![0; DATAGRAM_LEN];
+        let mut ready = Vec::with_capacity(READY_MAX);
+        // Whether every queue was empty when the last round was over.
+        let mut is_all_read = true;
+        loop {
+            let asleep = SystemClock.now();
+            let patience = if is_all_read { SIGN_OF_LIFE } else { Timespec::default() };
+            ready.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut ready), Some(&patience)) {
+                Ok(0) => {
+                    lock(inbox).empty_at = asleep;
+                    if is_all_read {
+                        delay.since_last();
+                    }
+                    is_all_read = true;
+                    continue;
+                }
+                Ok(_) => {}
+                // So it ends after a stop too (signal(7)): what comes now may have come long ago.
+                Err(Errno::INTR) => {
+                    is_all_read = false;
+                    continue;
+                }
+                Err(_) => return lose(inbox),
+            }
+            if ready.iter().any(|event| event.data.u64() == STOP) {
+                return;
+            }
+            let woken = SystemClock.now();
+            let empty_at_ns = lock(inbox).empty_at.boottime_ns;
+            let delay_ns = delay.since_last().unwrap_or(Nanos::MAX);
+            // The first event has woken this thread; it did not run at once. Who slept for too long was
+            // stopped, or starved, and does not know when it came. Nor does who did not sleep: while
+            // other queues were read it may have come at any time.
+            let slept_ns = woken.boottime_ns - asleep.boottime_ns;
+            let sent_after_ns = if !is_all_read || slept_ns > SLEEP_MAX_NS {
+                empty_at_ns
+            } else {
+                empty_at_ns.max(woken.boottime_ns.saturating_sub(delay_ns).saturating_sub(STEP_NS))
+            };
+            let is_only_one = lock(&self.sockets).len() == 1;
+            let mut read_until = asleep;
+            for event in &ready {
+                let Some((place, socket)) = self.socket(event.data.u64()) else { continue };
+                match drain(&socket, place, inbox, woken, sent_after_ns, &mut buffer) {
+                    Ok(empty_at) if is_only_one => read_until = empty_at,
+                    Ok(_) => {}
+                    Err(_) => self.remove(place),
+                }
+            }
+            // Of the others nothing had come by then, unless more were ready than there was room for.
+            if ready.len() < READY_MAX {
+                lock(inbox).empty_at = read_until;
+            }
+            is_all_read = is_only_one;
+        }
+    }
+}
+
+/// When these came is not known, and no dump was made before them.
+fn discard_all(socket: &Socket) -> io::Result<()> {
+    let mut head = [0; 8];
+    loop {
+        match socket.recv(&mut &mut head[..], 0) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {}
+            Err(e) => return Err(e),
         }
     }
 }
@@ -246,14 +358,15 @@ fn lose(inbox: &Mutex<Inbox>) {
     inbox.losing_since.get_or_insert(from);
 }
 
-/// Reads until the queue is empty.
+/// Reads until the queue is empty; says by when all that was sent before had been read.
 fn drain(
     socket: &Socket,
+    place: Place,
     inbox: &Mutex<Inbox>,
     woken: Clocks,
     sent_after_ns: Nanos,
     buffer: &mut [u8],
-) -> io::Result<()> {
+) -> io::Result<Clocks> {
     let mut before = woken;
     loop {
         let mut free = &mut *buffer;
@@ -262,7 +375,7 @@ fn drain(
             Ok(len) => {
                 let received = SystemClock.now();
                 let mut inbox = lock(inbox);
-                take_datagram(&mut inbox, &buffer[..len], received, sent_after_ns);
+                take_datagram(&mut inbox, place, &buffer[..len], received, sent_after_ns);
                 before = received;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -272,8 +385,7 @@ fn drain(
                     // Until the queue is empty the kernel drops what comes.
                     inbox.batch.losses.push(LostSpan { from, to: SystemClock.now(), count: None });
                 }
-                inbox.empty_at = before;
-                return Ok(());
+                return Ok(before);
             }
             // Said once for all that was lost since the queue was last empty.
             Err(e) if e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => lose(inbox),
@@ -285,7 +397,13 @@ fn drain(
     }
 }
 
-fn take_datagram(inbox: &mut Inbox, datagram: &[u8], received: Clocks, sent_after_ns: Nanos) {
+fn take_datagram(
+    inbox: &mut Inbox,
+    place: Place,
+    datagram: &[u8],
+    received: Clocks,
+    sent_after_ns: Nanos,
+) {
     let mut offset = 0;
     while let Ok(Some(frame)) = frame_at(datagram, offset) {
         offset = frame.next;
@@ -293,7 +411,7 @@ fn take_datagram(inbox: &mut Inbox, datagram: &[u8], received: Clocks, sent_afte
             continue;
         }
         if inbox.batch.bytes.len() < KEPT_BYTES {
-            inbox.batch.push(&datagram[frame.payload], received, sent_after_ns);
+            inbox.batch.push_of(place, &datagram[frame.payload], received, sent_after_ns);
         } else {
             inbox.dropped.get_or_insert((received, 0)).1 += 1;
         }

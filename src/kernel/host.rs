@@ -1,15 +1,13 @@
-//! What machine, boot and network namespace this is.
+//! What machine and boot this is, and what this process may do.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rustix::system::uname;
 use sha2::Sha256;
 
-use super::DiagSocket;
-use crate::model::{HostFacts, NamespaceFacts};
+use crate::model::HostFacts;
 
 /// Names this program in the keyed hash, so that the result is of no use to find the machine id
 /// or to link this machine with what other programs derive from it.
@@ -41,22 +39,6 @@ fn keyed_hash(machine_id: &str) -> Option<String> {
     mac.update(MACHINE_ID_CONTEXT);
     let digest = mac.finalize().into_bytes();
     Some(digest.iter().take(16).map(|b| format!("{b:02x}")).collect())
-}
-
-/// How the network namespace of this thread and this diag socket is known.
-pub fn own_namespace(socket: &DiagSocket) -> NamespaceFacts {
-    NamespaceFacts {
-        cookie: socket.netns_cookie(),
-        inode: fs::metadata("/proc/thread-self/ns/net").ok().map(|m| m.ino()),
-        name: None,
-        local_ports: local_ports(),
-    }
-}
-
-fn local_ports() -> Option<(u16, u16)> {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let (first, last) = range.trim().split_once(char::is_whitespace)?;
-    Some((first.parse().ok()?, last.trim().parse().ok()?))
 }
 
 /// Whether this process has CAP_NET_ADMIN, without which the kernel does not tell SO_MARK.

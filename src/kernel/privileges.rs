@@ -60,14 +60,16 @@ pub fn find_user(name: &str) -> io::Result<Option<User>> {
 }
 
 /// Goes on as another user, with no more than the capabilities that recording has a use for, as far as
-/// they were there. Whoever is started from here on has none of them.
+/// they were there; that to enter other network namespaces is one of them only if it is to do so. Whoever
+/// is started from here on has none of them.
 ///
 /// Holds for this thread and for those that it starts: to be called before there are others.
 ///
 /// # Errors
 /// When this process may not do so.
-pub fn become_user(user: User) -> io::Result<()> {
-    let kept = capabilities(None)?.permitted.intersection(USEFUL);
+pub fn become_user(user: User, enters_namespaces: bool) -> io::Result<()> {
+    let useful = if enters_namespaces { USEFUL.union(CapabilitySet::SYS_ADMIN) } else { USEFUL };
+    let kept = capabilities(None)?.permitted.intersection(useful);
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_keep_capabilities(true)?;
     set_thread_groups(&[gid])?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::fs::statvfs;
 use rustix::param::page_size;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Memory that this process has in use (`VmRSS`).
 pub fn resident_bytes() -> Option<u64> {
@@ -16,6 +17,12 @@ pub fn resident_bytes() -> Option<u64> {
 /// Descriptors that this process has open, with the one that it takes to look.
 pub fn open_descriptors() -> Option<u64> {
     u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()
+}
+
+/// Allows this process as many descriptors as it may allow itself. Where that fails it has what it had.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Room that a process without privileges has on the file system of a file or directory.

@@ -1,6 +1,6 @@
 //! One run of the recorder, where it ran and what it looked at.
 
-use super::{Clocks, Family, NetnsId, Protocol, TcpState};
+use super::{Clocks, Family, NetnsId, Protocol, ScopeId, SnapshotId, TcpState};
 
 /// A set of socket states, one bit a state number (`idiag_states`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,6 +140,47 @@ pub struct NamespaceFacts {
     pub local_ports: Option<(u16, u16)>,
 }
 
+impl NamespaceFacts {
+    /// Its name as every output has it.
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| match self.inode {
+            Some(inode) => format!("net:[{inode}]"),
+            None => "net:[?]".to_owned(),
+        })
+    }
+}
+
+/// A network namespace as one run of the recorder calls it; it calls no other so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(pub u32);
+
+impl Place {
+    /// That which a capture begins with.
+    pub const FIRST: Self = Self(0);
+}
+
+/// A network namespace that is recorded from a snapshot on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its number in this recording.
+    pub netns: NetnsId,
+    /// How it is known.
+    pub facts: NamespaceFacts,
+    /// What it is asked for.
+    pub scopes: Vec<(ScopeId, Scope)>,
+    /// The first snapshot in which it is asked.
+    pub first: SnapshotId,
+}
+
+/// A network namespace that is recorded no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// Its number in this recording.
+    pub netns: NetnsId,
+    /// The last snapshot in which it was asked.
+    pub last: SnapshotId,
+}
+
 /// Where a capture comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -166,7 +207,7 @@ pub struct Capture {
     pub source: Source,
     /// Where it runs.
     pub host: HostFacts,
-    /// The namespace that it looks at.
+    /// The namespace that it looks at, or the first of them.
     pub namespace: NamespaceFacts,
     /// The options of the run as a JSON object.
     pub options: String,

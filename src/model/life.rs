@@ -1,6 +1,8 @@
 //! What became of a connection: who opened it, how it ended, and what each rests on.
 
-use super::{Clocks, FinalCounters, Nanos, Protocol, SnapshotId, SocketId, TcpState, Tuple};
+use super::{
+    Clocks, FinalCounters, Nanos, NetnsId, Protocol, SnapshotId, SocketId, TcpState, Tuple,
+};
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +235,8 @@ pub struct UndestroyedSocket {
     pub origin: Option<Origin>,
     /// It was in TIME-WAIT by this moment of `CLOCK_MONOTONIC`, and nothing else was seen of it.
     pub time_wait_by_ns: Option<Nanos>,
+    /// Network namespace.
+    pub netns: NetnsId,
 }
 
 /// A TCP socket that an earlier capture saw freed so lately that it may have left a TIME-WAIT, which no
@@ -257,6 +261,8 @@ pub struct FreedSocket {
     /// read; if the other end may have closed later, until when events were listened for; and if it was
     /// half-closed, as long as it may have stayed so and kept its addresses and ports from others.
     pub time_wait_by_ns: Nanos,
+    /// Network namespace.
+    pub netns: NetnsId,
 }
 
 /// A span in which destroy events were lost.

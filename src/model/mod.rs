@@ -15,7 +15,10 @@ mod table;
 mod tick;
 mod time;
 
-pub use capture::{Asked, Capture, EndReason, HostFacts, NamespaceFacts, Scope, Source, States};
+pub use capture::{
+    Arrival, Asked, Capture, Departure, EndReason, HostFacts, NamespaceFacts, Place, Scope, Source,
+    States,
+};
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,
     SocketKey, Tuple,

@@ -249,6 +249,8 @@ pub struct FormerSocket {
     pub is_remains: bool,
     /// The other end of its connection.
     pub peer: Option<SocketId>,
+    /// Network namespace.
+    pub netns: NetnsId,
 }
 
 /// A connection is over, or gone from what is looked at.
@@ -292,7 +294,8 @@ pub enum ExceptionKind {
     TicksLeftOut,
     /// Messages that could not be read.
     MessagesUnreadable,
-    /// Nobody made such a dump (only in an import).
+    /// No such dump was made: of an import nobody asked for it, of a recorder there was no time for all
+    /// namespaces.
     NotAsked,
     /// Less than the whole scope was asked for, or it is not known what (only in an import).
     PartlyAsked,

@@ -306,6 +306,7 @@ pub const COLUMNS: &[Column] = &[
     c("end_reason", Kind::Text, "Why the capture ended: duration, count, signal, command, input (all was imported), error, lost (killed); NULL while it goes on"),
     c("snapshots", Kind::Integer, "Number of snapshots"),
     c("scopes", Kind::Text, "Dumps that were asked for, as protocol/family"),
+    c("namespaces", Kind::Integer, "Network namespaces that were looked at"),
     c("filter", Kind::Text, "What of the sockets was recorded, in the language of FILTER; NULL: all of them"),
     c("capture_options", Kind::Text, "Options of the capture as JSON"),
     c("bytes_sent_per_s", Kind::Real, "How much `bytes_sent` grew a second since the step before; NULL: not seen then, or not told"),

@@ -345,6 +345,15 @@ impl Recording {
         Ok(hosts)
     }
 
+    /// Whether sockets are of several network namespaces of one machine.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn has_several_namespaces(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM namespaces GROUP BY boot_id HAVING count(*) > 1)";
+        Ok(self.reader.integer(sql, &[])? == Some(1))
+    }
+
     /// Refuses a host that was not recorded, and to take several machines for one.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::model::{
-    ActivityTimes, ClockChange, Clocks, EndReason, EndUpdate, EventLoss, Exception, GroupId,
-    HeldSample, NewSocket, OwnerChange, Protocol, Remains, RemainsEnd, Snapshot, SnapshotId,
-    SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange,
+    ActivityTimes, Arrival, ClockChange, Clocks, Departure, EndReason, EndUpdate, EventLoss,
+    Exception, GroupId, HeldSample, NewSocket, OwnerChange, Protocol, Remains, RemainsEnd,
+    Snapshot, SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange,
 };
 use crate::store::Capacity;
 
@@ -41,6 +41,8 @@ pub(super) struct Batch {
     pub(super) owner_changes: Vec<OwnerChange>,
     pub(super) exceptions: Vec<Exception>,
     pub(super) clock_changes: Vec<ClockChange>,
+    pub(super) arrivals: Vec<Arrival>,
+    pub(super) departures: Vec<Departure>,
 }
 
 impl Batch {
@@ -92,6 +94,8 @@ impl Batch {
             owner_changes,
             exceptions,
             clock_changes,
+            arrivals,
+            departures,
         } = self;
         messages.clear();
         samples.clear();
@@ -110,6 +114,8 @@ impl Batch {
         owner_changes.clear();
         exceptions.clear();
         clock_changes.clear();
+        arrivals.clear();
+        departures.clear();
     }
 }
 

@@ -8,18 +8,18 @@ use crossbeam_channel::{Receiver, Sender};
 use super::batch::{Batch, Parcel};
 use super::chosen::Chosen;
 use super::limits::{CpuAccount, Limits};
+use super::numbering::Numbering;
 use super::owner_finder::OwnerFinder;
 use super::pace::{Pace, Wake};
 use super::schedule::Schedule;
 use super::session::{Session, Ways};
 use super::tracker::Tracker;
 use super::writer::Written;
-use crate::filter::Narrowed;
 use crate::foreign::ForeignError;
-use crate::kernel::{DiagError, DiagSocket, DumpEnd, EventBatch, EventReader};
+use crate::kernel::{DiagError, DumpEnd, EventBatch, NamespaceNews, Refusal};
 use crate::model::{
-    Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Exception, ExceptionKind,
-    Family, Nanos, Protocol, Snapshot, SnapshotId, SocketId, States,
+    Arrival, Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Exception,
+    ExceptionKind, Family, Nanos, Place, Protocol, Snapshot, SnapshotId, SocketId, States,
 };
 use crate::store::{StoreError, Writer};
 
@@ -27,6 +27,8 @@ use crate::store::{StoreError, Writer};
 const OWNERS_WAITED_FOR: Duration = Duration::from_millis(500);
 /// UTC is slewed all the time; more than this between two ticks is a step.
 const STEP_NS: i64 = 50_000_000;
+/// Dumps take at most one part of the interval in so many, but for those of one namespace.
+const DUMPS_SHARE: Nanos = 2;
 /// Boot time and monotonic time are read one after the other; more than this is a suspend.
 const SUSPEND_NS: i64 = 10_000_000;
 
@@ -53,9 +55,10 @@ pub struct Plan {
 
 /// What answers dumps.
 pub trait Kernel {
-    /// Dumps one family and protocol, see [`DiagSocket::dump`].
+    /// Dumps one family and protocol of a namespace, see [`crate::kernel::DiagSocket::dump`].
     fn dump(
         &mut self,
+        place: Place,
         family: Family,
         protocol: Protocol,
         states: States,
@@ -78,8 +81,27 @@ pub trait Kernel {
         false
     }
 
-    /// Takes the destroy events that came since the last time, see [`EventReader::take`].
+    /// Takes the destroy events that came since the last time, see
+    /// [`crate::kernel::EventReader::take`].
     fn take_events(&mut self, _: &mut EventBatch) {}
+
+    /// Whether other namespaces than the first may come, and any may leave.
+    fn follows_namespaces(&self) -> bool {
+        false
+    }
+
+    /// Which namespaces came and which were let go of since the last call.
+    fn namespace_news(&mut self) -> NamespaceNews {
+        NamespaceNews::default()
+    }
+
+    /// Whether a namespace has no sockets at all, as the kernel counts them: there is nothing to dump.
+    fn is_empty(&mut self, _: Place) -> bool {
+        false
+    }
+
+    /// Nothing is asked of this namespace any more.
+    fn leave(&mut self, _: Place) {}
 }
 
 /// Everything that the loop gets from outside, so that tests give their own.
@@ -105,6 +127,8 @@ pub enum Event {
     Unsupported(Family, Protocol),
     /// A dump failed.
     DumpFailed(Family, Protocol, String),
+    /// These namespaces cannot be recorded.
+    Refused(Vec<Refusal>),
     /// The owners of sockets cannot be looked for.
     NoOwners(String),
 }
@@ -172,43 +196,6 @@ pub enum RecordError {
     WriterDied,
 }
 
-/// The kernel of this machine.
-pub struct LiveKernel {
-    socket: DiagSocket,
-    events: Option<EventReader>,
-    narrowed: Narrowed,
-}
-
-impl LiveKernel {
-    /// Takes the socket that dumps are made on, who reads the destroy events, and what the dumps are
-    /// narrowed to.
-    pub fn new(socket: DiagSocket, events: Option<EventReader>, narrowed: Narrowed) -> Self {
-        Self { socket, events, narrowed }
-    }
-}
-
-impl Kernel for LiveKernel {
-    fn dump(
-        &mut self,
-        family: Family,
-        protocol: Protocol,
-        states: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
-    ) -> DumpEnd {
-        self.socket.dump_narrowed(family, protocol, states, &self.narrowed, each)
-    }
-
-    fn listens_to_events(&self) -> bool {
-        self.events.is_some()
-    }
-
-    fn take_events(&mut self, batch: &mut EventBatch) {
-        if let Some(events) = &self.events {
-            events.take(batch);
-        }
-    }
-}
-
 /// Records until the plan is fulfilled or a stop is asked for.
 ///
 /// # Errors
@@ -256,11 +243,17 @@ pub(super) struct Collector<'a> {
     took_ns: Nanos,
     rests_for_ns: Nanos,
     failed_dumps: u64,
-    /// Those of the failed dumps that told nothing at all.
-    refused_dumps: usize,
+    /// Dumps that told anything.
+    answered_dumps: u64,
     last_failure: String,
     unsupported: Vec<(Family, Protocol)>,
     last_clocks: Option<Clocks>,
+    /// Where namespaces may come: the numbers of those that do.
+    numbering: Option<Numbering>,
+    /// Namespaces that came, to be written.
+    arrivals: Vec<Arrival>,
+    /// The place of the namespace that is asked first.
+    turn: usize,
 }
 
 /// The way to the writer, and the batch that is being filled.
@@ -333,11 +326,20 @@ impl<'a> Collector<'a> {
             took_ns: 0,
             rests_for_ns: 0,
             failed_dumps: 0,
-            refused_dumps: 0,
+            answered_dumps: 0,
             last_failure: String::new(),
             unsupported: Vec::new(),
             last_clocks: None,
+            numbering: None,
+            arrivals: Vec::new(),
+            turn: 0,
         }
+    }
+
+    /// From now on namespaces may come; these are there from the first snapshot on.
+    pub(super) fn number(&mut self, numbering: Numbering, arrivals: Vec<Arrival>) {
+        self.numbering = Some(numbering);
+        self.arrivals = arrivals;
     }
 
     fn run(&mut self, ways: &mut Ways<'_>, pace: &mut dyn Pace) -> Result<EndReason, RecordError> {
@@ -446,7 +448,7 @@ impl<'a> Collector<'a> {
         if self.unsupported.len() == self.plan.dumps.len() {
             return Some(RecordError::NothingSupported);
         }
-        let is_all = self.refused_dumps + self.unsupported.len() == self.plan.dumps.len();
+        let is_all = self.answered_dumps == 0;
         (self.taken == 1 && is_all).then(|| RecordError::AllFailed(self.last_failure.clone()))
     }
 
@@ -457,48 +459,18 @@ impl<'a> Collector<'a> {
         now: &dyn Fn() -> Clocks,
         missed_ticks: u64,
     ) -> Result<(), RecordError> {
-        let Ways { kernel, listener } = ways;
         let started = now();
         let snapshot = self.snapshot;
         let (group, is_keyframe) =
-            self.tracker.begin_tick(snapshot, started, kernel.wants_keyframe());
+            self.tracker.begin_tick(snapshot, started, ways.kernel.wants_keyframe());
         self.outbox.send(Parcel::BeginTick { snapshot, group, is_keyframe })?;
         self.note_left_out();
+        self.follow_namespaces(ways);
 
         // What ended before the dumps is over in them: what they show of it is what is left.
-        let mut outcome = self.take_events(*kernel);
-        let asked: Vec<_> = self
-            .tracker
-            .scopes()
-            .map(|(index, scope)| (index, scope.family, scope.protocol, scope.states))
-            .collect();
-        for (index, family, protocol, states) in asked {
-            let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
-            let end = kernel.dump(family, protocol, states, &mut |payload, made_at_ms| {
-                tracker.observe(index, payload, made_at_ms, &mut outbox.batch);
-                if outbox.batch.is_full() && outcome.is_ok() {
-                    outcome = outbox.flush();
-                }
-            });
-            let failure = match &end {
-                DumpEnd::Complete | DumpEnd::NotAsked | DumpEnd::Partial(_) => None,
-                DumpEnd::Interrupted => Some("the kernel was interrupted"),
-                DumpEnd::Unsupported => Some("the kernel no longer has it"),
-                DumpEnd::Failed { message, .. } => Some(message.as_str()),
-            };
-            let failure = failure.map(str::to_owned);
-            self.refused_dumps += usize::from(matches!(end, DumpEnd::Failed { .. }));
-            let is_given_up = self.tracker.end_dump(index, end, &mut self.outbox.batch);
-            if is_given_up {
-                self.unsupported.push((family, protocol));
-                listener(&Event::Unsupported(family, protocol));
-            } else if let Some(message) = failure {
-                self.failed_dumps += 1;
-                self.last_failure.clone_from(&message);
-                listener(&Event::DumpFailed(family, protocol, message));
-            }
-        }
-        let taken = self.take_events(*kernel);
+        let mut outcome = self.take_events(ways.kernel);
+        outcome = outcome.and(self.dump_all(ways, started, now));
+        let taken = self.take_events(ways.kernel);
         outcome = outcome.and(taken);
         let ended = now();
         self.note_clock_changes(ended);
@@ -528,12 +500,115 @@ impl<'a> Collector<'a> {
         if let Some(owners) = &mut self.outbox.owners {
             owners.end_tick(snapshot);
         }
+        for place in self.tracker.take_left() {
+            ways.kernel.leave(place);
+        }
         self.last_clocks = Some(ended);
         self.taken_at_ns = started.utc_ns;
         self.took_ns = ended.monotonic_ns - started.monotonic_ns;
         self.snapshot = snapshot.next();
         self.taken += 1;
         Ok(())
+    }
+
+    /// Hears which namespaces came and which were let go of.
+    fn follow_namespaces(&mut self, ways: &mut Ways<'_>) {
+        let Some(numbering) = &mut self.numbering else { return };
+        let news = ways.kernel.namespace_news();
+        for (place, facts) in news.arrived {
+            let arrival = numbering.arrival(facts, self.snapshot);
+            let scopes = arrival.scopes.iter().map(|(id, scope)| (*id, scope.clone(), None));
+            self.tracker.arrive(place, arrival.netns, scopes.collect());
+            self.arrivals.push(arrival);
+        }
+        self.outbox.batch.arrivals.append(&mut self.arrivals);
+        for (place, is_let_go) in news.let_go {
+            self.tracker.let_go(place, is_let_go);
+        }
+        if !news.refused.is_empty() {
+            (ways.listener)(&Event::Refused(news.refused));
+        }
+    }
+
+    /// Makes the dumps of all namespaces. Each walks the sockets of the whole machine: where there are
+    /// many namespaces, those that the time does not suffice for come first in the next snapshot.
+    fn dump_all(
+        &mut self,
+        ways: &mut Ways<'_>,
+        started: Clocks,
+        now: &dyn Fn() -> Clocks,
+    ) -> Result<(), RecordError> {
+        let places = self.tracker.places();
+        let until_ns = started.monotonic_ns + self.plan.interval_ns / DUMPS_SHARE;
+        let (mut outcome, mut has_asked, mut next_turn) = (Ok(()), false, None);
+        for step in 0..places {
+            let of = (self.turn + step) % places;
+            let Some(place) = self.tracker.place(of) else { continue };
+            let is_empty = places > 1 && ways.kernel.is_empty(place);
+            if !is_empty && has_asked && now().monotonic_ns > until_ns {
+                next_turn = next_turn.or(Some(of));
+                self.pass_over(of, &DumpEnd::NotAsked);
+            } else if is_empty {
+                self.pass_over(of, &DumpEnd::Complete);
+            } else {
+                has_asked = true;
+                for dump in 0..self.plan.dumps.len() {
+                    self.dump(ways, place, (of, dump), &mut outcome);
+                }
+            }
+        }
+        self.turn = next_turn.unwrap_or(0);
+        outcome
+    }
+
+    /// All dumps of a namespace end like this without having been made.
+    fn pass_over(&mut self, of: usize, end: &DumpEnd) {
+        self.answered_dumps += 1;
+        for dump in 0..self.plan.dumps.len() {
+            if let Some((index, _)) = self.tracker.asked(of, dump) {
+                self.tracker.end_dump(index, end.clone(), &mut self.outbox.batch);
+            }
+        }
+    }
+
+    /// Makes one dump of a namespace, if the kernel has it.
+    fn dump(
+        &mut self,
+        ways: &mut Ways<'_>,
+        place: Place,
+        (of, dump): (usize, usize),
+        outcome: &mut Result<(), RecordError>,
+    ) {
+        let Ways { kernel, listener } = ways;
+        let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
+        let Some((index, scope)) = tracker.asked(of, dump) else { return };
+        let (family, protocol, states) = (scope.family, scope.protocol, scope.states);
+        let end = kernel.dump(place, family, protocol, states, &mut |payload, made_at_ms| {
+            tracker.observe(index, payload, made_at_ms, &mut outbox.batch);
+            if outbox.batch.is_full() && outcome.is_ok() {
+                *outcome = outbox.flush();
+            }
+        });
+        let failure = match &end {
+            DumpEnd::Complete | DumpEnd::NotAsked | DumpEnd::Partial(_) => None,
+            DumpEnd::Interrupted => Some("the kernel was interrupted"),
+            DumpEnd::Unsupported => Some("the kernel no longer has it"),
+            DumpEnd::Failed { message, .. } => Some(message.as_str()),
+        };
+        let failure = failure.map(str::to_owned);
+        let is_answered = !matches!(end, DumpEnd::Failed { .. } | DumpEnd::Unsupported);
+        self.answered_dumps += u64::from(is_answered);
+        let is_given_up = self.tracker.end_dump(index, end, &mut self.outbox.batch);
+        if is_given_up {
+            if !self.unsupported.contains(&(family, protocol)) {
+                self.unsupported.push((family, protocol));
+                listener(&Event::Unsupported(family, protocol));
+            }
+        } else if let Some(message) = failure {
+            self.failed_dumps += 1;
+            self.last_failure.clone_from(&message);
+            listener(&Event::DumpFailed(family, protocol, message));
+        }
     }
 
     /// Takes the destroy events that were read until now.

@@ -17,11 +17,10 @@ use super::flows::{Added, Dead, Flow, Flows, Member, Moment, SAME_MOMENT_NS, The
 use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
-use super::tracker::Past;
 use crate::model::{
-    Clocks, Direction, EndEvidence, EndUpdate, Ending, EventCounts, FormerSocket, FreedSocket,
-    Nanos, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews,
-    TcpState, TupleTold,
+    Clocks, Direction, EndEvidence, EndUpdate, Ending, FormerSocket, FreedSocket, Nanos, NetnsId,
+    NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
+    UndestroyedSocket,
 };
 
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
@@ -125,15 +124,16 @@ pub(super) struct Register {
     promised: HashMap<u64, SocketId>,
     held: HashMap<u64, Held>,
     held_order: VecDeque<u64>,
-    /// `None` where events are not listened for.
-    pub(super) events: Option<EventCounts>,
+    /// Whether events are listened for.
+    pub(super) listens: bool,
     /// Whether every event of this capture was read.
     pub(super) is_all_told: bool,
 }
 
 impl Register {
-    pub(super) fn new(netns: NetnsId, now: SnapshotId, past: &Past, started: Clocks) -> Self {
-        let mut register = Self {
+    /// Nobody is known.
+    pub(super) fn new(netns: NetnsId, now: SnapshotId) -> Self {
+        Self {
             netns,
             now,
             now_ns: 0,
@@ -151,42 +151,39 @@ impl Register {
             promised: HashMap::new(),
             held: HashMap::new(),
             held_order: VecDeque::new(),
-            events: None,
+            listens: false,
             is_all_told: true,
-        };
-        for former in past.formers.iter().filter(|former| !former.is_remains) {
-            register.expect(former, started);
         }
-        for socket in &past.undestroyed {
-            if let Some(over_ns) = socket.time_wait_by_ns
-                && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
-            {
-                let there =
-                    There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
-                register.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
-            }
-            let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
-            register.hold(
-                socket.cookie,
-                Held {
-                    socket: socket.id,
-                    generation: socket.generation,
-                    flow: Flow::new(socket.protocol, &socket.tuple),
-                    peer: None,
-                    life: (socket.tuple.remote.port != 0).then_some(life),
-                    gone: None,
-                },
-            );
+    }
+
+    /// The event of a connection that an earlier capture saw end is still to come.
+    pub(super) fn await_event(&mut self, socket: &UndestroyedSocket) {
+        if let Some(over_ns) = socket.time_wait_by_ns
+            && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
+        {
+            let there = There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
+            self.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
         }
-        for socket in &past.freed {
-            register.remember(socket);
-        }
-        register
+        let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
+        self.hold(
+            socket.cookie,
+            Held {
+                socket: socket.id,
+                generation: socket.generation,
+                flow: Flow::new(socket.protocol, &socket.tuple),
+                peer: None,
+                life: (socket.tuple.remote.port != 0).then_some(life),
+                gone: None,
+            },
+        );
     }
 
     /// A socket of an earlier capture takes part although it has not been seen in this one yet: its
     /// event may be the first that is heard of it.
-    fn expect(&mut self, former: &FormerSocket, started: Clocks) {
+    pub(super) fn expect(&mut self, former: &FormerSocket, started: Clocks) {
+        if former.is_remains {
+            return;
+        }
         let Some(flow) = Flow::new(former.protocol, &former.tuple) else { return };
         let there = There { open_by_ns: Some(started.monotonic_ns), ..There::default() };
         let member = Member::new(former.id, former.cookie, there);
@@ -195,7 +192,7 @@ impl Register {
 
     /// A TIME-WAIT goes on as the connection of its cookie or, if no dump ever gave it one, of its
     /// addresses and ports.
-    fn remember(&mut self, freed: &FreedSocket) {
+    pub(super) fn remember(&mut self, freed: &FreedSocket) {
         let FreedSocket { id: socket, cookie, generation, state, .. } = *freed;
         let rows = Rows { last: freed.last_sample, count: freed.samples };
         self.bury(cookie, Gone { socket, generation, state, rows });
@@ -203,13 +200,6 @@ impl Register {
         if state.is_none() {
             // The latest comes first.
             self.freed.entry(flow).or_insert((socket, freed.time_wait_by_ns));
-        }
-    }
-
-    pub(super) fn begin_tick(&mut self, now: SnapshotId) {
-        self.now = now;
-        if let Some(events) = &mut self.events {
-            *events = EventCounts::default();
         }
     }
 
@@ -298,7 +288,7 @@ impl Register {
         }
         death.peer = peer;
         let is_replaced = death.end.evidence == Some(EndEvidence::Replaced);
-        if death.end.destroyed.is_none() && self.events.is_some() && !is_replaced {
+        if death.end.destroyed.is_none() && self.listens && !is_replaced {
             self.hold(
                 death.cookie,
                 Held {
@@ -487,7 +477,12 @@ impl Register {
 
     pub(super) fn birth_of(&mut self, socket: SocketId) -> Option<&mut NewSocket> {
         let first = self.births.first()?.id.0;
-        let index = usize::try_from(socket.0 - first).ok()?;
+        let most = usize::try_from(socket.0 - first).ok()?;
+        // Where there are several namespaces, numbers between these are of others.
+        let index = match self.births.get(most) {
+            Some(birth) if birth.id == socket => most,
+            _ => self.births.binary_search_by_key(&socket, |birth| birth.id).ok()?,
+        };
         self.births.get_mut(index)
     }
 }

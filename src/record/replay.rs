@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::session::{Session, Ways};
 use crate::foreign::{Contents, Dump, Import, Round, covers};
 use crate::kernel::{DumpEnd, EventBatch};
-use crate::model::{Asked, Capture, Clocks, EndReason, Family, Nanos, Protocol, States};
+use crate::model::{Asked, Capture, Clocks, EndReason, Family, Nanos, Place, Protocol, States};
 use crate::store::Writer;
 
 /// An event is captured when it is sent, but for the time that this takes.
@@ -101,6 +101,7 @@ impl Replayed<'_> {
 impl Kernel for Replayed<'_> {
     fn dump(
         &mut self,
+        _: Place,
         family: Family,
         protocol: Protocol,
         _: States,

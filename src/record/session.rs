@@ -7,11 +7,12 @@ use std::thread;
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::collector::{Collector, Event, Kernel, Outbox, Plan, RecordError, Summary};
+use super::numbering::Numbering;
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Written, write_all};
-use crate::model::{Asked, Capture, EndReason, Nanos, Scope, SocketId};
-use crate::store::Writer;
+use crate::model::{Arrival, Asked, Capture, EndReason, Nanos, Place, Scope, ScopeId, SocketId};
+use crate::store::{KnownNamespaces, Start, StoreError, Writer};
 
 /// What is left of a connection is there for so long: in FIN-WAIT-2 and then in TIME-WAIT.
 const REMAINS_NS: Nanos = 120_000_000_000;
@@ -22,6 +23,46 @@ const CHANNEL_PARCELS: usize = 64;
 pub(super) struct Ways<'a> {
     pub(super) kernel: &'a mut dyn Kernel,
     pub(super) listener: &'a mut dyn FnMut(&Event),
+}
+
+/// Beside the first: namespaces that are there at the start, and the numbers of those to come.
+struct Others {
+    numbering: Numbering,
+    found: Vec<(Place, Arrival, Vec<TrackedAs>)>,
+}
+
+/// A scope and its last full view in an earlier capture.
+type TrackedAs = (ScopeId, Scope, Option<FullView>);
+
+impl Others {
+    fn found(
+        known: KnownNamespaces,
+        asked: Vec<Asked>,
+        start: &Start,
+        writer: &Writer,
+        ways: &mut Ways<'_>,
+    ) -> Result<Self, RecordError> {
+        let mut numbering = Numbering::new(known, asked);
+        let mut found = Vec::new();
+        let news = ways.kernel.namespace_news();
+        for (place, facts) in news.arrived {
+            let arrival = numbering.arrival(facts, start.next_snapshot);
+            let mut scopes = Vec::with_capacity(arrival.scopes.len());
+            for (id, scope) in &arrival.scopes {
+                scopes.push((*id, scope.clone(), last_full_view(writer, scope)?));
+            }
+            found.push((place, arrival, scopes));
+        }
+        if !news.refused.is_empty() {
+            (ways.listener)(&Event::Refused(news.refused));
+        }
+        Ok(Self { numbering, found })
+    }
+}
+
+fn last_full_view(writer: &Writer, scope: &Scope) -> Result<Option<FullView>, StoreError> {
+    let view = writer.last_full_view(scope)?;
+    Ok(view.map(|(snapshot, ended_ns)| FullView { snapshot, ended_ns }))
 }
 
 /// A capture that is about to begin.
@@ -45,18 +86,24 @@ impl Session<'_> {
         writer.set_capacity(plan.limits.capacity.clone());
         let start = writer.begin_capture(capture)?;
         let mut scopes = Vec::with_capacity(asked.len());
-        for Asked { family, protocol, states, filter } in asked {
+        for Asked { family, protocol, states, filter } in asked.clone() {
             let scope = Scope { netns: start.netns, family, protocol, states, filter };
-            let last_full_view = writer.last_full_view(&scope)?;
-            let last_full_view =
-                last_full_view.map(|(snapshot, ended_ns)| FullView { snapshot, ended_ns });
+            let last_full_view = last_full_view(&writer, &scope)?;
             scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
         }
+        let follows = ways.kernel.follows_namespaces();
+        let known = follows.then(|| writer.known_namespaces(&start)).transpose()?;
+        // Any of them may come again.
+        let recorded = known.as_ref().map(|known| known.namespaces.iter().map(|(id, ..)| *id));
+        let recorded = recorded.map_or_else(|| vec![start.netns], Iterator::collect);
         let past = Past {
-            formers: writer.former_sockets(&start)?,
-            undestroyed: writer.undestroyed_sockets(&start)?,
-            freed: writer.freed_sockets(&start, capture.started.boottime_ns - REMAINS_NS)?,
+            formers: writer.former_sockets(&recorded)?,
+            undestroyed: writer.undestroyed_sockets(&recorded)?,
+            freed: writer.freed_sockets(&recorded, capture.started.boottime_ns - REMAINS_NS)?,
         };
+        let others = known
+            .map(|known| Others::found(known, asked, &start, &writer, &mut ways))
+            .transpose()?;
         let mut owners = None;
         if plan.finds_owners {
             match OwnerFinder::start(&start, writer.former_owners(&start, &past.formers)?) {
@@ -101,8 +148,19 @@ impl Session<'_> {
         if !ways.kernel.tells_every_event() {
             tracker.take_events_as_found();
         }
+        let mut arrivals = Vec::new();
+        let numbering = others.map(|others| {
+            for (place, arrival, scopes) in others.found {
+                tracker.arrive(place, arrival.netns, scopes);
+                arrivals.push(arrival);
+            }
+            others.numbering
+        });
         let outbox = Outbox { parcels, empties, owners, batch: Box::default() };
         let mut collector = Collector::new(plan, tracker, outbox, &written, start.next_snapshot);
+        if let Some(numbering) = numbering {
+            collector.number(numbering, arrivals);
+        }
         let result = work(&mut collector, &mut ways);
         let mut progress = collector.progress();
         drop(collector); // closes the channel: the writer ends

@@ -6,6 +6,7 @@
 
 mod destroy_events;
 mod lives;
+mod namespaces;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -17,12 +18,12 @@ use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
 use super::flows::SAME_MOMENT_NS;
 use super::live::{Live, Sighting};
-use super::register::{LeftOf, Register};
+use super::register::LeftOf;
 use crate::filter::Told;
 use crate::kernel::DumpEnd;
 use crate::model::{
     Clocks, EndEvidence, EventCounts, Exception, ExceptionKind, FormerSocket, FreedSocket, GroupId,
-    HeldSample, Nanos, Protocol, Scope, ScopeId, SnapshotId, SocketId, SocketKey, TcpState,
+    HeldSample, Nanos, Place, Protocol, Scope, ScopeId, SnapshotId, SocketId, SocketKey, TcpState,
     UndestroyedSocket,
 };
 use crate::store::Start;
@@ -31,6 +32,7 @@ use lives::{
     announce, begin_remains, death_of_former, end_former, end_life, end_live, is_same, left_of,
     note_listener,
 };
+use namespaces::Namespace;
 
 /// A group is closed when its rows come to so many times the live sockets …
 const KEYFRAME_ROWS_PER_SOCKET: u64 = 12;
@@ -56,6 +58,8 @@ pub(super) struct FullView {
 /// A scope and how its dumps went.
 struct TrackedScope {
     id: ScopeId,
+    /// Index of its namespace.
+    of: usize,
     scope: Scope,
     /// Whether a connection that a complete dump lacks is not there, or over.
     proves_absence: bool,
@@ -73,6 +77,37 @@ struct TrackedScope {
 }
 
 impl TrackedScope {
+    fn new(
+        id: ScopeId,
+        scope: Scope,
+        of: usize,
+        chosen: Option<&Chosen>,
+        last_full_view: Option<FullView>,
+    ) -> Self {
+        Self {
+            id,
+            of,
+            proves_absence: proves_absence(&scope, chosen),
+            scope,
+            is_supported: true,
+            full_views: last_full_view.into_iter().collect(),
+            complete_dumps: 0,
+            is_complete: false,
+            live: 0,
+            seen: 0,
+            unreadable: 0,
+            not_stored: 0,
+            events_not_stored: 0,
+        }
+    }
+
+    /// It is not asked any more.
+    fn leave(&mut self) {
+        (self.is_supported, self.is_complete) = (false, false);
+        (self.live, self.seen) = (0, 0);
+        self.full_views = VecDeque::new();
+    }
+
     fn last_full_view(&self) -> Option<SnapshotId> {
         self.full_views.back().map(|view| view.snapshot)
     }
@@ -90,7 +125,7 @@ impl TrackedScope {
     }
 }
 
-/// What earlier captures of this boot left open.
+/// What earlier captures of this boot left open in the namespaces that are recorded.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// Sockets that were there to the end.
@@ -104,7 +139,17 @@ pub(super) struct Past {
 /// The live sockets of a capture.
 pub(super) struct Tracker {
     chosen: Option<Chosen>,
+    namespaces: Vec<Namespace>,
+    /// Those of each namespace together, in the order of the namespaces.
     scopes: Vec<TrackedScope>,
+    /// Dumps of a namespace.
+    dumps: usize,
+    /// Namespaces that have left and whose sockets are still open here.
+    left: Vec<Place>,
+    /// Of namespaces that have not come yet.
+    past: Past,
+    /// Destroy events of this tick; `None` where they are not listened for.
+    events: Option<EventCounts>,
     live: HashMap<SocketKey, Live>,
     /// Seen for the first time as if on their way out, or left of what is still to be told; by their
     /// cookies.
@@ -114,7 +159,6 @@ pub(super) struct Tracker {
     held_closed: HashMap<u64, SnapshotId>,
     /// Left open by earlier captures, and not seen in this one yet.
     formers: HashMap<SocketKey, FormerSocket>,
-    register: Register,
     /// Whether dumps show TCP sockets that are bound and no more.
     shows_bound_sockets: bool,
     /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
@@ -127,8 +171,6 @@ pub(super) struct Tracker {
     tick: Tick,
     not_stored: u64,
     events_lost: u64,
-    /// The last snapshots of which every dump was complete: what none of them showed is not there.
-    complete_ticks: [SnapshotId; 4],
     rows_in_group: u64,
     keyframe_at_ns: Option<i64>,
     keyframe: SnapshotId,
@@ -169,37 +211,25 @@ impl Tracker {
         past: Past,
         max_new_sockets: u64,
     ) -> Self {
-        let netns = start.netns;
-        let register = Register::new(netns, start.next_snapshot, &past, capture_started);
+        let mut past = past;
         let key = |former: &FormerSocket| SocketKey {
-            netns,
+            netns: former.netns,
             cookie: former.cookie,
             tuple: (former.protocol == Protocol::Mptcp).then(|| Box::new(former.tuple)),
         };
-        Self {
+        let formers = std::mem::take(&mut past.formers);
+        let mut tracker = Self {
             chosen: None,
-            formers: past.formers.into_iter().map(|former| (key(&former), former)).collect(),
-            scopes: scopes
-                .into_iter()
-                .map(|(id, scope, last_full_view)| TrackedScope {
-                    id,
-                    proves_absence: proves_absence(&scope, None),
-                    scope,
-                    is_supported: true,
-                    full_views: last_full_view.into_iter().collect(),
-                    complete_dumps: 0,
-                    is_complete: false,
-                    live: 0,
-                    seen: 0,
-                    unreadable: 0,
-                    not_stored: 0,
-                    events_not_stored: 0,
-                })
-                .collect(),
+            formers: formers.into_iter().map(|former| (key(&former), former)).collect(),
+            namespaces: Vec::new(),
+            scopes: Vec::new(),
+            dumps: scopes.len(),
+            left: Vec::new(),
+            past,
+            events: None,
             live: HashMap::new(),
             undecided: HashMap::new(),
             held_closed: HashMap::new(),
-            register,
             shows_bound_sockets: false,
             events_read_until_ns: None,
             hasher: DefaultHashBuilder::default(),
@@ -219,12 +249,13 @@ impl Tracker {
             },
             not_stored: 0,
             events_lost: 0,
-            complete_ticks: [SnapshotId(0); 4],
             rows_in_group: 0,
             keyframe_at_ns: None,
             keyframe: start.next_snapshot,
             takes_events_as_found: false,
-        }
+        };
+        tracker.arrive(Place::FIRST, start.netns, scopes);
+        tracker
     }
 
     /// Stores no more new sockets a tick than that from now on.
@@ -247,7 +278,10 @@ impl Tracker {
 
     /// From now on destroy events are read.
     pub(super) fn listen_to_events(&mut self) {
-        self.register.events = Some(EventCounts::default());
+        self.events = Some(EventCounts::default());
+        for namespace in &mut self.namespaces {
+            namespace.register.listens = true;
+        }
     }
 
     /// Sockets that are held to be there.
@@ -267,17 +301,14 @@ impl Tracker {
 
     /// Destroy events of this tick, `None` where they are not listened for.
     pub(super) fn event_counts(&self) -> Option<EventCounts> {
-        self.register.events
-    }
-
-    /// The scopes that are still to be asked.
-    pub(super) fn scopes(&self) -> impl Iterator<Item = (usize, &Scope)> {
-        self.scopes.iter().enumerate().filter(|(_, s)| s.is_supported).map(|(i, s)| (i, &s.scope))
+        self.events
     }
 
     /// Events are not all told, but those that are stand for themselves, whatever is asked for.
     pub(super) fn take_events_as_found(&mut self) {
-        self.register.is_all_told = false;
+        for namespace in &mut self.namespaces {
+            namespace.register.is_all_told = false;
+        }
         self.takes_events_as_found = true;
     }
 
@@ -311,7 +342,12 @@ impl Tracker {
             last_started_ns: self.tick.started.monotonic_ns,
             seen: 0,
         };
-        self.register.begin_tick(snapshot);
+        if let Some(events) = &mut self.events {
+            *events = EventCounts::default();
+        }
+        for namespace in &mut self.namespaces {
+            namespace.register.now = snapshot;
+        }
         for scope in &mut self.scopes {
             (scope.seen, scope.unreadable, scope.not_stored) = (0, 0, 0);
             scope.events_not_stored = 0;
@@ -338,7 +374,8 @@ impl Tracker {
         if self.chosen.as_ref().is_some_and(|chosen| chosen.leaves_out(&message)) {
             return;
         }
-        self.register.now_ns = made_at_ms * 1_000_000;
+        let of = scope.of;
+        self.namespaces[of].register.now_ns = made_at_ms * 1_000_000;
         let tick = &mut self.tick;
         let seen = Sighting {
             message,
@@ -361,8 +398,8 @@ impl Tracker {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(slot) => {
                 let key = slot.into_key();
-                match self.request_of(&key, &seen) {
-                    Some(request) => self.rename(&request, &key, &seen, out),
+                match self.request_of(of, &key, &seen) {
+                    Some(request) => self.rename(of, &request, &key, &seen, out),
                     None => return self.meet(scope_index, key, &seen, out),
                 }
                 let Entry::Occupied(slot) = self.live.entry(key) else { return };
@@ -370,6 +407,7 @@ impl Tracker {
             }
         };
         let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
+        let register = &mut self.namespaces[of].register;
         let live = slot.get_mut();
         if live.is_dying(&seen) {
             return;
@@ -396,17 +434,17 @@ impl Tracker {
                 .then(|| live.death(Some(tick.snapshot), Some(seen.over_evidence()), protocol));
             live.change(&seen, out);
             if was_in != live.state {
-                note_listener(&mut self.register, live, &seen);
+                note_listener(register, live, &seen);
                 if was_in == TcpState::LISTEN {
                     let place = (protocol, live.local_port());
-                    self.register.listeners.close(live.socket, place, tick.snapshot);
+                    register.listeners.close(live.socket, place, tick.snapshot);
                 }
                 if live.is_over && seen.is_time_wait() {
-                    begin_remains(live, &seen, false, &mut self.register, out);
+                    begin_remains(live, &seen, false, register, out);
                 }
             }
             if let Some(death) = death {
-                end_life(live, death, &seen, &mut self.register, out);
+                end_life(live, death, &seen, register, out);
             }
         } else {
             // The socket is another connection now: the former one is over. IPV6_ADDRFORM makes it
@@ -418,14 +456,14 @@ impl Tracker {
                 Some(tick.snapshot),
                 Some(EndEvidence::Replaced),
                 protocol,
-                &mut self.register,
+                register,
                 out,
             );
             let mut next = Live::new(self.next_socket, scope_index, live.generation + 1, &seen);
             self.next_socket = self.next_socket.next();
             let netns = scope.scope.netns;
             let opened_after = scope.last_full_view_before(closed_in.unwrap_or(tick.snapshot));
-            announce(&mut next, &seen, netns, opened_after, &mut self.register, out);
+            announce(&mut next, &seen, netns, opened_after, register, out);
             *live = next;
             self.scopes[former_scope].live -= 1;
             self.scopes[scope_index].live += 1;
@@ -436,25 +474,27 @@ impl Tracker {
     /// Takes a socket that no dump of this capture has shown under this cookie.
     fn meet(&mut self, scope_index: usize, key: SocketKey, seen: &Sighting<'_>, out: &mut Batch) {
         let message = &seen.message;
+        let of = self.scopes[scope_index].of;
         // Who has been seen before is told by the cookie alone.
         let former = self.formers.get(&key);
         let is_former = former.is_some_and(|former| is_same(former, &seen.message));
         let started_ns = self.tick.started.monotonic_ns;
         let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
-        let left_of =
-            if is_former { LeftOf::Nobody } else { left_of(&mut self.register, seen, told_ns) };
+        let register = &mut self.namespaces[of].register;
+        let left_of = if is_former { LeftOf::Nobody } else { left_of(register, seen, told_ns) };
         let gone = if let LeftOf::Socket(gone) = left_of { Some(gone) } else { None };
-        let is_ghost = gone.is_none() && self.register.gone(seen.message.cookie()).is_some();
+        let is_ghost = gone.is_none() && register.gone(seen.message.cookie()).is_some();
         if is_ghost {
             return; // its destroy event has been read
         }
         let is_held = !is_former && seen.is_closed_and_held();
-        if is_held && self.is_of_time_wait(seen) {
+        if is_held && self.is_of_time_wait(of, seen) {
             return;
         }
         let waits = is_held || seen.is_torn_down() || matches!(left_of, LeftOf::NotToldYet);
         let Some(opened_after) = self.opened_after(scope_index, seen, waits) else { return };
         let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
+        let register = &mut self.namespaces[of].register;
         if gone.is_none() && scope.complete_dumps > 0 && tick.new_sockets >= self.max_new_sockets {
             scope.not_stored += 1;
             return;
@@ -467,9 +507,9 @@ impl Tracker {
         let mut live = Live::new(self.next_socket, scope_index, 0, seen);
         if let Some(gone) = gone {
             live.remain(&gone, seen, out);
-            let has_own_cookie = self.register.over(message.cookie()).is_none();
-            self.register.missed(message.cookie(), out);
-            begin_remains(&live, seen, has_own_cookie, &mut self.register, out);
+            let has_own_cookie = register.over(message.cookie()).is_none();
+            register.missed(message.cookie(), out);
+            begin_remains(&live, seen, has_own_cookie, register, out);
             self.live.insert(key, live);
             return;
         }
@@ -478,36 +518,30 @@ impl Tracker {
                 live.resume(&former, seen, out);
                 let flow = seen.flow().filter(|_| !live.is_over);
                 let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
-                self.register.resume(flow, live.socket, cookie, open_by_ns, out);
-                note_listener(&mut self.register, &live, seen);
+                register.resume(flow, live.socket, cookie, open_by_ns, out);
+                note_listener(register, &live, seen);
                 if seen.is_over() && !live.is_over {
                     let evidence = Some(seen.over_evidence());
                     let death = death_of_former(&former, Some(tick.snapshot), evidence);
-                    end_life(&mut live, death, seen, &mut self.register, out);
+                    end_life(&mut live, death, seen, register, out);
                 } else if seen.is_time_wait() && former.state != TcpState::TIME_WAIT {
-                    begin_remains(&live, seen, false, &mut self.register, out);
+                    begin_remains(&live, seen, false, register, out);
                 }
                 self.live.insert(key, live);
                 return;
             }
             Some(former) => {
                 live.generation = former.generation + 1;
-                end_former(
-                    &former,
-                    Some(tick.snapshot),
-                    EndEvidence::Replaced,
-                    &mut self.register,
-                    out,
-                );
+                end_former(&former, Some(tick.snapshot), EndEvidence::Replaced, register, out);
             }
             None => {
                 let flow = seen.flow();
-                live.generation = self.register.generation_of(message.cookie(), flow.as_ref());
+                live.generation = register.generation_of(message.cookie(), flow.as_ref());
             }
         }
         self.next_socket = self.next_socket.next();
         let netns = scope.scope.netns;
-        announce(&mut live, seen, netns, opened_after, &mut self.register, out);
+        announce(&mut live, seen, netns, opened_after, register, out);
         self.live.insert(key, live);
     }
 
@@ -535,10 +569,11 @@ impl Tracker {
 
     /// Whether this socket, closed and held, is of a connection that has its row: of that the dumps show
     /// the TIME-WAIT, under a cookie of its own.
-    fn is_of_time_wait(&mut self, seen: &Sighting<'_>) -> bool {
+    fn is_of_time_wait(&mut self, of: usize, seen: &Sighting<'_>) -> bool {
+        let register = &self.namespaces[of].register;
         let cookie = seen.message.cookie();
         let is_known = self.held_closed.contains_key(&cookie);
-        let is_so = is_known || seen.flow().is_some_and(|flow| self.register.has_time_wait(&flow));
+        let is_so = is_known || seen.flow().is_some_and(|flow| register.has_time_wait(&flow));
         if is_so {
             self.held_closed.insert(cookie, seen.snapshot);
         }
@@ -547,14 +582,15 @@ impl Tracker {
 
     /// The connection request that this socket was, if a dump asked for the cookie of the request just
     /// when the socket was made: that is another one then.
-    fn request_of(&self, key: &SocketKey, seen: &Sighting<'_>) -> Option<SocketKey> {
+    fn request_of(&self, of: usize, key: &SocketKey, seen: &Sighting<'_>) -> Option<SocketKey> {
         if seen.protocol != Protocol::Tcp
             || seen.message.is_mini()
             || self.formers.contains_key(key)
         {
             return None;
         }
-        let member = self.register.flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
+        let flows = &self.namespaces[of].register.flows;
+        let member = flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
         // It was made as the request was seen; a later one may have these addresses and ports.
         let ago_ms = seen.ago.handshake_ms().or(seen.ago.established_ms())?;
         let there_ns = seen.made_at_ns - i64::from(ago_ms) * 1_000_000;
@@ -566,9 +602,17 @@ impl Tracker {
     }
 
     /// A socket goes on under another cookie.
-    fn rename(&mut self, from: &SocketKey, to: &SocketKey, seen: &Sighting<'_>, out: &mut Batch) {
+    fn rename(
+        &mut self,
+        of: usize,
+        from: &SocketKey,
+        to: &SocketKey,
+        seen: &Sighting<'_>,
+        out: &mut Batch,
+    ) {
         let (Some(live), Some(flow)) = (self.live.remove(from), seen.flow()) else { return };
-        self.register.rename(&flow, live.socket, to.cookie, out);
+        let register = &mut self.namespaces[of].register;
+        register.rename(&flow, live.socket, to.cookie, out);
         self.live.insert(to.clone(), live);
     }
 
@@ -636,8 +680,10 @@ impl Tracker {
         out: &mut Box<Batch>,
         mut flush: impl FnMut(&mut Box<Batch>),
     ) -> u64 {
-        let Self { scopes, live, tick, rows_in_group, register, .. } = self;
-        register.now_ns = ended.monotonic_ns;
+        let Self { namespaces, scopes, live, tick, rows_in_group, .. } = self;
+        for namespace in namespaces.iter_mut() {
+            namespace.register.now_ns = ended.monotonic_ns;
+        }
         let all_seen = scopes.iter().all(|s| s.seen == s.live);
         if !all_seen {
             live.retain(|_, live| {
@@ -655,6 +701,7 @@ impl Tracker {
                     } else {
                         (None, EndEvidence::LeftScope)
                     };
+                    let register = &mut namespaces[scope.of].register;
                     end_live(live, closed_before, Some(evidence), protocol, register, out);
                     scope.live -= 1;
                     return false;
@@ -702,19 +749,18 @@ impl Tracker {
         self.undecided.retain(|_, first| first.seen == snapshot);
         self.held_closed.retain(|_, last_seen| *last_seen == snapshot);
         self.end_formers(out, &mut flush);
-        self.register.resolve(&mut self.live, out, &mut flush);
-        if self.scopes.iter().all(|scope| scope.is_complete || !scope.is_supported) {
-            self.register.forget(self.complete_ticks[0]);
-            self.complete_ticks.rotate_left(1);
-            self.complete_ticks[3] = snapshot;
-        }
+        self.resolve(out, &mut flush);
+        self.depart(out);
         seen
     }
 
     /// What earlier captures left open and two complete dumps of this one lacked is gone. Where not
     /// every state is asked for it stays open: it may be in another.
     fn end_formers(&mut self, out: &mut Box<Batch>, flush: &mut impl FnMut(&mut Box<Batch>)) {
-        let Self { scopes, formers, register, tick, chosen, .. } = self;
+        let Self { namespaces, scopes, formers, tick, chosen, .. } = self;
+        if formers.is_empty() {
+            return;
+        }
         // Of the sockets of wider captures this one tells nothing.
         let is_chosen = |former: &FormerSocket| {
             let told = Told::of_tuple(&former.tuple);
@@ -722,9 +768,11 @@ impl Tracker {
         };
         for scope in scopes.iter().filter(|s| s.is_complete && s.complete_dumps == 2) {
             let looked_at = &scope.scope;
+            let register = &mut namespaces[scope.of].register;
             formers.retain(|_, former| {
-                let is_of_scope =
-                    former.family == looked_at.family && former.protocol == looked_at.protocol;
+                let is_of_scope = former.netns == looked_at.netns
+                    && former.family == looked_at.family
+                    && former.protocol == looked_at.protocol;
                 if is_of_scope && scope.proves_absence && is_chosen(former) {
                     if out.is_full() {
                         flush(out);

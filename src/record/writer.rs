@@ -106,6 +106,9 @@ fn write_batch(
     start: &Start,
     batch: &Batch,
 ) -> Result<(), StoreError> {
+    for arrival in &batch.arrivals {
+        tick.arrival(start, arrival)?;
+    }
     for socket in &batch.sockets {
         tick.socket(socket)?;
     }
@@ -161,6 +164,9 @@ fn write_batch(
     }
     for change in &batch.clock_changes {
         tick.clock_change(change)?;
+    }
+    for departure in &batch.departures {
+        tick.departure(start, departure)?;
     }
     Ok(())
 }

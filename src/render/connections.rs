@@ -8,7 +8,7 @@ use super::options::Options;
 use super::row::Row;
 use super::sink::Sink;
 use super::table::Table;
-use super::{Exporter, check_length};
+use super::{Exporter, Named, check_length, short_netns};
 use crate::model::{Column, Kind, Value};
 
 /// A table of connections that puts several columns of the answer into one.
@@ -16,12 +16,13 @@ pub struct ConnectionTable<'w> {
     table: Table<'w>,
     zone: Zone,
     moment: ShownMoment,
-    with_host: bool,
+    named: Named,
     names: Vec<&'static str>,
 }
 
-/// The place of the host among what may be shown.
+/// The places of host and namespace among what may be shown.
 const HOST: usize = 1;
+const NETNS: usize = 2;
 
 /// Which moment of a connection a line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl ConnectionTable<'_> {
     pub const COLUMNS: &'static [&'static str] = &[
         "socket_id",
         "host_name",
+        "netns",
         "protocol",
         "local_address",
         "local_port",
@@ -63,7 +65,7 @@ impl ConnectionTable<'_> {
 }
 
 /// What it shows. Texts under kind `Integer` stand on the right.
-fn shown(zone: Zone, moment: ShownMoment) -> [Column; 13] {
+fn shown(zone: Zone, moment: ShownMoment) -> [Column; 14] {
     let moment = match (moment, zone) {
         (ShownMoment::Closed, Zone::Utc) => "closed (utc)",
         (ShownMoment::Closed, _) => "closed",
@@ -73,6 +75,7 @@ fn shown(zone: Zone, moment: ShownMoment) -> [Column; 13] {
     [
         ("id", Kind::Integer),
         ("host", Kind::Text),
+        ("netns", Kind::Text),
         ("net", Kind::Text),
         ("local", Kind::Text),
         ("remote", Kind::Text),
@@ -92,7 +95,7 @@ impl<'w> ConnectionTable<'w> {
     /// Writes to `writer`.
     pub fn new(writer: Box<dyn Write + 'w>, options: &Options, moment: ShownMoment) -> Self {
         let table = Table::new(options, Sink::new(writer));
-        Self { table, zone: options.zone, moment, with_host: false, names: Vec::new() }
+        Self { table, zone: options.zone, moment, named: Named::NONE, names: Vec::new() }
     }
 
     /// The column whose values stand below a title, if they are of one.
@@ -100,6 +103,7 @@ impl<'w> ConnectionTable<'w> {
         let columns = [
             ("id", "socket_id"),
             ("host", "host_name"),
+            ("netns", "netns"),
             ("net", "protocol"),
             ("dir", "direction"),
             ("process", "comm"),
@@ -111,14 +115,18 @@ impl<'w> ConnectionTable<'w> {
         columns.into_iter().find(|(known, _)| *known == title).map(|(_, column)| column)
     }
 
-    /// Names the host of each connection.
+    /// Names where each connection is.
     #[must_use]
-    pub fn with_host(self, with_host: bool) -> Self {
-        Self { with_host, ..self }
+    pub fn naming(self, named: Named) -> Self {
+        Self { named, ..self }
     }
 
-    fn without_needless_host<T>(&self, cells: [T; 13]) -> Vec<T> {
-        let is_shown = |index: usize| self.with_host || index != HOST;
+    fn without_needless_places<T>(&self, cells: [T; 14]) -> Vec<T> {
+        let is_shown = |index: usize| match index {
+            HOST => self.named.host,
+            NETNS => self.named.netns,
+            _ => true,
+        };
         cells.into_iter().enumerate().filter(|(i, _)| is_shown(*i)).map(|(_, cell)| cell).collect()
     }
 
@@ -151,7 +159,7 @@ impl<'w> ConnectionTable<'w> {
 impl Exporter for ConnectionTable<'_> {
     fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
         self.names = columns.iter().map(|column| column.name).collect();
-        self.table.begin(&self.without_needless_host(shown(self.zone, self.moment)))
+        self.table.begin(&self.without_needless_places(shown(self.zone, self.moment)))
     }
 
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
@@ -176,9 +184,11 @@ impl Exporter for ConnectionTable<'_> {
                 other => other,
             })
         });
-        let cells = self.without_needless_host([
+        let netns = row.text("netns").map_or(Value::Null, |netns| Value::Text(short_netns(netns)));
+        let cells = self.without_needless_places([
             row.value("socket_id"),
             row.value("host_name"),
+            netns,
             row.value("protocol"),
             local,
             remote,

@@ -82,3 +82,23 @@ fn check_length(columns: usize, values: usize) -> io::Result<()> {
     let text = format!("a row of {values} values under {columns} columns");
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
+
+/// Where a row of a table is of, as far as it has to be named: where there are several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Several hosts.
+    pub host: bool,
+    /// Several network namespaces of a host.
+    pub netns: bool,
+}
+
+impl Named {
+    /// Neither.
+    pub const NONE: Self = Self { host: false, netns: false };
+}
+
+/// The name of a namespace as people see it: of the id of a container its first digits.
+fn short_netns(name: &str) -> &str {
+    let is_id = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_id { &name[..12] } else { name }
+}

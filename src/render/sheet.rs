@@ -9,14 +9,14 @@ use super::options::Options;
 use super::row::Row;
 use super::sink::Sink;
 use super::table::{Table, numbers, write_value};
-use super::{Exporter, Zone, check_length};
+use super::{Exporter, Named, Zone, check_length};
 use crate::model::{Column, Kind, Value};
 
 /// How an answer is laid out: titles, each with what stands below it.
 #[derive(Clone, Copy, Debug)]
 pub struct Sheet {
     cells: &'static [(&'static str, Cell)],
-    with_host: bool,
+    named: Named,
 }
 
 /// What a cell is made of, by names of columns.
@@ -190,18 +190,19 @@ impl Sheet {
     ]);
 
     const fn of(cells: &'static [(&'static str, Cell)]) -> Self {
-        Self { cells, with_host: false }
+        Self { cells, named: Named::NONE }
     }
 
-    /// The same with the host of each row, where there are several.
+    /// The same with where each row is of.
     #[must_use]
-    pub const fn with_host(self, with_host: bool) -> Self {
-        Self { with_host, ..self }
+    pub const fn naming(self, named: Named) -> Self {
+        Self { named, ..self }
     }
 
     fn cells(self) -> impl Iterator<Item = (&'static str, Cell)> {
-        let host = self.with_host.then_some(("host", Plain("host_name")));
-        host.into_iter().chain(self.cells.iter().copied())
+        let host = self.named.host.then_some(("host", Plain("host_name")));
+        let netns = self.named.netns.then_some(("netns", Plain("netns")));
+        host.into_iter().chain(netns).chain(self.cells.iter().copied())
     }
 
     /// The column whose values stand below a title, if they are of one.

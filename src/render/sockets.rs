@@ -9,7 +9,7 @@ use super::options::Options;
 use super::paint;
 use super::row::Row;
 use super::sink::Sink;
-use super::{Exporter, check_length};
+use super::{Exporter, Named, check_length, short_netns};
 use crate::model::{Column, Value};
 
 /// What a table of sockets shows beside states, queues and ends.
@@ -21,11 +21,11 @@ pub struct Details {
     pub info: bool,
 }
 
-/// A table in the layout of `ss -tuan`, with the host before it where there are several.
+/// A table in the layout of `ss -tuan`, with host and namespace before it where there are several.
 pub struct SocketTable<'w> {
     sink: Sink<'w>,
     details: Details,
-    with_host: bool,
+    named: Named,
     color: bool,
     names: Vec<&'static str>,
     lines: Vec<Line>,
@@ -36,9 +36,10 @@ struct Line {
     info: String,
 }
 
-const COLUMNS: usize = 8;
+const COLUMNS: usize = 9;
 const HEADER: [&str; COLUMNS] = [
     "Host",
+    "Netns",
     "Netid",
     "State",
     "Recv-Q",
@@ -48,18 +49,18 @@ const HEADER: [&str; COLUMNS] = [
     "Process",
 ];
 /// Columns of numbers, on the right.
-const NUMBERS: [bool; COLUMNS] = [false, false, false, true, true, false, false, false];
+const NUMBERS: [bool; COLUMNS] = [false, false, false, false, true, true, false, false, false];
 
 impl<'w> SocketTable<'w> {
-    /// Writes to `writer` when finished; `with_host` names the host of each socket.
+    /// Writes to `writer` when finished; `named` tells where each socket is.
     pub fn new(
         writer: Box<dyn Write + 'w>,
         options: &Options,
         details: Details,
-        with_host: bool,
+        named: Named,
     ) -> Self {
         let (sink, color) = (Sink::new(writer), options.color);
-        Self { sink, details, with_host, color, names: Vec::new(), lines: Vec::new() }
+        Self { sink, details, named, color, names: Vec::new(), lines: Vec::new() }
     }
 }
 
@@ -181,6 +182,7 @@ impl Exporter for SocketTable<'_> {
         let row = Row { names: &self.names, values };
         let cells = [
             visible(row.text("host_name").unwrap_or("-")).to_string(),
+            visible(row.text("netns").map_or("-", short_netns)).to_string(),
             visible(row.text("protocol").unwrap_or("-")).to_string(),
             visible(row.text("state").unwrap_or("-")).to_string(),
             row.queue("rqueue_bytes", "backlog"),
@@ -201,12 +203,14 @@ impl Exporter for SocketTable<'_> {
                 *width = (*width).max(cell.len());
             }
         }
-        let first = usize::from(!self.with_host);
-        let shown = first..if self.details.processes { COLUMNS } else { COLUMNS - 1 };
+        let mut shown = [true; COLUMNS];
+        (shown[0], shown[1]) = (self.named.host, self.named.netns);
+        shown[COLUMNS - 1] = self.details.processes;
         let write = |sink: &mut Sink<'_>, cells: [&str; COLUMNS], style: Style| {
             let mut text = String::new();
-            let columns = cells.iter().zip(widths).zip(NUMBERS);
-            for ((cell, width), is_number) in columns.take(shown.end).skip(shown.start) {
+            let columns = cells.iter().zip(widths).zip(NUMBERS).zip(shown);
+            for ((cell, width), is_number) in columns.filter(|(_, s)| *s).map(|(column, _)| column)
+            {
                 let padded = if is_number {
                     format!("{cell:>width$}  ")
                 } else {

@@ -20,7 +20,11 @@ SELECT * FROM src.captures WHERE capture_id IN (
     SELECT capture_id FROM src.snapshots WHERE snapshot_id IN (SELECT snapshot_id FROM taken));
 
 INSERT OR IGNORE INTO capture_scopes
-SELECT * FROM src.capture_scopes WHERE capture_id IN (SELECT capture_id FROM captures);
+SELECT c.capture_id, c.scope_id, c.first_snapshot_id,
+    CASE WHEN c.last_snapshot_id < x.last_id THEN c.last_snapshot_id END
+FROM span AS x, src.capture_scopes AS c
+WHERE c.capture_id IN (SELECT capture_id FROM captures) AND c.first_snapshot_id <= x.last_id
+    AND coalesce(c.last_snapshot_id, x.last_id) >= x.first_id;
 
 INSERT OR IGNORE INTO scopes
 SELECT * FROM src.scopes WHERE scope_id IN (SELECT scope_id FROM capture_scopes);

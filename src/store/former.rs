@@ -28,23 +28,29 @@ const COUNTERS: &str = "q.rtt_us, q.rttvar_us, c.min_rtt_us, q.bytes_sent, c.byt
     q.bytes_acked, q.bytes_received, q.segs_out, q.segs_in, q.data_segs_out, q.data_segs_in,
     c.total_retrans";
 
-/// The open sockets of a namespace. What this version cannot read (an address, a family) it leaves
+/// Namespaces as a parameter.
+fn list(of: &[NetnsId]) -> String {
+    let numbers: Vec<_> = of.iter().map(NetnsId::to_string).collect();
+    format!("[{}]", numbers.join(","))
+}
+
+/// The open sockets of these namespaces. What this version cannot read (an address, a family) it leaves
 /// open.
 pub(super) fn sockets(
     connection: &Connection,
-    netns: NetnsId,
+    of: &[NetnsId],
 ) -> rusqlite::Result<Vec<FormerSocket>> {
     let sql = format!(
         "SELECT k.socket_id, coalesce(m.cookie, k.cookie), k.generation, k.family, k.protocol,
              k.local_address, k.local_port, k.remote_address, k.remote_port, k.interface, k.inode,
              k.uid, k.cgroup_id, k.mark, o.last_snapshot_id, o.snapshot_id, o.samples, r.state,
-             {COUNTERS}, k.origin, o.is_remains, k.peer_socket_id
+             {COUNTERS}, k.origin, o.is_remains, k.peer_socket_id, k.netns_id
          {OPEN_SOCKETS}
          LEFT JOIN remains AS m ON m.socket_id = o.socket_id
-         WHERE k.netns_id = ?1"
+         WHERE k.netns_id IN (SELECT value FROM json_each(?1))"
     );
     let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map([netns.0], former_socket)?;
+    let rows = statement.query_map([list(of)], former_socket)?;
     rows.filter_map(Result::transpose).collect()
 }
 
@@ -66,25 +72,25 @@ fn origin(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Origin>> {
     Ok(row.get::<_, Option<u8>>(index)?.and_then(Origin::from_number))
 }
 
-/// Sockets of a namespace whose connection was over, and that may not have been freed yet: the
+/// Sockets of these namespaces whose connection was over, and that may not have been freed yet: the
 /// latest ones.
 pub(super) fn undestroyed(
     connection: &Connection,
-    netns: NetnsId,
+    of: &[NetnsId],
 ) -> rusqlite::Result<Vec<UndestroyedSocket>> {
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.origin, k.protocol, coalesce(
                  n.started_monotonic_ns - m.time_wait_ms * 1000000, n.ended_monotonic_ns),
-             k.generation
+             k.generation, k.netns_id
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN remains AS m ON m.socket_id = e.socket_id AND e.last_snapshot_id IS NULL
          LEFT JOIN snapshots AS n ON n.snapshot_id = m.time_wait_snapshot_id
-         WHERE k.netns_id = ?1 AND e.destroyed_at_ns IS NULL
+         WHERE k.netns_id IN (SELECT value FROM json_each(?1)) AND e.destroyed_at_ns IS NULL
             AND e.evidence IN ('absence', 'time_wait', 'closed')
          ORDER BY e.socket_id DESC LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![netns.0, UNDESTROYED_MAX], |row| {
+    let rows = statement.query_map(params![list(of), UNDESTROYED_MAX], |row| {
         let (Some(tuple), Some(protocol)) = (tuple(row, 2)?, Protocol::from_number(row.get(9)?))
         else {
             return Ok(None);
@@ -98,23 +104,25 @@ pub(super) fn undestroyed(
             origin: origin(row, 8)?,
             time_wait_by_ns: row.get(10)?,
             generation: row.get(11)?,
+            netns: NetnsId(row.get(12)?),
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
 }
 
-/// TCP sockets of a namespace that were freed after this moment of `CLOCK_BOOTTIME`, were not aborted,
+/// TCP sockets of these namespaces that were freed after this moment of `CLOCK_BOOTTIME`, were not aborted,
 /// and of which no dump showed what they left.
 pub(super) fn freed(
     connection: &Connection,
-    netns: NetnsId,
+    of: &[NetnsId],
     since_boottime_ns: Nanos,
 ) -> rusqlite::Result<Vec<FreedSocket>> {
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
              e.destroyed_boottime_ns - p.ended_boottime_ns + p.ended_monotonic_ns, n.evidence,
-             (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1)
+             (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
+             k.netns_id
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
          -- The machine may have been suspended since the event: not before it.
@@ -123,14 +131,15 @@ pub(super) fn freed(
                     AND b.capture_id = d.capture_id), d.snapshot_id)
             AND p.ended_monotonic_ns IS NOT NULL
          LEFT JOIN endings AS n ON n.ending = e.ending
-         WHERE e.destroyed_boottime_ns > ?2 AND k.netns_id = ?1 AND k.protocol = ?3
+         WHERE e.destroyed_boottime_ns > ?2 AND k.protocol = ?3
+            AND k.netns_id IN (SELECT value FROM json_each(?1))
             AND coalesce(n.name, 'orderly') = 'orderly'
             AND NOT EXISTS (SELECT 1 FROM remains AS m WHERE m.socket_id = e.socket_id)
          ORDER BY e.destroyed_boottime_ns DESC, e.socket_id DESC LIMIT ?4",
     )?;
     let tcp = Protocol::Tcp.number();
     let rows =
-        statement.query_map(params![netns.0, since_boottime_ns, tcp, UNDESTROYED_MAX], |row| {
+        statement.query_map(params![list(of), since_boottime_ns, tcp, UNDESTROYED_MAX], |row| {
             let Some(tuple) = tuple(row, 2)? else { return Ok(None) };
             let (freed_ns, evidence): (Nanos, Option<String>) = (row.get(11)?, row.get(12)?);
             let listened_ns = row.get::<_, Option<Nanos>>(13)?.unwrap_or(0);
@@ -147,6 +156,7 @@ pub(super) fn freed(
                     Some("fin_acked") | None => freed_ns.max(listened_ns),
                     Some(_) => freed_ns,
                 },
+                netns: NetnsId(row.get(14)?),
             }))
         })?;
     rows.filter_map(Result::transpose).collect()
@@ -195,6 +205,7 @@ fn former_socket(row: &Row<'_>) -> rusqlite::Result<Option<FormerSocket>> {
         origin: origin(row, 30)?,
         is_remains: row.get(31)?,
         peer: row.get::<_, Option<i64>>(32)?.map(SocketId),
+        netns: NetnsId(row.get(33)?),
     }))
 }
 

@@ -100,7 +100,7 @@ pub struct TickWriter<'w> {
 pub(super) type Done = Result<(), StoreError>;
 
 impl TickWriter<'_> {
-    fn run(&self, sql: &str, parameters: impl rusqlite::Params) -> Done {
+    pub(super) fn run(&self, sql: &str, parameters: impl rusqlite::Params) -> Done {
         self.transaction
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(parameters))

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::params;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::StoreError;
-use super::columns::{SqlInteger, int};
+use super::columns::SqlInteger;
 use super::file::{file_sizes, file_uri, lock_if_idle, log_path, open_for_recording};
 use super::former;
 use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
+use super::namespaces::{self, KnownNamespaces};
 use super::owners::{self, FormerOwners};
 use super::retention::{
     Alive, AllAlive, Capacity, LOG_BYTES, Retention, await_formers, make_tables,
@@ -23,9 +24,8 @@ use super::shared_dir::{Access, refuse_planted};
 use super::tick::{RowSql, TickWriter, summarise_open_groups};
 use super::trust::distrust;
 use crate::model::{
-    Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, NamespaceFacts, Nanos, NetnsId,
-    OwnerChange, ProcessId, Scope, ScopeId, SnapshotId, SocketId, Source, States,
-    UndestroyedSocket,
+    Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, Nanos, NetnsId, OwnerChange,
+    ProcessId, Scope, ScopeId, SnapshotId, SocketId, Source, UndestroyedSocket,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -121,47 +121,60 @@ impl Writer {
         result.map_err(|e| StoreError::sqlite(&self.path, "write to", e))
     }
 
-    /// Registers what a capture looks at; the same scope has the same number in every capture.
+    /// Registers what a capture looks at from its first snapshot on; the same scope has the same number in every capture.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn add_scope(&mut self, start: &Start, scope: &Scope) -> Result<ScopeId, StoreError> {
-        add_scope(&self.connection, start.capture, scope)
+        namespaces::add_scope(&self.connection, start, scope)
             .map_err(|e| StoreError::sqlite(&self.path, "write to", e))
     }
 
-    /// The sockets that captures before this one saw to their end, in the same boot and namespace:
-    /// those that still live go on under the same number.
+    /// The namespaces of this boot that were recorded before, and what each was asked for: they keep
+    /// their numbers.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn former_sockets(&self, start: &Start) -> Result<Vec<FormerSocket>, StoreError> {
-        former::sockets(&self.connection, start.netns)
+    pub fn known_namespaces(&self, start: &Start) -> Result<KnownNamespaces, StoreError> {
+        namespaces::known(&self.connection, start)
+            .map_err(|e| StoreError::sqlite(&self.path, "read", e))
+    }
+
+    /// The sockets that captures before this one saw to their end in these namespaces: those that still
+    /// live go on under the same number.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn former_sockets(&self, of: &[NetnsId]) -> Result<Vec<FormerSocket>, StoreError> {
+        former::sockets(&self.connection, of)
             .and_then(|formers| await_formers(&self.connection, &formers).map(|()| formers))
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 
-    /// TCP sockets of this boot and namespace that captures before this one saw freed after this
-    /// moment of `CLOCK_BOOTTIME`, and whose TIME-WAIT may still be there, not seen yet.
+    /// TCP sockets of these namespaces that captures before this one saw freed after this moment of
+    /// `CLOCK_BOOTTIME`, and whose TIME-WAIT may still be there, not seen yet.
     ///
     /// # Errors
     /// When the recording cannot be read.
     pub fn freed_sockets(
         &self,
-        start: &Start,
+        of: &[NetnsId],
         since_boottime_ns: Nanos,
     ) -> Result<Vec<FreedSocket>, StoreError> {
-        former::freed(&self.connection, start.netns, since_boottime_ns)
+        former::freed(&self.connection, of, since_boottime_ns)
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 
-    /// Sockets of this boot and namespace whose connection captures before this one saw end, and
-    /// whose destroy event may still come.
+    /// Sockets of these namespaces whose connection captures before this one saw end, and whose destroy
+    /// event may still come.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn undestroyed_sockets(&self, start: &Start) -> Result<Vec<UndestroyedSocket>, StoreError> {
-        former::undestroyed(&self.connection, start.netns)
+    pub fn undestroyed_sockets(
+        &self,
+        of: &[NetnsId],
+    ) -> Result<Vec<UndestroyedSocket>, StoreError> {
+        former::undestroyed(&self.connection, of)
             .map_err(|e| StoreError::sqlite(&self.path, "read", e))
     }
 
@@ -368,14 +381,13 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
         [&host.boot_uuid],
         |r| r.get(0),
     )?;
-    let netns = namespace(&transaction, boot, &capture.namespace)?;
+    let netns = namespaces::begin(&transaction, boot, &capture.namespace)?;
     let previous = previous_capture(&transaction, boot, capture)?;
     transaction.execute(
         "INSERT INTO captures (uuid, boot_id, source, host_name, machine_id_hash, kernel_release,
              architecture, sockrec_version, options, interval_ns, started_at_ns,
-             started_monotonic_ns, started_boottime_ns, first_local_port, last_local_port,
-             previous_capture_id)
-         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, ?15, ?16)",
+             started_monotonic_ns, started_boottime_ns, previous_capture_id)
+         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14)",
         params![
             new_uuid(),
             boot,
@@ -390,8 +402,6 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
             capture.started.monotonic_ns,
             capture.started.boottime_ns,
             capture.source.name(),
-            capture.namespace.local_ports.map(|(first, _)| first),
-            capture.namespace.local_ports.map(|(_, last)| last),
             previous,
         ],
     )?;
@@ -444,67 +454,6 @@ pub(super) fn new_uuid() -> String {
 
 pub(super) fn crate_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
-}
-
-fn namespace(
-    connection: &Connection,
-    boot: i64,
-    facts: &NamespaceFacts,
-) -> rusqlite::Result<NetnsId> {
-    let cookie = int(facts.cookie);
-    let inode = int(facts.inode);
-    // The cookie is the key; only where the kernel tells none must the inode do.
-    let known = connection
-        .query_row(
-            "SELECT netns_id FROM namespaces
-             WHERE boot_id = ?1 AND netns_cookie IS ?2 AND (?2 IS NOT NULL OR inode IS ?3)",
-            params![boot, cookie, inode],
-            |r| r.get(0),
-        )
-        .optional()?;
-    if let Some(id) = known {
-        return Ok(NetnsId(id));
-    }
-    connection.execute(
-        "INSERT INTO namespaces (boot_id, netns_cookie, inode, name) VALUES (?1, ?2, ?3, ?4)",
-        params![boot, cookie, inode, facts.name],
-    )?;
-    Ok(NetnsId(connection.last_insert_rowid()))
-}
-
-fn add_scope(connection: &Connection, capture: i64, scope: &Scope) -> rusqlite::Result<ScopeId> {
-    let is_known = scope.states != States::NONE;
-    let key = params![
-        scope.netns.0,
-        scope.family.number(),
-        scope.protocol.number(),
-        is_known.then_some(scope.states.0),
-        is_known.then_some(&scope.filter)
-    ];
-    let known = connection
-        .query_row(
-            "SELECT scope_id FROM scopes WHERE netns_id = ?1 AND family = ?2 AND protocol = ?3
-                 AND states IS ?4 AND filter IS ?5",
-            key,
-            |r| r.get(0),
-        )
-        .optional()?;
-    let id = match known {
-        Some(id) => id,
-        None => {
-            connection.execute(
-                "INSERT INTO scopes (netns_id, family, protocol, states, filter)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-                key,
-            )?;
-            connection.last_insert_rowid()
-        }
-    };
-    connection.execute(
-        "INSERT INTO capture_scopes (capture_id, scope_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        params![capture, id],
-    )?;
-    Ok(ScopeId(id))
 }
 
 /// A killed recorder cannot say when its capture ended: not before its last snapshot.

@@ -110,7 +110,7 @@ fn a_later_capture_is_told_what_an_earlier_one_left() {
 
     let later = MadeUp::begin(&path);
     assert_eq!(later.start.next_process, process_id.next());
-    let sockets = later.writer.former_sockets(&later.start).unwrap();
+    let sockets = later.writer.former_sockets(&[later.start.netns]).unwrap();
     assert_eq!(sockets.len(), 2);
     let former = later.writer.former_owners(&later.start, &sockets).unwrap();
     assert_eq!(former.processes, [(process_id, ProcessKey { pid: 10, started_ticks: 1_000 })]);

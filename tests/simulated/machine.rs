@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
-use sockrec::model::{Clocks, Family, Protocol, States, TcpState};
+use sockrec::model::{self, Clocks, Family, Protocol, States, TcpState};
 use sockrec::record::Kernel;
 
 use crate::socket::FakeSocket;
@@ -355,6 +355,7 @@ fn ms(clocks: Clocks) -> i64 {
 impl Kernel for Machine<'_> {
     fn dump(
         &mut self,
+        _: model::Place,
         family: Family,
         _: Protocol,
         _: States,

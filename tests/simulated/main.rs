@@ -13,6 +13,7 @@ mod lifetimes;
 mod machine;
 mod merges;
 mod mishaps;
+mod namespaces;
 mod retention;
 mod socket;
 mod thinning;

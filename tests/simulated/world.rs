@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use sockrec::filter::{Filter, Services, Vocabulary};
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
 use sockrec::model::{
-    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Protocol, Source, States, Value,
+    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Place, Protocol, Source, States,
+    Value,
 };
 use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
 use sockrec::record::{
@@ -365,6 +366,7 @@ struct FakeKernel<'w> {
 impl Kernel for FakeKernel<'_> {
     fn dump(
         &mut self,
+        _: Place,
         family: Family,
         _: Protocol,
         states: States,

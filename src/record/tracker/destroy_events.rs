@@ -23,16 +23,22 @@ impl Tracker {
     /// seen before they were read.
     pub(in crate::record) fn foresee(&mut self, events: &mut EventBatch) {
         self.events_read_until_ns = events.read_until_ns;
-        self.register.forget_promises();
-        if !self.register.flows.has_unclaimed() {
+        let mut has_unclaimed = false;
+        for namespace in &mut self.namespaces {
+            namespace.register.forget_promises();
+            has_unclaimed |= namespace.register.flows.has_unclaimed();
+        }
+        if !has_unclaimed {
             return;
         }
-        let mut by_flow: HashMap<Flow, Vec<LastWords>> = HashMap::new();
+        let mut by_flow: HashMap<(usize, Flow), Vec<LastWords>> = HashMap::new();
         events.each(|payload, stamp| {
+            let Some(of) = self.index_of(stamp.place) else { return };
+            let register = &self.namespaces[of].register;
             let Ok(message) = Message::parse(payload) else { return };
             let Some(protocol) = message.protocol() else { return };
             let Some(flow) = Flow::new(protocol, &message.tuple()) else { return };
-            if self.register.flows.unclaimed(&flow).is_empty() {
+            if register.flows.unclaimed(&flow).is_empty() {
                 return;
             }
             let payload = &mut payload.to_vec()[..];
@@ -40,10 +46,10 @@ impl Tracker {
             let Ok(message) = Message::parse(payload) else { return };
             let (snapshot, started) = (self.tick.snapshot, self.capture_started);
             let words = LastWords::new(&message, protocol, times, stamp, snapshot, started);
-            by_flow.entry(flow).or_default().push(words);
+            by_flow.entry((of, flow)).or_default().push(words);
         });
-        for (flow, events) in &by_flow {
-            self.register.promise(flow, events);
+        for ((of, flow), events) in &by_flow {
+            self.namespaces[*of].register.promise(flow, events);
         }
     }
 
@@ -54,14 +60,16 @@ impl Tracker {
         stamp: &EventStamp,
         out: &mut Batch,
     ) {
-        if let Some(events) = &mut self.register.events {
+        if let Some(events) = &mut self.events {
             events.read += 1;
         }
         let protocol = Message::parse(payload).ok().and_then(|message| message.protocol());
         let times = take_relative_times(payload, protocol.unwrap_or(Protocol::Udp));
         let Ok(message) = Message::parse(payload) else { return };
+        // One that has left has said all.
+        let Some(of) = self.index_of(stamp.place) else { return };
         let is_of_scope = |s: &TrackedScope| {
-            s.scope.family == message.family() && Some(s.scope.protocol) == protocol
+            s.of == of && s.scope.family == message.family() && Some(s.scope.protocol) == protocol
         };
         let (Some(protocol), Some(index)) = (protocol, self.scopes.iter().position(is_of_scope))
         else {
@@ -69,7 +77,7 @@ impl Tracker {
         };
         let tuple = message.tuple();
         if tuple.local.port == 0 && tuple.remote.port == 0 {
-            if let Some(events) = &mut self.register.events {
+            if let Some(events) = &mut self.events {
                 events.unbound += 1;
             }
             return;
@@ -79,7 +87,7 @@ impl Tracker {
             LastWords::new(&message, protocol, times, stamp, snapshot, self.capture_started);
         let key =
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
-        let key = self.key_of_request(&key, &words).unwrap_or(key);
+        let key = self.key_of_request(of, &key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
         let is_same = of_live.is_none_or(|live| {
             words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
@@ -87,7 +95,8 @@ impl Tracker {
         if !is_same {
             // Connected anew since it was seen: that one ended unseen, and so did this one.
             let generation = of_live.map_or(0, |live| live.generation + 1);
-            let Self { register, live, .. } = self;
+            let Self { namespaces, live, .. } = self;
+            let register = &mut namespaces[of].register;
             if let Some(live) = live.get(&key) {
                 let replaced = Some(EndEvidence::Replaced);
                 end_live(live, Some(snapshot), replaced, protocol, register, out);
@@ -99,19 +108,22 @@ impl Tracker {
         if let Some(live) = of_live {
             let socket = live.socket;
             let mut death = live.death(None, None, protocol);
+            let register = &mut self.namespaces[of].register;
             if live.state == TcpState::LISTEN {
-                self.register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
+                register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
             }
             take_last_words(&mut death, &words);
-            self.register.bury(words.cookie, live.gone());
-            self.register.death(death);
+            register.bury(words.cookie, live.gone());
+            register.death(death);
             self.remove_live(&key);
-            self.register.find_half_told(socket, &words, out);
+            let register = &mut self.namespaces[of].register;
+            register.find_half_told(socket, &words, out);
             return;
         }
-        let held = self.register.last_words_of_held(&words, out);
+        let register = &mut self.namespaces[of].register;
+        let held = register.last_words_of_held(&words, out);
         if let Some(socket) = held {
-            self.register.find_half_told(socket, &words, out);
+            register.find_half_told(socket, &words, out);
         }
         // A mini-socket whose event was read before may be left of another connection.
         let is_left_of_it = |live: &&Live| held.is_some() || live.state == TcpState::CLOSE;
@@ -119,7 +131,7 @@ impl Tracker {
             // What is left of it: a mini-socket stays, a closed socket is freed now.
             if live.state == TcpState::CLOSE {
                 out.remains_ends.push(live.remains_end(Some(snapshot)));
-                self.register.bury(words.cookie, live.gone());
+                register.bury(words.cookie, live.gone());
                 self.remove_live(&key);
             }
         } else if let Some(former) = self.formers.remove(&key) {
@@ -128,7 +140,7 @@ impl Tracker {
                 self.formers.insert(key, former);
             } else if !words.may_be_of(flow.as_ref()) {
                 let replaced = EndEvidence::Replaced;
-                end_former(&former, Some(snapshot), replaced, &mut self.register, out);
+                end_former(&former, Some(snapshot), replaced, register, out);
                 let generation = former.generation + 1;
                 self.record_unseen(index, &words, message.family(), generation, out);
             } else {
@@ -140,11 +152,11 @@ impl Tracker {
                 };
                 let (socket, generation) = (former.id, former.generation);
                 let gone = Gone { socket, generation, state: Some(former.state), rows };
-                self.register.bury(words.cookie, gone);
-                self.register.death(death);
+                register.bury(words.cookie, gone);
+                register.death(death);
             }
-        } else if held.is_none() && self.register.gone(words.cookie).is_none() {
-            let generation = self.register.generation_of(words.cookie, words.flow().as_ref());
+        } else if held.is_none() && register.gone(words.cookie).is_none() {
+            let generation = register.generation_of(words.cookie, words.flow().as_ref());
             self.record_unseen(index, &words, message.family(), generation, out);
         }
     }
@@ -152,15 +164,16 @@ impl Tracker {
     /// The key of the connection request that became this socket. Both have one cookie, unless a dump
     /// asked for that of the request just when the socket was made: it was not made later, and not
     /// over before.
-    fn key_of_request(&self, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
+    fn key_of_request(&self, of: usize, key: &SocketKey, words: &LastWords) -> Option<SocketKey> {
         if self.live.contains_key(key) {
             return None;
         }
-        let member = self.register.flows.get(&words.flow()?)?;
+        let register = &self.namespaces[of].register;
+        let member = register.flows.get(&words.flow()?)?;
         let seen_ns = member.there.open_by_ns?;
         let is_made_then =
             words.open_by_ns() <= seen_ns + SAME_MOMENT_NS && words.silent_ns >= seen_ns;
-        let is_known = self.formers.contains_key(key) || self.register.is_held(words.cookie);
+        let is_known = self.formers.contains_key(key) || register.is_held(words.cookie);
         if !is_made_then || is_known {
             return None;
         }
@@ -178,6 +191,7 @@ impl Tracker {
         out: &mut Batch,
     ) {
         let scope = &mut self.scopes[scope_index];
+        let register = &mut self.namespaces[scope.of].register;
         if !scope.proves_absence && !self.takes_events_as_found {
             return; // it may never have been one that is asked for
         }
@@ -200,7 +214,7 @@ impl Tracker {
         let is_connected = !words.tuple.remote.address.is_unspecified();
         if is_tcp && !is_connected {
             let kind = (family, words.protocol);
-            self.register.listeners.add_possible(id, kind, &words.tuple, self.tick.snapshot);
+            register.listeners.add_possible(id, kind, &words.tuple, self.tick.snapshot);
         }
         // A TCP socket whose connection is over is in no dump though it is there: only one that was
         // active since was opened since. Nor is one that is bound and no more, before Linux 6.8.
@@ -210,7 +224,7 @@ impl Tracker {
             false => Some(words.active_ns),
         };
         let opened_after = there_ns.and_then(|there_ns| scope.full_view_before(there_ns));
-        self.register.birth(
+        register.birth(
             NewSocket {
                 id,
                 netns: scope.scope.netns,
@@ -266,20 +280,22 @@ impl Tracker {
         };
         take_last_words(&mut death, words);
         let rows = Rows::default();
-        self.register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
-        self.register.death(death);
+        register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
+        register.death(death);
         if words.is_half_wiped && is_tcp {
             if words.was_answered() {
-                self.register.enter_half_told(id, words);
+                register.enter_half_told(id, words);
             }
         } else {
-            self.register.find_half_told(id, words, out);
+            register.find_half_told(id, words, out);
         }
     }
 
     /// Notes that events were lost.
     pub(in crate::record) fn lose_events(&mut self, span: &LostSpan, out: &mut Batch) {
-        self.register.is_all_told = false;
+        for namespace in &mut self.namespaces {
+            namespace.register.is_all_told = false;
+        }
         self.events_lost += 1;
         let LostSpan { from, to, count } = *span;
         out.event_losses.push(EventLoss { snapshot: self.tick.snapshot, from, to, count });

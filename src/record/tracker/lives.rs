@@ -142,7 +142,7 @@ pub(super) fn end_live(
         register.listeners.close(live.socket, (protocol, live.local_port()), now);
     }
     let mut death = live.death(closed_before, evidence, protocol);
-    let is_told = register.events.is_some() && register.is_all_told;
+    let is_told = register.listens && register.is_all_told;
     if let Some(life) = &mut death.life {
         let is_absent = evidence == Some(EndEvidence::Absence);
         let is_alone = register.is_latest(death.flow.as_ref(), live.socket);

@@ -166,6 +166,12 @@ pub const INVARIANTS: &[Invariant] = &[
         "sockets are missing, or some are taken to be there that are not"
     ),
     invariant!(
+        "scopes",
+        "scopes.sql",
+        "a socket has rows only while its namespace, family and protocol were asked",
+        "what was looked at when is wrong: sockets are taken to be absent, or there, that are not"
+    ),
+    invariant!(
         "counts",
         "counts.sql",
         "a snapshot counts its samples, a capture its missed ticks",

@@ -5,7 +5,8 @@ WITH stays AS (
 left_at AS (
     SELECT e.socket_id, CASE WHEN m.socket_id IS NULL
        THEN coalesce(e.destroyed_snapshot_id, e.closed_before_snapshot_id)
-       ELSE m.gone_before_snapshot_id END AS snapshot_id
+       -- Of what was left in a namespace that was let go of nothing says when it went.
+       ELSE coalesce(m.gone_before_snapshot_id, m.last_snapshot_id + 1) END AS snapshot_id
     FROM socket_ends AS e LEFT JOIN remains AS m ON m.socket_id = e.socket_id),
 moves AS (
     SELECT snapshot_id, sum(step) AS step FROM (

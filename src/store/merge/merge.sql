@@ -60,7 +60,7 @@ INSERT INTO main.captures
 SELECT p.new_id, c.uuid, p.previous_id, b.new_id, c.source, c.host_name, c.machine_id_hash,
     c.kernel_release, c.architecture, c.sockrec_version, c.options, c.interval_ns, c.started_at_ns,
     c.started_monotonic_ns, c.started_boottime_ns, c.ended_at_ns, c.ended_monotonic_ns,
-    c.ended_boottime_ns, c.end_reason, c.missed_ticks, c.first_local_port, c.last_local_port
+    c.ended_boottime_ns, c.end_reason, c.missed_ticks
 FROM src.captures AS c
 JOIN places AS p ON p.old_id = c.capture_id
 JOIN boot_names AS b ON b.old_id = c.boot_id
@@ -71,10 +71,15 @@ WHERE true ON CONFLICT (capture_id) DO UPDATE SET
     WHERE ended_at_ns IS NULL OR (end_reason = 'lost' AND excluded.end_reason IS NOT NULL
         AND excluded.end_reason <> 'lost');
 
-INSERT OR IGNORE INTO main.capture_scopes
-SELECT p.new_id, s.new_id FROM src.capture_scopes AS o
+-- Of a capture that comes in parts each part knows the scopes that it saw, and until when if it saw that.
+INSERT INTO main.capture_scopes
+SELECT p.new_id, s.new_id, o.first_snapshot_id + p.snapshot_shift, o.last_snapshot_id + p.snapshot_shift
+FROM src.capture_scopes AS o
 JOIN places AS p ON p.old_id = o.capture_id
-JOIN scope_names AS s ON s.old_id = o.scope_id;
+JOIN scope_names AS s ON s.old_id = o.scope_id
+WHERE true ON CONFLICT (capture_id, scope_id) DO UPDATE SET
+    first_snapshot_id = min(first_snapshot_id, excluded.first_snapshot_id),
+    last_snapshot_id = coalesce(last_snapshot_id, excluded.last_snapshot_id);
 
 INSERT OR IGNORE INTO main.groups
 SELECT o.group_id + p.group_shift, p.new_id, x.new_id, NULL, o.encoding, o.thinned_to_ns,

@@ -128,7 +128,9 @@ impl Leftovers {
     fn names(&self, connection: &Connection) -> rusqlite::Result<()> {
         let transaction = begin(connection)?;
         transaction.execute_batch(
-            "DELETE FROM scopes WHERE scope_id NOT IN (SELECT scope_id FROM capture_scopes)
+            "DELETE FROM capture_scopes
+                 WHERE last_snapshot_id < (SELECT min(first_snapshot_id) FROM groups);
+             DELETE FROM scopes WHERE scope_id NOT IN (SELECT scope_id FROM capture_scopes)
                  AND scope_id NOT IN (SELECT scope_id FROM exceptions WHERE scope_id IS NOT NULL);",
         )?;
         let namespaces: Vec<i64> = transaction

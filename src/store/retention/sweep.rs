@@ -220,11 +220,14 @@ const RECENT: &str = "
         AND boot_id = (SELECT boot_id FROM captures WHERE capture_id = ?1)";
 
 /// Whether a scope of the capture (`?1`) had no two full views lately: the recorder goes on from an
-/// earlier one.
+/// earlier one. A scope that came while it was going on has none before that.
 const IS_BLIND: &str = "
     SELECT EXISTS (
         SELECT 1 FROM capture_scopes AS cs
-        WHERE cs.capture_id = ?1 AND NOT EXISTS (
+        WHERE cs.capture_id = ?1 AND cs.last_snapshot_id IS NULL AND (cs.first_snapshot_id < ?2
+            OR cs.first_snapshot_id = (SELECT min(c.first_snapshot_id) FROM capture_scopes AS c
+                WHERE c.capture_id = ?1)
+        ) AND NOT EXISTS (
             SELECT 1 FROM exceptions AS x JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
             WHERE x.kind = 'dump_unsupported' AND x.scope_id = cs.scope_id AND n.capture_id = ?1
         ) AND (

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
-use sockrec::model::{Clocks, Family, Protocol, States, TcpState};
+use sockrec::model::{Clocks, Family, Place, Protocol, States, TcpState};
 use sockrec::record::{Kernel, Pace, Wake};
 
 use super::script::{DumpFate, Run, Script, Tick};
@@ -174,6 +174,7 @@ impl<'a> Machine<'a> {
 impl Kernel for Machine<'_> {
     fn dump(
         &mut self,
+        _: Place,
         family: Family,
         _: Protocol,
         _: States,

@@ -1,0 +1,100 @@
+//! The kernel of this machine.
+
+use hashbrown::HashMap;
+
+use super::collector::Kernel;
+use crate::filter::Narrowed;
+use crate::kernel::{
+    DumpEnd, EventBatch, EventReader, NamespaceNews, NamespaceSockets, NamespaceWatch,
+};
+use crate::model::{Family, Place, Protocol, States};
+
+/// The kernel of this machine, asked by a netlink socket in each namespace.
+pub struct LiveKernel {
+    namespaces: HashMap<Place, NamespaceSockets>,
+    watch: Option<NamespaceWatch>,
+    events: Option<EventReader>,
+    narrowed: Narrowed,
+    /// What dumps are read into, whatever namespace they are of.
+    buffer: Box<[u8]>,
+}
+
+impl LiveKernel {
+    /// Takes the sockets of the first namespace, what finds others, who reads the destroy events, and
+    /// what the dumps are narrowed to.
+    pub fn new(
+        first: NamespaceSockets,
+        watch: Option<NamespaceWatch>,
+        events: Option<EventReader>,
+        narrowed: Narrowed,
+    ) -> Self {
+        let namespaces = HashMap::from_iter([(Place::FIRST, first)]);
+        Self { namespaces, watch, events, narrowed, buffer: Box::default() }
+    }
+}
+
+impl Kernel for LiveKernel {
+    fn dump(
+        &mut self,
+        place: Place,
+        family: Family,
+        protocol: Protocol,
+        states: States,
+        each: &mut dyn FnMut(&mut [u8], i64),
+    ) -> DumpEnd {
+        let Some(sockets) = self.namespaces.get_mut(&place) else { return DumpEnd::NotAsked };
+        let dumps = sockets.dumps();
+        dumps.exchange_buffer(&mut self.buffer);
+        let end = dumps.dump_narrowed(family, protocol, states, &self.narrowed, each);
+        dumps.exchange_buffer(&mut self.buffer);
+        end
+    }
+
+    fn listens_to_events(&self) -> bool {
+        self.events.is_some()
+    }
+
+    fn take_events(&mut self, batch: &mut EventBatch) {
+        if let Some(events) = &self.events {
+            events.take(batch);
+        }
+    }
+
+    fn follows_namespaces(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    fn namespace_news(&mut self) -> NamespaceNews {
+        let mut news = NamespaceNews::default();
+        let Some(watch) = &self.watch else { return news };
+        let found = watch.take();
+        (news.let_go, news.refused) = (found.let_go, found.refused);
+        for (place, mut entered) in found.entered {
+            if let (Some(events), Some(socket)) = (&self.events, entered.sockets.take_events())
+                && let Err(e) = events.add(place, socket)
+            {
+                news.refused.push(entered.refusal(e));
+                watch.release(place);
+                continue;
+            }
+            self.namespaces.insert(place, entered.sockets);
+            news.arrived.push((place, entered.facts));
+        }
+        news
+    }
+
+    fn is_empty(&mut self, place: Place) -> bool {
+        self.namespaces.get_mut(&place).is_some_and(|sockets| sockets.are_the_only_ones())
+    }
+
+    fn leave(&mut self, place: Place) {
+        // Told before it is closed: once it is gone its inode is used again.
+        if let Some(watch) = &self.watch {
+            watch.release(place);
+        }
+        if let Some(events) = &self.events {
+            events.remove(place);
+        }
+        self.namespaces.remove(&place);
+    }
+}
