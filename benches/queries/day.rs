@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use sockrec::kernel::{DumpEnd, EventBatch};
-use sockrec::model::{Clocks, Family, Nanos, Place, Protocol, States, TcpState};
+use sockrec::model::{Clocks, Family, MadeAt, Nanos, Place, Protocol, States, TcpState};
 use sockrec::record::{Event, Kernel};
 
 use crate::measure::Result;
@@ -249,13 +249,13 @@ impl Kernel for Day<'_> {
         family: Family,
         _: Protocol,
         _: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         let now_ms = self.clock.get().monotonic_ms();
         for socket in
             self.alive.iter().map(|life| &life.socket).chain(self.left.iter().map(|l| &l.1))
         {
-            each(&mut socket.message(family, now_ms), now_ms);
+            each(&mut socket.message(family, now_ms), MadeAt::just(now_ms));
         }
         self.clock.set(later(self.clock.get(), 1_000_000));
         self.is_shown = true;

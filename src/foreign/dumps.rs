@@ -9,7 +9,7 @@ use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 use super::import::LeftOut;
 use super::requests::{Found, Requests};
 use crate::kernel::DumpEnd;
-use crate::model::{Clocks, Family, Nanos, Protocol};
+use crate::model::{Clocks, Family, MadeAt, Nanos, Protocol};
 use crate::wire::inet_diag::Message;
 use crate::wire::netlink::{Frame, FrameKind, Wanted, frame_at};
 use crate::wire::request::{self, Request, TCPDIAG_GETSOCK};
@@ -66,13 +66,13 @@ impl Dump {
     }
 
     /// Hands out the messages of a family and those that make no sense, which may be written into, and
-    /// the time of each on the steady clock in milliseconds.
-    pub fn each(&mut self, family: Family, each: &mut dyn FnMut(&mut [u8], i64)) {
+    /// the time of each.
+    pub fn each(&mut self, family: Family, each: &mut dyn FnMut(&mut [u8], MadeAt)) {
         for (at_ms, range) in &self.messages {
             let payload = &mut self.bytes[range.clone()];
             let of = payload.first().copied().and_then(Family::from_number);
             if of.is_none_or(|of| of == family) {
-                each(payload, *at_ms);
+                each(payload, MadeAt::just(*at_ms));
             }
         }
     }

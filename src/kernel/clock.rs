@@ -23,6 +23,11 @@ impl SystemClock {
         nanos(clock_gettime(ClockId::Monotonic))
     }
 
+    /// The same in milliseconds.
+    pub fn monotonic_ms(self) -> i64 {
+        self.monotonic_ns() / 1_000_000
+    }
+
     /// CPU time that all threads of this process have taken so far.
     pub fn process_cpu_ns(self) -> Nanos {
         nanos(clock_gettime(ClockId::ProcessCPUTime))

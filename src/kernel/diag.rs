@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::filter::Narrowed;
 use crate::kernel::SystemClock;
-use crate::model::{Endpoint, Family, Protocol, States, Tuple};
+use crate::model::{Endpoint, Family, MadeAt, Protocol, States, Tuple};
 use crate::wire::inet_diag::Message;
 use crate::wire::netlink::{FrameKind, frame_at};
 use crate::wire::request;
@@ -77,13 +77,13 @@ impl DiagSocket {
     }
 
     /// Dumps the sockets of one family and protocol. `each` gets the payload of every message,
-    /// which it may write into, and `CLOCK_MONOTONIC` in milliseconds by which the kernel had made it.
+    /// which it may write into, and when the kernel made it.
     pub fn dump(
         &mut self,
         family: Family,
         protocol: Protocol,
         states: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         self.dump_narrowed(family, protocol, states, &Narrowed::default(), each)
     }
@@ -96,7 +96,7 @@ impl DiagSocket {
         protocol: Protocol,
         states: States,
         narrowed: &Narrowed,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         let exact = narrowed.exact.as_ref().filter(|_| protocol == Protocol::Tcp);
         if exact.is_some_and(|tuple| self.look_up(family, tuple, states, each)) {
@@ -105,19 +105,21 @@ impl DiagSocket {
         self.sequence = self.sequence.wrapping_add(1);
         let bytecode = &narrowed.bytecode;
         let request = request::filtered_dump(family, protocol, states, bytecode, self.sequence);
+        let after_ms = self.clock.monotonic_ms();
         if let Err(e) = self.socket.send(&request, 0) {
             return failed(&e);
         }
-        let mut interrupted = false;
         // The kernel makes the first datagram as it is asked, and each other one as that before it is read.
-        let mut next_made_at_ms = self.clock.monotonic_ns() / 1_000_000;
+        let mut next_made_at = MadeAt { after_ms, by_ms: self.clock.monotonic_ms() };
+        let mut interrupted = false;
         loop {
+            let after_ms = self.clock.monotonic_ms();
             let len = match self.receive() {
                 Ok(len) => len,
                 Err(e) => return failed(&e),
             };
-            let made_at_ms = next_made_at_ms;
-            next_made_at_ms = self.clock.monotonic_ns() / 1_000_000;
+            let made_at = next_made_at;
+            next_made_at = MadeAt { after_ms, by_ms: self.clock.monotonic_ms() };
             let datagram = &mut self.buffer[..len];
             let mut offset = 0;
             loop {
@@ -133,7 +135,7 @@ impl DiagSocket {
                 interrupted |= frame.interrupted;
                 match frame.kind {
                     FrameKind::Payload(SOCK_DIAG_BY_FAMILY) => {
-                        each(&mut datagram[frame.payload], made_at_ms);
+                        each(&mut datagram[frame.payload], made_at);
                     }
                     FrameKind::Done(code) | FrameKind::Error(code) if code < 0 => {
                         return refused(-code);
@@ -155,17 +157,18 @@ impl DiagSocket {
         family: Family,
         tuple: &Tuple,
         states: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> bool {
         if family == Family::Inet && !tuple.local.address.is_ipv4() {
             return false;
         }
         self.sequence = self.sequence.wrapping_add(1);
         let request = request::look_up(family, tuple, self.sequence);
+        let after_ms = self.clock.monotonic_ms();
         if self.socket.send(&request, 0).is_err() {
             return false;
         }
-        let made_at_ms = self.clock.monotonic_ns() / 1_000_000;
+        let made_at = MadeAt { after_ms, by_ms: self.clock.monotonic_ms() };
         loop {
             let Ok(len) = self.receive() else { return false };
             let datagram = &mut self.buffer[..len];
@@ -180,7 +183,7 @@ impl DiagSocket {
                 return false;
             }
             if message.family() == family && states.shows(message.state()) {
-                each(payload, made_at_ms);
+                each(payload, made_at);
             }
             return true;
         }

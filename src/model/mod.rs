@@ -41,4 +41,4 @@ pub use tick::{
     FinalCounters, FormerSocket, HeldSample, NewSocket, SampleRow, Snapshot, SocketEnd,
     SocketUpdate, StateChange, TupleTold,
 };
-pub use time::{Clocks, Nanos};
+pub use time::{Clocks, MadeAt, Nanos};

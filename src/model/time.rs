@@ -15,6 +15,23 @@ pub struct Clocks {
     pub boottime_ns: Nanos,
 }
 
+/// When the kernel made a message, on `CLOCK_MONOTONIC` in milliseconds: the resolution of its `last_*`,
+/// which are relative to it. Where the recorder hardly runs the two may lie far apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MadeAt {
+    /// Not before this.
+    pub after_ms: i64,
+    /// By this.
+    pub by_ms: i64,
+}
+
+impl MadeAt {
+    /// Just then.
+    pub fn just(ms: i64) -> Self {
+        Self { after_ms: ms, by_ms: ms }
+    }
+}
+
 impl Clocks {
     /// `CLOCK_MONOTONIC` in whole milliseconds, the resolution of the kernel's `last_*`.
     pub fn monotonic_ms(&self) -> i64 {

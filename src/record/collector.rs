@@ -19,7 +19,7 @@ use crate::foreign::ForeignError;
 use crate::kernel::{DiagError, DumpEnd, EventBatch, NamespaceNews, Refusal};
 use crate::model::{
     Arrival, Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Exception,
-    ExceptionKind, Family, Nanos, Place, Protocol, Snapshot, SnapshotId, SocketId, States,
+    ExceptionKind, Family, MadeAt, Nanos, Place, Protocol, Snapshot, SnapshotId, SocketId, States,
 };
 use crate::store::{StoreError, Writer};
 
@@ -62,7 +62,7 @@ pub trait Kernel {
         family: Family,
         protocol: Protocol,
         states: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd;
 
     /// Whether destroy events are read.
@@ -583,8 +583,8 @@ impl<'a> Collector<'a> {
         let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);
         let Some((index, scope)) = tracker.asked(of, dump) else { return };
         let (family, protocol, states) = (scope.family, scope.protocol, scope.states);
-        let end = kernel.dump(place, family, protocol, states, &mut |payload, made_at_ms| {
-            tracker.observe(index, payload, made_at_ms, &mut outbox.batch);
+        let end = kernel.dump(place, family, protocol, states, &mut |payload, made_at| {
+            tracker.observe(index, payload, made_at, &mut outbox.batch);
             if outbox.batch.is_full() && outcome.is_ok() {
                 *outcome = outbox.flush();
             }

@@ -149,12 +149,12 @@ impl LastWords {
         }
     }
 
-    /// By how much a TIME-WAIT that began at this moment of `CLOCK_MONOTONIC` does not fit; `None` if it
+    /// By how much a TIME-WAIT that began between these moments of `CLOCK_MONOTONIC` does not fit; `None` if it
     /// cannot be of this connection, but of one that used the same addresses and ports before or
     /// later.
     pub(super) fn misfit_of_time_wait(
         &self,
-        began_ns: Nanos,
+        (after_ns, by_ns): (Nanos, Nanos),
         direction: Option<Direction>,
     ) -> Option<Nanos> {
         let life = Life { last_words: self.said, direction, ..Life::default() };
@@ -163,7 +163,7 @@ impl LastWords {
             Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),
             Remnant::FinWait2 => (self.destroyed.at.monotonic_ns, REUSE_MIN_NS),
         };
-        let (early_ns, late_ns) = (self.active_ns - began_ns, began_ns - until_ns);
+        let (early_ns, late_ns) = (self.active_ns - by_ns, after_ns - until_ns);
         let is_fitting = early_ns <= SAME_MOMENT_NS && late_ns <= late_max_ns;
         is_fitting.then_some(early_ns.max(late_ns).max(0))
     }

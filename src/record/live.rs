@@ -6,8 +6,9 @@ use super::flows::Flow;
 use super::last_words::TICK_LAG_MS;
 use super::register::{Death, Gone, Rows};
 use crate::model::{
-    ActivityTimes, EndEvidence, FinalCounters, FormerSocket, Nanos, Origin, Protocol, RemainsEnd,
-    SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState, Tuple,
+    ActivityTimes, EndEvidence, FinalCounters, FormerSocket, MadeAt, Nanos, Origin, Protocol,
+    RemainsEnd, SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState,
+    Tuple,
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
@@ -57,8 +58,7 @@ pub(super) struct Sighting<'m> {
     pub(super) snapshot: SnapshotId,
     /// When the snapshot began, on `CLOCK_MONOTONIC`.
     pub(super) tick_started_ns: Nanos,
-    /// The kernel had made it by then, on `CLOCK_MONOTONIC`.
-    pub(super) made_at_ns: Nanos,
+    pub(super) made_at: MadeAt,
     pub(super) ago: RelativeTimes,
 }
 
@@ -104,24 +104,29 @@ impl Sighting<'_> {
     /// TIME-WAIT, that is when it was over.
     pub(super) fn open_by_ns(&self) -> Nanos {
         if self.is_time_wait() {
-            return self.remains_since_ns();
+            return self.remains_since_ns(self.made_at.by_ms);
         }
-        self.made_at_ns - i64::from(self.ago.established_ms().unwrap_or(0)) * 1_000_000
+        (self.made_at.by_ms - i64::from(self.ago.established_ms().unwrap_or(0))) * 1_000_000
     }
 
-    /// Of a timewait mini-socket: since when it is one. In FIN-WAIT-2 that may be later, where the
+    /// Of a timewait mini-socket: since when it is one, at the earliest.
+    pub(super) fn remains_after_ns(&self) -> Nanos {
+        self.remains_since_ns(self.made_at.after_ms)
+    }
+
+    /// Since when it is one, if the message is of this moment. In FIN-WAIT-2 that may be later, where the
     /// kernel was told to wait for less than a minute (`tcp_fin_timeout`).
-    pub(super) fn remains_since_ns(&self) -> Nanos {
+    fn remains_since_ns(&self, made_at_ms: i64) -> Nanos {
         let left_ms = self.ago.expires_ms().unwrap_or(TIME_WAIT_MS);
-        self.made_at_ns - i64::from(TIME_WAIT_MS.saturating_sub(left_ms)) * 1_000_000
+        (made_at_ms - i64::from(TIME_WAIT_MS.saturating_sub(left_ms))) * 1_000_000
     }
 
     /// The connection was not over before this moment of `CLOCK_MONOTONIC`.
     pub(super) fn alive_ns(&self) -> Option<Nanos> {
         if self.is_time_wait() {
-            return Some(self.remains_since_ns() - TICK_LAG_MS * 1_000_000);
+            return Some(self.remains_after_ns() - TICK_LAG_MS * 1_000_000);
         }
-        (!self.is_closed_and_held()).then_some(self.made_at_ns)
+        (!self.is_closed_and_held()).then_some(self.made_at.after_ms * 1_000_000)
     }
 
     /// For how long it had been in TIME-WAIT when the snapshot began, at least.

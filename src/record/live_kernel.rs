@@ -7,7 +7,7 @@ use crate::filter::Narrowed;
 use crate::kernel::{
     DumpEnd, EventBatch, EventReader, NamespaceNews, NamespaceSockets, NamespaceWatch,
 };
-use crate::model::{Family, Place, Protocol, States};
+use crate::model::{Family, MadeAt, Place, Protocol, States};
 
 /// The kernel of this machine, asked by a netlink socket in each namespace.
 pub struct LiveKernel {
@@ -40,7 +40,7 @@ impl Kernel for LiveKernel {
         family: Family,
         protocol: Protocol,
         states: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         let Some(sockets) = self.namespaces.get_mut(&place) else { return DumpEnd::NotAsked };
         let dumps = sockets.dumps();

@@ -161,7 +161,8 @@ impl Register {
         if let Some(over_ns) = socket.time_wait_by_ns
             && let Some(flow) = Flow::new(Protocol::Tcp, &socket.tuple)
         {
-            let there = There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
+            let there =
+                There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
             self.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
         }
         let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };

@@ -7,7 +7,9 @@ use super::limits::Limits;
 use super::session::{Session, Ways};
 use crate::foreign::{Contents, Dump, Import, Round, covers};
 use crate::kernel::{DumpEnd, EventBatch};
-use crate::model::{Asked, Capture, Clocks, EndReason, Family, Nanos, Place, Protocol, States};
+use crate::model::{
+    Asked, Capture, Clocks, EndReason, Family, MadeAt, Nanos, Place, Protocol, States,
+};
 use crate::store::Writer;
 
 /// An event is captured when it is sent, but for the time that this takes.
@@ -105,7 +107,7 @@ impl Kernel for Replayed<'_> {
         family: Family,
         protocol: Protocol,
         _: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         let mut round = self.round.borrow_mut();
         let mut dumps = round.iter_mut().flat_map(|round| &mut round.dumps);

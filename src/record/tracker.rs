@@ -23,8 +23,8 @@ use crate::filter::Told;
 use crate::kernel::DumpEnd;
 use crate::model::{
     Clocks, EndEvidence, EventCounts, Exception, ExceptionKind, FormerSocket, FreedSocket, GroupId,
-    HeldSample, Nanos, Place, Protocol, Scope, ScopeId, SnapshotId, SocketId, SocketKey, TcpState,
-    UndestroyedSocket,
+    HeldSample, MadeAt, Nanos, Place, Protocol, Scope, ScopeId, SnapshotId, SocketId, SocketKey,
+    TcpState, UndestroyedSocket,
 };
 use crate::store::Start;
 use crate::wire::inet_diag::{Message, take_relative_times};
@@ -361,7 +361,7 @@ impl Tracker {
         &mut self,
         scope_index: usize,
         payload: &mut [u8],
-        made_at_ms: i64,
+        made_at: MadeAt,
         out: &mut Batch,
     ) {
         let scope = &mut self.scopes[scope_index];
@@ -375,18 +375,18 @@ impl Tracker {
             return;
         }
         let of = scope.of;
-        self.namespaces[of].register.now_ns = made_at_ms * 1_000_000;
+        self.namespaces[of].register.now_ns = made_at.by_ms * 1_000_000;
         let tick = &mut self.tick;
         let seen = Sighting {
             message,
             payload,
             hash: self.hasher.hash_one(&*payload),
-            times: ago.absolute(made_at_ms),
+            times: ago.absolute(made_at.by_ms),
             ago,
             protocol,
             snapshot: tick.snapshot,
             tick_started_ns: tick.started.monotonic_ns,
-            made_at_ns: made_at_ms * 1_000_000,
+            made_at,
         };
         let key = SocketKey {
             netns: scope.scope.netns,
@@ -593,7 +593,7 @@ impl Tracker {
         let member = flows.get(&seen.flow()?).filter(|m| m.dead.is_none())?;
         // It was made as the request was seen; a later one may have these addresses and ports.
         let ago_ms = seen.ago.handshake_ms().or(seen.ago.established_ms())?;
-        let there_ns = seen.made_at_ns - i64::from(ago_ms) * 1_000_000;
+        let there_ns = (seen.made_at.after_ms - i64::from(ago_ms)) * 1_000_000;
         if there_ns > member.there.open_by_ns? + SAME_MOMENT_NS {
             return None;
         }

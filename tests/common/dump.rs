@@ -72,15 +72,15 @@ impl Dump {
     ) -> Self {
         let asked_at_ms = now_ms();
         let mut sightings = Vec::new();
-        let end = socket.dump(family, protocol, states, &mut |payload, made_at_ms| {
+        let end = socket.dump(family, protocol, states, &mut |payload, made_at| {
             let message = Message::parse(payload).expect("the kernel's messages can be parsed");
             assert_eq!(message.family(), family, "a dump of one family shows only that");
-            let times = take_relative_times(payload, protocol).absolute(made_at_ms);
+            let times = take_relative_times(payload, protocol).absolute(made_at.by_ms);
             sightings.push(Sighting {
                 payload: payload.to_vec(),
                 protocol,
                 times,
-                between_ms: (asked_at_ms, made_at_ms),
+                between_ms: (asked_at_ms, made_at.by_ms),
             });
         });
         Self { end, sightings }

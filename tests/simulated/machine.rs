@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
-use sockrec::model::{self, Clocks, Family, Protocol, States, TcpState};
+use sockrec::model::{self, Clocks, Family, MadeAt, Protocol, States, TcpState};
 use sockrec::record::Kernel;
 
 use crate::socket::FakeSocket;
@@ -359,16 +359,16 @@ impl Kernel for Machine<'_> {
         family: Family,
         _: Protocol,
         _: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         let now = self.clock.get();
         let now_ms = ms(now);
-        let read_at_ms = now.monotonic_ms();
+        let made_at_ms = now.monotonic_ms();
         self.dumps.push((now_ms + 1, now.utc_ns - now.monotonic_ns));
         let fault = self.faults.get(&self.tick).copied();
         self.tick += 1;
         if let Some(listener) = &self.listener {
-            each(&mut listener.message(family, read_at_ms), read_at_ms);
+            each(&mut listener.message(family, made_at_ms), MadeAt::just(made_at_ms));
         }
         let shown = match fault {
             Some(Fault::Failed) => self.ends.len() / 2,
@@ -379,7 +379,7 @@ impl Kernel for Machine<'_> {
             end.was_shown |= !is_rest;
             end.was_rest_shown |= is_rest;
             end.was_half_closed_rest_shown |= is_rest && socket.state == TcpState::FIN_WAIT2;
-            each(&mut socket.message(family, read_at_ms), read_at_ms);
+            each(&mut socket.message(family, made_at_ms), MadeAt::just(made_at_ms));
         }
         // A dump takes a millisecond.
         self.clock.set(later(now, 1_000_000));

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use sockrec::kernel::{DumpEnd, EventBatch, NamespaceNews};
-use sockrec::model::{Clocks, Family, NamespaceFacts, Place, Protocol, States};
+use sockrec::model::{Clocks, Family, MadeAt, NamespaceFacts, Place, Protocol, States};
 use sockrec::query::Question;
 use sockrec::record::Kernel;
 
@@ -74,7 +74,7 @@ impl Kernel for Scripted<'_> {
         family: Family,
         _: Protocol,
         _: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         assert!(!self.left.contains(&place), "asked after it left");
         let now_ms = self.clock.get().monotonic_ms();
@@ -82,7 +82,7 @@ impl Kernel for Scripted<'_> {
         let age = self.tick - since.max(1);
         let ticks = &self.script.shows[&(place, since)];
         for socket in &ticks[age.min(ticks.len() - 1)] {
-            each(&mut socket.message(family, now_ms), now_ms);
+            each(&mut socket.message(family, now_ms), MadeAt::just(now_ms));
         }
         self.clock.set(later(self.clock.get(), self.script.dump_ns));
         DumpEnd::Complete

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use sockrec::filter::{Filter, Services, Vocabulary};
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
 use sockrec::model::{
-    Capture, Clocks, EndReason, Family, HostFacts, NamespaceFacts, Place, Protocol, Source, States,
-    Value,
+    Capture, Clocks, EndReason, Family, HostFacts, MadeAt, NamespaceFacts, Place, Protocol, Source,
+    States, Value,
 };
 use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
 use sockrec::record::{
@@ -370,7 +370,7 @@ impl Kernel for FakeKernel<'_> {
         family: Family,
         _: Protocol,
         states: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         let dump = &self.world.dumps[self.tick];
         if self.world.families.last() == Some(&family) {
@@ -381,7 +381,7 @@ impl Kernel for FakeKernel<'_> {
         }
         for socket in dump.shows.iter().filter(|s| states.contains(s.state)) {
             let now_ms = self.clock.get().monotonic_ms();
-            each(&mut socket.message(family, now_ms), now_ms);
+            each(&mut socket.message(family, now_ms), MadeAt::just(now_ms));
         }
         // A dump takes a millisecond.
         self.clock.set(later(self.clock.get(), 1_000_000));

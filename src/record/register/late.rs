@@ -17,7 +17,10 @@ impl Register {
         free.retain(|member| events.iter().all(|words| words.cookie != member.cookie));
         for words in events.iter().rev().filter(|words| !self.held.contains_key(&words.cookie)) {
             let misfit = |member: &Member| match member.there.open_by_ns {
-                Some(began_ns) => words.misfit_of_time_wait(began_ns, direction),
+                Some(by_ns) => {
+                    let after_ns = member.there.alive_ns.unwrap_or(by_ns);
+                    words.misfit_of_time_wait((after_ns, by_ns), direction)
+                }
                 None => Some(0),
             };
             let fitting = free.iter().enumerate().rev();

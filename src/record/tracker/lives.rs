@@ -23,7 +23,7 @@ pub(super) fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nan
     }
     match (register.over(seen.message.cookie()), seen.flow()) {
         (Some(gone), _) => LeftOf::Socket(gone),
-        (None, Some(flow)) => register.left_of(&flow, seen.remains_since_ns(), told_ns),
+        (None, Some(flow)) => register.left_of(&flow, seen.remains_after_ns(), told_ns),
         (None, None) => LeftOf::Nobody,
     }
 }

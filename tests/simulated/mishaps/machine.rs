@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
-use sockrec::model::{Clocks, Family, Place, Protocol, States, TcpState};
+use sockrec::model::{Clocks, Family, MadeAt, Place, Protocol, States, TcpState};
 use sockrec::record::{Kernel, Pace, Wake};
 
 use super::script::{DumpFate, Run, Script, Tick};
@@ -178,7 +178,7 @@ impl Kernel for Machine<'_> {
         family: Family,
         _: Protocol,
         _: States,
-        each: &mut dyn FnMut(&mut [u8], i64),
+        each: &mut dyn FnMut(&mut [u8], MadeAt),
     ) -> DumpEnd {
         let (tick, began_us) = (self.script(), self.now_us.get());
         let mut looked_at: Vec<(i64, usize)> = (0..self.truth.ends.len())
@@ -207,9 +207,9 @@ impl Kernel for Machine<'_> {
                 shown.is_half_shown.set(true);
             }
             self.now_us.set(us);
-            let read_at_ms = self.time.at(us).monotonic_ns / 1_000_000;
+            let made_at_ms = self.time.at(us).monotonic_ns / 1_000_000;
             let now_ms = self.time.jiffies_ms(us, number).min(socket.timer_ends_at_ms);
-            each(&mut socket.message(family, now_ms), read_at_ms);
+            each(&mut socket.message(family, now_ms), MadeAt::just(made_at_ms));
         }
         self.now_us.set(began_us + tick.takes_us);
         self.tick += 1;
