@@ -276,7 +276,8 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
     }
     if progress.missed_ticks > progress.left_out_ticks {
         warn(&format!(
-            "{} of the ticks every {} were missed: dumping or the disk took too long",
+            "{} of the ticks every {} were missed: dumping or the disk took too long, or the recorder \
+             was stopped or hardly ran",
             progress.missed_ticks - progress.left_out_ticks,
             duration(plan.interval_ns)
         ));
