@@ -143,7 +143,7 @@ pub(super) struct Dead {
 }
 
 /// When a connection was there, as far as is known, on `CLOCK_MONOTONIC`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct There {
     /// It had begun by then.
     pub(super) open_by_ns: Option<Nanos>,
@@ -152,7 +152,7 @@ pub(super) struct There {
     /// It was over by then.
     pub(super) over_ns: Option<Nanos>,
     /// Of one whose event was read in full.
-    pub(super) traffic: Option<Traffic>,
+    pub(super) traffic: Option<Box<Traffic>>,
 }
 
 /// What came of adding a socket.
@@ -168,14 +168,14 @@ pub(super) enum Added {
     WithDoubtfulPeer,
 }
 
-/// A socket with a flow.
-#[derive(Clone, Copy, Debug)]
+/// A socket with a flow. There is one for each connection: what few have is boxed.
+#[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) socket: SocketId,
     pub(super) cookie: u64,
     pub(super) peer: Option<SocketId>,
     pub(super) there: There,
-    pub(super) dead: Option<Dead>,
+    pub(super) dead: Option<Box<Dead>>,
 }
 
 /// The live sockets by flow, and those that died lately.
@@ -257,20 +257,22 @@ impl Flows {
         let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
             return;
         };
-        member.dead = Some(dead);
+        member.dead = Some(Box::new(dead));
         member.there.over_ns = over_ns.or(member.there.over_ns);
-        member.there.traffic = dead.traffic.or(member.there.traffic);
+        if let Some(traffic) = dead.traffic {
+            member.there.traffic = Some(Box::new(traffic));
+        }
         self.dead.push_back((now, *flow, socket));
         if dead.is_unseen && dead.destroyed_ns.is_none() {
-            let member = *member;
+            let member = member.clone();
             self.await_event(*flow, member);
         }
     }
 
     /// Adds a connection of which only a timewait mini-socket was seen.
     pub(super) fn await_event(&mut self, flow: Flow, member: Member) {
-        self.unclaimed.entry(flow).or_default().push(member);
         self.unclaimed_order.push_back((flow, member.socket));
+        self.unclaimed.entry(flow).or_default().push(member);
     }
 
     /// Whether there are connections of which only a timewait mini-socket was seen.
@@ -296,7 +298,7 @@ impl Flows {
 
     /// The dead socket of this flow.
     pub(super) fn dead_mut(&mut self, flow: &Flow, socket: SocketId) -> Option<&mut Dead> {
-        self.members.get_mut(flow).filter(|m| m.socket == socket)?.dead.as_mut()
+        self.members.get_mut(flow).filter(|m| m.socket == socket)?.dead.as_deref_mut()
     }
 
     /// Takes the event of one that is dead, and how it ended if that is known by it. What it left was seen
@@ -311,7 +313,7 @@ impl Flows {
         let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
             return;
         };
-        member.there.traffic = words.traffic();
+        member.there.traffic = words.traffic().map(Box::new);
         if let Some(dead) = &mut member.dead {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
             dead.active_ns = Some(words.active_ns);
@@ -333,7 +335,7 @@ impl Flows {
             }
             self.dead.pop_front();
             let member = self.members.get(&flow).filter(|m| m.socket == socket && m.dead.is_some());
-            let Some(&member) = member else { continue };
+            let Some(member) = member else { continue };
             let peer = self.members.get(&flow.reversed());
             let is_waiting =
                 peer.is_some_and(|p| Some(p.socket) == member.peer && p.dead.is_none());
@@ -373,7 +375,7 @@ impl Member {
     }
 
     pub(super) fn is_stalled(&self) -> bool {
-        self.dead.is_some_and(|dead| dead.is_stalled)
+        self.dead.as_ref().is_some_and(|dead| dead.is_stalled)
     }
 
     /// Whether it was over while the other was not, and so before the other began, which has the same
@@ -394,12 +396,12 @@ impl Member {
                 .zip(b.there.over_ns)
                 .is_none_or(|(began, ended)| began <= ended + SAME_MOMENT_NS)
         };
-        let was_answered = |a: &Self| a.there.traffic.is_none_or(|traffic| traffic.was_answered);
-        let traffic = self.there.traffic.zip(other.there.traffic);
+        let was_answered = |traffic: Option<&Traffic>| traffic.is_none_or(|t| t.was_answered);
+        let (own, others) = (self.there.traffic.as_deref(), other.there.traffic.as_deref());
         self.peer.is_none()
-            && was_answered(self)
-            && was_answered(other)
-            && traffic.is_none_or(|(own, others)| own.may_be_of_peer(&others))
+            && was_answered(own)
+            && was_answered(others)
+            && own.zip(others).is_none_or(|(own, others)| own.may_be_of_peer(others))
             && began_in_time(self, other)
             && began_in_time(other, self)
     }

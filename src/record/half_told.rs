@@ -44,7 +44,7 @@ impl Half {
 
     /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature.
     fn fits(&self, other: &Member) -> bool {
-        other.dead.is_none_or(|dead| self.fits_dead(dead.active_ns, dead.last_received))
+        other.dead.as_ref().is_none_or(|dead| self.fits_dead(dead.active_ns, dead.last_received))
     }
 
     /// Whether one that is gone may have been the other end: nothing came from this one any more after
@@ -169,7 +169,7 @@ impl Register {
                     && self.flows.get(&own).is_none()
             });
             let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
-            let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()).copied() else {
+            let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()) else {
                 continue;
             };
             let rivals = self.half_told.0.get(&key_of(&half.tuple)).into_iter().flatten();
@@ -185,7 +185,7 @@ impl Register {
         let own = flow_of_peer.reversed();
         let over_ns = dead.destroyed_ns;
         let there = There { open_by_ns, alive_ns: dead.active_ns, over_ns, traffic: None };
-        let member = Member { dead: Some(dead), ..Member::new(socket, cookie, there) };
+        let member = Member { dead: Some(Box::new(dead)), ..Member::new(socket, cookie, there) };
         if !matches!(self.flows.add(own, member, |_| true), Added::WithPeer(_)) {
             return; // of another time
         }

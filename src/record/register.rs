@@ -207,7 +207,7 @@ impl Register {
     /// Enters a socket; finds the other end of its connection.
     pub(super) fn birth(&mut self, mut socket: NewSocket, there: There, out: &mut Batch) {
         // Who was not answered has no other end, and leaves nothing.
-        let was_answered = there.traffic.is_none_or(|traffic| traffic.was_answered);
+        let was_answered = there.traffic.as_ref().is_none_or(|traffic| traffic.was_answered);
         if let Some(flow) = flow_of(&socket).filter(|_| was_answered) {
             let (socket_id, cookie) = (socket.id, socket.cookie);
             socket.peer = self.enter(flow, Member::new(socket_id, cookie, there), out);
@@ -241,7 +241,7 @@ impl Register {
         let socket = member.socket;
         let first_birth = self.births.first().map(|birth| birth.id);
         let is_over = member.there.over_ns.is_some();
-        let is_there_now = |other: &Member| match other.dead {
+        let is_there_now = |other: &Member| match &other.dead {
             Some(dead) => is_over && dead.destroyed_ns.is_some(),
             None => first_birth.is_some_and(|first| other.socket >= first),
         };
@@ -388,16 +388,18 @@ impl Register {
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
     pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> LeftOf {
-        let Some(&member) = self.flows.get(flow) else {
+        let Some(member) = self.flows.get(flow) else {
             let Some((socket, began_by_ns)) = self.freed.remove(flow) else {
                 return LeftOf::Nobody;
             };
             let is_its_own = began_ns <= began_by_ns + SAME_MOMENT_NS;
             return if is_its_own { LeftOf::unseen(socket) } else { LeftOf::Nobody };
         };
-        let Member { socket, peer, there, .. } = member;
+        let (socket, peer, over_ns) = (member.socket, member.peer, member.there.over_ns);
         let peer_gone_ns = match self.flows.get(&flow.reversed()) {
-            Some(other) if Some(other.socket) == peer => other.dead.map(|d| d.destroyed_ns),
+            Some(other) if Some(other.socket) == peer => {
+                other.dead.as_ref().map(|d| d.destroyed_ns)
+            }
             // Another connection has its addresses and ports.
             Some(other) if member.was_before(other) => Some(None),
             _ => None,
@@ -410,7 +412,7 @@ impl Register {
         let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
         let began_by_ns = match (remnant, peer_gone_ns) {
             (Remnant::None, _) => return LeftOf::Nobody,
-            (Remnant::TimeWait, _) => there.over_ns.unwrap_or(destroyed_ns),
+            (Remnant::TimeWait, _) => over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
             (Remnant::FinWait2, Some(gone_ns)) => gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns),
             (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
@@ -464,7 +466,7 @@ impl Register {
 
     /// Whether nothing but the TIME-WAIT was seen of the latest connection with these addresses and ports.
     pub(super) fn has_time_wait(&self, flow: &Flow) -> bool {
-        let dead = self.flows.get(flow).and_then(|member| member.dead);
+        let dead = self.flows.get(flow).and_then(|member| member.dead.as_deref());
         dead.is_some_and(|dead| {
             dead.is_unseen && dead.destroyed_ns.is_none() && dead.remnant == Remnant::TimeWait
         })

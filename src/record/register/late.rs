@@ -117,9 +117,10 @@ impl Register {
         let promised = self.promised.remove(&words.cookie)?;
         let member = self.flows.claim(&flow, promised)?;
         let member = self.follow(flow, member, words, out);
-        let origin = member.dead.and_then(|dead| dead.origin);
+        let dead = member.dead.as_deref();
+        let origin = dead.and_then(|dead| dead.origin);
         // It may have been seen in FIN-WAIT-2 only.
-        let was_in_time_wait = member.dead.is_none_or(|dead| {
+        let was_in_time_wait = dead.is_none_or(|dead| {
             dead.remnant == Remnant::TimeWait || dead.ending == Some(Ending::TimeWait)
         });
         let life =
@@ -152,11 +153,11 @@ impl Register {
         out: &mut Batch,
     ) -> Member {
         if let Some(latest) = self.flows.get(&flow).filter(|m| m.socket == member.socket) {
-            return *latest;
+            return latest.clone();
         }
         member.there.over_ns = Some(words.destroyed.at.monotonic_ns);
         member.peer = None;
-        member.peer = self.enter(flow, member, out);
+        member.peer = self.enter(flow, member.clone(), out);
         if let Some(peer) = member.peer {
             self.note_peer(member.socket, peer, out);
         }

@@ -74,7 +74,8 @@ impl Register {
             let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
             let Some(member) = self.flows.get(&flow).filter(is_alone) else { continue };
             let other = self.flows.get(&flow.reversed()).filter(|other| other.fits(member));
-            let Some(&Member { socket: peer, cookie, dead, .. }) = other else { continue };
+            let Some(&Member { socket: peer, cookie, ref dead, .. }) = other else { continue };
+            let dead = dead.as_deref().copied();
             let key = SocketKey { netns: self.netns, cookie, tuple: None };
             let of_live = live.get(&key).filter(|live| live.socket == peer);
             let is_there = match (dead, of_live) {
@@ -189,7 +190,7 @@ impl Register {
         if let Some(dead) = self.flows.dead_mut(&flow.reversed(), peer) {
             dead.origin = Some(origin);
         }
-        if let Some(live) = member.and_then(|member| live_of(&member, self.netns, live)) {
+        if let Some(live) = member.as_ref().and_then(|member| live_of(member, self.netns, live)) {
             live.origin = Some(origin);
         }
         if let Some(&death) = self.death_of.get(&peer) {
@@ -207,7 +208,7 @@ impl Register {
     fn member_of_peer(&self, flow: &Flow, pair: (SocketId, Option<SocketId>)) -> Option<Member> {
         let (socket, peer) = pair;
         let other = self.flows.get(&flow.reversed())?;
-        (Some(other.socket) == peer && other.socket != socket).then_some(*other)
+        (Some(other.socket) == peer && other.socket != socket).then(|| other.clone())
     }
 
     /// Who opened the connection, as the other end knows.
@@ -306,7 +307,7 @@ impl Register {
             .flows
             .get(&flow.reversed())
             .filter(|member| member.peer == Some(socket) && member.socket != socket)?;
-        Some((member.socket, member.dead?.ending, member.is_stalled()))
+        Some((member.socket, member.dead.as_ref()?.ending, member.is_stalled()))
     }
 }
 

@@ -247,7 +247,7 @@ impl Tracker {
                 open_by_ns: Some(words.open_by_ns()),
                 alive_ns: Some(words.active_ns),
                 over_ns: Some(words.silent_ns),
-                traffic: words.traffic(),
+                traffic: words.traffic().map(Box::new),
             },
             out,
         );
