@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
-/// The kernel's relative times are rounded to jiffies, and a message is stamped when its datagram
-/// is read: the same moment comes out so much differently from dump to dump (measured: 16 ms).
+/// The kernel's relative times are rounded to jiffies, which may come late, and when it made a message is
+/// known by a while: the same moment comes out so much differently from dump to dump (measured: 16 ms).
 const TIME_TOLERANCE_MS: i64 = 50;
 
 /// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`).
