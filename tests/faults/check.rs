@@ -53,7 +53,7 @@ fn one_that_contradicts_itself() {
                must be so: a snapshot counts its samples, a capture its missed ticks
                not so for: snapshot_id 2, counted 7, found 2
                it means: samples were lost or added, or gaps are not told in full
-    rec.db is not whole: of 26 rules 2 do not hold
+    rec.db is not whole: of 27 rules 2 do not hold
     ");
     let ran = dir.sockrec("check rec.db --format json");
     assert_eq!(ran.code(), Some(1));
