@@ -173,7 +173,7 @@ impl Register {
                 continue;
             };
             let rivals = self.half_told.0.get(&key_of(&half.tuple)).into_iter().flatten();
-            let rivals = rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(&peer));
+            let rivals = rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer));
             if rivals.count() == 1 {
                 self.complete(&half, &flow, peer.socket, out);
             }
