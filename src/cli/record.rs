@@ -158,6 +158,12 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     if !args.quiet && plan.finds_owners && !sees_every_process() {
         note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
     }
+    if !args.quiet && args.netns.contains(&Netns::All) && !sees_every_process() {
+        note(
+            "without CAP_SYS_PTRACE only those network namespaces are found that have a name, or \
+             that your own processes live in",
+        );
+    }
     if !args.quiet {
         retention::explain(&args, plan.limits.capacity);
     }
