@@ -371,6 +371,7 @@ fn a_device_has_its_number_in_each_namespace() {
     if !may_make_namespaces("a filter by device") {
         return;
     }
+    let _alone = alone();
     let dir = Dir::new();
     let ran = dir.sockrec("record -c 1 --netns all dev = lo");
     assert_eq!(ran.code(), Some(2), "{}", ran.told());
