@@ -74,19 +74,19 @@ impl Thin {
 pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let mut plan = plan(&args)?;
     follow::check(args.follow)?;
-    // Before there is a file, which is to be that user's, and before there are other threads.
     let follows_namespaces = args.netns.iter().any(|netns| *netns != Netns::Own);
-    args.user.as_deref().map(|name| go_on_as(name, follows_namespaces)).transpose()?;
-    namespaces::make_room(&args.netns, !args.command.is_empty());
-    let wanted_events = (!args.no_events).then_some(&*plan.dumps);
-    let Opened { mut first, facts, watch, no_events } = Opened::open(&args.netns, wanted_events)?;
-    let host = host_facts().context("could not tell which boot of the machine this is")?;
     let now_ns = SystemClock.now().utc_ns;
     let anchor = Anchor { now_ns, recorded_ns: None, after_ns: None, recording: None };
     let filtered = read_filter(&args.filter, &[], anchor)?;
     if let Some(filtered) = filtered.as_ref().filter(|_| follows_namespaces) {
         filtered.check_devices()?;
     }
+    // Before there is a file, which is to be that user's, and before there are other threads.
+    args.user.as_deref().map(|name| go_on_as(name, follows_namespaces)).transpose()?;
+    namespaces::make_room(&args.netns, !args.command.is_empty());
+    let wanted_events = (!args.no_events).then_some(&*plan.dumps);
+    let Opened { mut first, facts, watch, no_events } = Opened::open(&args.netns, wanted_events)?;
+    let host = host_facts().context("could not tell which boot of the machine this is")?;
     let narrowed = filtered
         .map(|filtered| choose(filtered, &mut plan, first.dumps()))
         .transpose()?
@@ -171,6 +171,12 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     }
     if !args.quiet && plan.finds_owners && !sees_every_process() {
         note("without CAP_SYS_PTRACE only your own processes are seen as owners of sockets");
+    }
+    if !args.quiet && args.netns.contains(&Netns::All) && !sees_every_process() {
+        note(
+            "without CAP_SYS_PTRACE only those network namespaces are found that have a name, or \
+             that your own processes live in",
+        );
     }
     if !args.quiet {
         retention::explain(&args, &plan.limits.capacity, has_size(&args)?);

@@ -223,7 +223,7 @@ impl Finder {
             if let Netns::Pid(pid) = netns {
                 match finder.inode_of(&of_process(pid)) {
                     Ok(inode) => drop(finder.of_pids.insert(inode)),
-                    Err(e) => finder.refuse(&format!("of process {pid}"), &e),
+                    Err(e) => finder.refuse(&of_process(pid).display().to_string(), &e),
                 }
             }
         }

@@ -277,6 +277,10 @@ fn a_name_that_is_not_there_is_refused_with_those_that_are() {
     assert!(ran.stderr.contains(&format!("`{}`", netns.0)), "{}", ran.told());
     let ran = dir.sockrec("record -c 1 --netns /etc/hostname");
     assert!(ran.stderr.contains("it is no network namespace"), "{}", ran.told());
+    let ran = dir.sockrec("record -c 1 --netns 4194305");
+    assert!(ran.stderr.contains("`/proc/4194305/ns/net`"), "{}", ran.told());
+    let ran = dir.sockrec("record -c 1 --netns 99999999999");
+    assert!(ran.stderr.contains("`/run/netns/99999999999`"), "{}", ran.told());
     assert!(dir.names().is_empty());
 }
 
@@ -369,6 +373,7 @@ fn a_device_has_its_number_in_each_namespace() {
     if !may_make_namespaces("a filter by device") {
         return;
     }
+    let _alone = alone();
     let dir = Dir::new();
     let ran = dir.sockrec("record -c 1 --netns all dev = lo");
     assert_eq!(ran.code(), Some(2), "{}", ran.told());
