@@ -389,3 +389,29 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Bytes => "bytes",
     }
 }
+
+/// Every figure has the command that measures it.
+#[test]
+fn every_bench_that_a_document_names_is_there() {
+    let mut named = 0;
+    let documents = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    for document in documents.chain(["README.md".into()]) {
+        // A line may end within a command.
+        let text = fs::read_to_string(&document).unwrap().replace('\n', " ");
+        for command in text.split("cargo bench --bench ").skip(1) {
+            let command = command.split(['`', '\'']).next().unwrap_or(command);
+            let mut words = command.split(' ');
+            let name = words.next().unwrap();
+            let bench = [format!("benches/{name}.rs"), format!("benches/{name}/main.rs")];
+            let bench = bench.iter().find_map(|path| fs::read_to_string(path).ok());
+            let bench = bench.unwrap_or_else(|| panic!("{}: no {name}", document.display()));
+            let known = match words.nth(1) {
+                Some(word) => format!("cargo bench --bench {name} -- {word}"),
+                None => format!("cargo bench --bench {name}"),
+            };
+            assert!(bench.contains(&known), "{}: `{command}`", document.display());
+            named += 1;
+        }
+    }
+    assert!(named > 5, "the commands were not found");
+}

@@ -292,10 +292,17 @@ impl Recording {
         host: Option<&str>,
     ) -> Result<(i64, i64), StoreError> {
         let mut found = (0, -1);
-        self.reader.run(
+        // Of all the first and the last are found without a look at those between.
+        let sql = if (from_ns, to_ns, host) == (i64::MIN, i64::MAX, None) {
+            "SELECT (SELECT min(snapshot_id) FROM held_snapshots),
+                 (SELECT max(snapshot_id) FROM held_snapshots)"
+        } else {
             "SELECT min(snapshot_id), max(snapshot_id) FROM held_snapshots
              WHERE ended_at_ns BETWEEN :from_ns AND :to_ns AND (:host IS NULL OR capture_id IN (
-                 SELECT capture_id FROM captures WHERE host_name = :host))",
+                 SELECT capture_id FROM captures WHERE host_name = :host))"
+        };
+        self.reader.run(
+            sql,
             &[
                 (":from_ns", Value::Integer(from_ns)),
                 (":to_ns", Value::Integer(to_ns)),
