@@ -37,18 +37,12 @@ pub fn measure(seconds: u32) -> Result<()> {
             Ok(())
         },
     )?;
-    // None can start before its moment on the grid: the earliest against it tells where the grid lies.
+    // The first is due at once, and tells where the grid lies, give or take its own delay.
     let interval_ns = i64::from(INTERVAL_MS) * 1_000_000;
+    let slack_ns = interval_ns / 10;
     let first = starts_ns.first().copied().unwrap_or(0);
-    let offset = |ns: &i64| {
-        let offset = (ns - first).rem_euclid(interval_ns);
-        if offset > interval_ns / 2 { offset - interval_ns } else { offset }
-    };
-    let grid = starts_ns.iter().map(offset).min().unwrap_or(0);
-    let mut late_ms: Vec<f64> = starts_ns
-        .iter()
-        .map(|ns| (ns - first - grid).rem_euclid(interval_ns) as f64 / 1e6)
-        .collect();
+    let late_ns = |ns: &i64| (ns - first + slack_ns).rem_euclid(interval_ns) - slack_ns;
+    let mut late_ms: Vec<f64> = starts_ns.iter().map(|ns| late_ns(ns) as f64 / 1e6).collect();
     late_ms.sort_by(f64::total_cmp);
     println!("{SOCKETS} sockets, a snapshot every {INTERVAL_MS} ms, for {seconds} s");
     println!("{:<28} {:>8}", "snapshots", starts_ns.len());
