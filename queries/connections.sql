@@ -304,7 +304,8 @@ SELECT
         AS duration_max_ns,
     CASE WHEN k.dump_evidence IS NOT 'closed' THEN
         max(0, ml.started_boottime_ns - mf.ended_boottime_ns) END AS time_wait_min_ns,
-    CASE WHEN k.dump_evidence IS NOT 'closed' AND mc.boot_id = ns.boot_id THEN
+    CASE WHEN k.time_wait_id NOT NULL AND k.dump_evidence IS NOT 'closed'
+            AND mc.boot_id = ns.boot_id THEN
         mg.ended_boottime_ns - k.closed_after_boottime_ns END AS time_wait_max_ns,
     k.peer_socket_id,
     CASE WHEN k.is_ended THEN e.rtt_us ELSE q.rtt_us END AS rtt_us,

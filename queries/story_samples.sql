@@ -33,7 +33,8 @@ SELECT
     b.ended_at_ns AS held_until_ns,
     b.ended_boottime_ns AS held_until_boottime_ns,
     coalesce(st.name, 'STATE-' || s.state) AS state,
-    coalesce(s.snapshot_id >= m.first_snapshot_id, 0) AS is_remains,
+    -- In FIN-WAIT-2 (5) it went on without its socket.
+    coalesce(s.snapshot_id >= m.first_snapshot_id AND s.state <> 5, 0) AS is_remains,
     s.bytes_sent,
     s.bytes_received,
     c.total_retrans,

@@ -134,7 +134,8 @@ impl Soak {
         recorder.until_snapshots(&self.path, 1);
         let until = Instant::now() + Duration::from_secs(for_s);
         let mut reader = None;
-        let mut calm_from = Instant::now();
+        // The recorder before may have been killed while a reader held the log.
+        let mut calm_from = Instant::now() + CALM_AFTER;
         while Instant::now() < until {
             let began = Instant::now();
             thread::sleep(LOOKED_EVERY);

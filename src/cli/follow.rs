@@ -48,7 +48,7 @@ impl Follower {
                 let result = follow(&path, format, named, left, &ended);
                 if let (Err(_), Some(stop)) = (&result, stop) {
                     // Full: a stop is under way already.
-                    let _ = stop.try_send(EndReason::Signal);
+                    let _ = stop.try_send(EndReason::Output);
                 }
                 result
             })

@@ -207,6 +207,9 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         Err(_) if command.is_some() => warn("recording has ended, the command goes on"),
         Err(_) => {}
     }
+    if summary.as_ref().is_ok_and(|summary| summary.reason == EndReason::Output) {
+        warn("recording has ended: nobody reads any longer what `--follow` writes");
+    }
     let ended_by_signal = summary.as_ref().is_ok_and(|summary| summary.reason == EndReason::Signal);
     let command = command.map(|command| command.wait(ended_by_signal)).transpose()?;
     signals_handle.close();

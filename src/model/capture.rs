@@ -172,15 +172,6 @@ pub struct Arrival {
     pub first: SnapshotId,
 }
 
-/// A network namespace that is recorded no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Departure {
-    /// Its number in this recording.
-    pub netns: NetnsId,
-    /// The last snapshot in which it was asked.
-    pub last: SnapshotId,
-}
-
 /// Where a capture comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -228,6 +219,8 @@ pub enum EndReason {
     Signal,
     /// The command that was recorded ended.
     Command,
+    /// Nobody read any longer what it wrote as connections ended.
+    Output,
     /// There was no more to import.
     Input,
     /// The recorder could not go on.
@@ -244,6 +237,7 @@ impl EndReason {
             Self::Count => "count",
             Self::Signal => "signal",
             Self::Command => "command",
+            Self::Output => "output",
             Self::Input => "input",
             Self::Error => "error",
             Self::Lost => "lost",

@@ -16,8 +16,7 @@ mod tick;
 mod time;
 
 pub use capture::{
-    Arrival, Asked, Capture, Departure, EndReason, HostFacts, NamespaceFacts, Place, Scope, Source,
-    States,
+    Arrival, Asked, Capture, EndReason, HostFacts, NamespaceFacts, Place, Scope, Source, States,
 };
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::model::{
-    ActivityTimes, Arrival, ClockChange, Clocks, Departure, EndReason, EndUpdate, EventLoss,
-    Exception, GroupId, HeldSample, NewSocket, OwnerChange, Protocol, Remains, RemainsEnd,
-    Snapshot, SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange,
+    ActivityTimes, Arrival, ClockChange, Clocks, EndReason, EndUpdate, EventLoss, Exception,
+    GroupId, HeldSample, NewSocket, OwnerChange, Protocol, Remains, RemainsEnd, ScopeId, Snapshot,
+    SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange,
 };
 use crate::store::Capacity;
 
@@ -42,7 +42,8 @@ pub(super) struct Batch {
     pub(super) exceptions: Vec<Exception>,
     pub(super) clock_changes: Vec<ClockChange>,
     pub(super) arrivals: Vec<Arrival>,
-    pub(super) departures: Vec<Departure>,
+    /// Scopes that were asked for the last time.
+    pub(super) last_asked: Vec<ScopeId>,
 }
 
 impl Batch {
@@ -95,7 +96,7 @@ impl Batch {
             exceptions,
             clock_changes,
             arrivals,
-            departures,
+            last_asked,
         } = self;
         messages.clear();
         samples.clear();
@@ -115,7 +116,7 @@ impl Batch {
         exceptions.clear();
         clock_changes.clear();
         arrivals.clear();
-        departures.clear();
+        last_asked.clear();
     }
 }
 

@@ -654,6 +654,7 @@ impl Tracker {
             }
             DumpEnd::Unsupported => {
                 scope.is_supported = false;
+                out.last_asked.push(scope.id);
                 let kind = ExceptionKind::DumpUnsupported;
                 out.exceptions.push(Exception { kind, ..exception });
             }

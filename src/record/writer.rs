@@ -165,8 +165,8 @@ fn write_batch(
     for change in &batch.clock_changes {
         tick.clock_change(change)?;
     }
-    for departure in &batch.departures {
-        tick.departure(start, departure)?;
+    for scope in &batch.last_asked {
+        tick.last_asked(start, *scope, snapshot)?;
     }
     Ok(())
 }

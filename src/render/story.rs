@@ -43,7 +43,7 @@ impl Text<'_> {
         }
         self.traffic(story, row)?;
         self.limits(story)?;
-        self.ending(story, row)?;
+        self.ending(row)?;
         if !story.gaps.is_empty() {
             self.title("Gaps that its life may overlap")?;
             self.table(&story.gaps, &["kind", "from", "to", "count", "message"])?;
@@ -103,7 +103,7 @@ impl Text<'_> {
             let from = self.time(row.integer("held_from"));
             let to = match row.integer("held_to") {
                 Some(to) => self.time(Some(to)),
-                None if is_over => "its end".to_owned(),
+                None if is_over => "the end of its socket".to_owned(),
                 None => "when it was last seen".to_owned(),
             };
             let user = user.unwrap_or_else(|| "an unknown user".to_owned());
@@ -164,7 +164,7 @@ impl Text<'_> {
         if story.traffic.is_empty() {
             return self.line(match story.states.is_empty() {
                 true => "no dump showed it: no rates are known",
-                false => "it was seen but once: no rates are known",
+                false => "its counters were told but once: no rates are known",
             });
         }
         let shown = thinned(&story.traffic, TRAFFIC_LINES);
@@ -220,7 +220,7 @@ impl Text<'_> {
         }
     }
 
-    fn ending(&mut self, story: &Story, row: Row<'_>) -> io::Result<()> {
+    fn ending(&mut self, row: Row<'_>) -> io::Result<()> {
         self.title("Ending")?;
         let after = self.time(row.integer("closed_after"));
         match row.integer("closed_before") {
@@ -247,13 +247,15 @@ impl Text<'_> {
             (None, None) => "for an unknown time".to_owned(),
         };
         self.line(&format!("lasted {lasted}"))?;
-        if let (Some(least), Some(most)) =
-            (row.integer("time_wait_min_ns"), row.integer("time_wait_max_ns"))
-        {
-            let (least, most) = (duration(least), duration(most));
-            self.line(&format!("TIME-WAIT after that for {least} to {most}"))?;
-        } else if story.states.iter().any(|span| span.is_remains) {
-            self.line("what was left of it was there to the end of recording")?;
+        match (row.integer("time_wait_min_ns"), row.integer("time_wait_max_ns")) {
+            (Some(least), Some(most)) => {
+                let (least, most) = (duration(least), duration(most));
+                self.line(&format!("TIME-WAIT after that for {least} to {most}"))?;
+            }
+            (Some(_), None) => {
+                self.line("what was left of it was there to the end of recording")?;
+            }
+            (None, _) => {}
         }
         match row.integer("destroyed_at") {
             Some(at) => {

@@ -6,7 +6,7 @@ use super::columns::int;
 use super::tick::{Done, TickWriter};
 use super::writer::Start;
 use crate::model::{
-    Arrival, Departure, ExceptionKind, Family, NamespaceFacts, NetnsId, Protocol, Scope, ScopeId,
+    Arrival, ExceptionKind, Family, NamespaceFacts, NetnsId, Protocol, Scope, ScopeId, SnapshotId,
     States,
 };
 
@@ -207,16 +207,15 @@ impl TickWriter<'_> {
         add().map_err(|e| self.error(e))
     }
 
-    /// A namespace was asked for the last time.
+    /// A scope was asked for the last time: its namespace has left, or the kernel does not have it.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn departure(&mut self, start: &Start, departure: &Departure) -> Done {
+    pub fn last_asked(&mut self, start: &Start, scope: ScopeId, last: SnapshotId) -> Done {
         self.run(
             "UPDATE capture_scopes SET last_snapshot_id = ?3
-             WHERE capture_id = ?1
-                AND scope_id IN (SELECT scope_id FROM scopes WHERE netns_id = ?2)",
-            params![start.capture, departure.netns.0, departure.last.0],
+             WHERE capture_id = ?1 AND scope_id = ?2",
+            params![start.capture, scope.0, last.0],
         )
     }
 }

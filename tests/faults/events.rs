@@ -243,7 +243,7 @@ fn when_nobody_reads_what_is_followed_the_recording_ends_well() {
     connection(&listener);
     recorder.finish().recorded();
     assert_recording_is_whole(&dir.path("rec.db"));
-    let ended = "SELECT count(*) FROM captures WHERE end_reason = 'signal'";
+    let ended = "SELECT count(*) FROM captures WHERE end_reason = 'output'";
     assert_eq!(ask(&dir.path("rec.db"), ended), Ok(1));
 }
 

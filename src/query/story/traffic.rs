@@ -106,6 +106,8 @@ pub(super) struct Traffic {
     last: Option<Sample>,
     /// Whether the last sample told no counters.
     is_blind: bool,
+    /// The last sample was still so then.
+    held_until: Option<Moment>,
 }
 
 impl Traffic {
@@ -133,6 +135,7 @@ impl Traffic {
             && last_seen.boottime_ns > last.taken.boottime_ns
         {
             self.push(between(&last, &last, last.taken, last_seen));
+            self.held_until = Some(last_seen);
         }
     }
 
@@ -153,6 +156,8 @@ impl Traffic {
             self.add(&end);
             // Of the limits it tells nothing.
             (self.first, self.last) = (first, before);
+            self.held_until = Some(last_seen)
+                .filter(|seen| seen.boottime_ns > last.taken.boottime_ns && !self.is_blind);
         }
     }
 
@@ -164,7 +169,11 @@ impl Traffic {
     }
 
     pub(super) fn finish(self) -> (Vec<Interval>, Option<Limits>) {
-        let limits = self.first.zip(self.last).and_then(|(first, last)| limits(&first, &last));
+        let held_until = self.held_until;
+        let limits = self
+            .first
+            .zip(self.last)
+            .and_then(|(first, last)| limits(&first, &last, held_until.unwrap_or(last.taken)));
         (self.intervals, limits)
     }
 }
@@ -181,8 +190,9 @@ fn between(old: &Sample, new: &Sample, from: Moment, to: Moment) -> Interval {
     }
 }
 
-fn limits(first: &Sample, last: &Sample) -> Option<Limits> {
-    let observed_ns = last.taken.boottime_ns - first.taken.boottime_ns;
+/// The last sample held until then.
+fn limits(first: &Sample, last: &Sample, until: Moment) -> Option<Limits> {
+    let observed_ns = until.boottime_ns - first.taken.boottime_ns;
     if observed_ns == 0 {
         return Some(Limits {
             observed_ns: None,

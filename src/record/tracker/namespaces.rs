@@ -1,7 +1,7 @@
 //! Which namespaces are recorded: they come, are let go of by everybody else, and leave.
 
 use super::{FullView, TrackedScope, Tracker};
-use crate::model::{Departure, NetnsId, Place, Scope, ScopeId, SnapshotId};
+use crate::model::{NetnsId, Place, Scope, ScopeId, SnapshotId};
 use crate::record::batch::Batch;
 use crate::record::register::Register;
 
@@ -164,12 +164,14 @@ impl Tracker {
         let last = self.tick.snapshot;
         for (of, namespace) in self.namespaces.iter_mut().enumerate().filter(|(of, _)| leaves[*of])
         {
-            out.departures.push(Departure { netns: namespace.netns, last });
             self.left.push(namespace.place);
             namespace.is_there = false;
             namespace.is_let_go = false;
             namespace.register = Register::new(namespace.netns, last);
             for scope in &mut self.scopes[of * self.dumps..][..self.dumps] {
+                if scope.is_supported {
+                    out.last_asked.push(scope.id);
+                }
                 scope.leave();
             }
         }
