@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 
 use super::flows::{Flow, mapped};
-use crate::model::{Endpoint, Family, Protocol, SnapshotId, SocketId, Tuple};
+use crate::model::{Endpoint, Family, Nanos, Protocol, SnapshotId, SocketId, Tuple};
 
 #[derive(Debug)]
 struct Listener {
@@ -15,7 +15,16 @@ struct Listener {
     accepts_v6: bool,
     /// Whether it was seen to listen, or may only have been bound.
     is_certain: bool,
-    closed: Option<SnapshotId>,
+    /// Someone dialled out from its port: who is connected there need not have been accepted.
+    dials_out: bool,
+    closed: Option<Closed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    snapshot: SnapshotId,
+    /// It was still there at this moment of `CLOCK_MONOTONIC`, as its event tells.
+    after_ns: Option<Nanos>,
 }
 
 /// The listeners that are there, and those that closed lately.
@@ -38,6 +47,7 @@ impl Listeners {
             accepts_v4: family == Family::Inet || !is_v6_only,
             accepts_v6: family == Family::Inet6,
             is_certain: true,
+            dials_out: false,
             closed: None,
         });
     }
@@ -57,47 +67,66 @@ impl Listeners {
             accepts_v4: true,
             accepts_v6: family == Family::Inet6,
             is_certain: false,
-            closed: Some(now),
+            dials_out: false,
+            closed: Some(Closed { snapshot: now, after_ns: None }),
         });
     }
 
+    /// A listener is gone; it was still there at this moment of `CLOCK_MONOTONIC`, if that is known.
     pub(super) fn close(
         &mut self,
         socket: SocketId,
         (protocol, port): (Protocol, u16),
-        now: SnapshotId,
+        snapshot: SnapshotId,
+        after_ns: Option<Nanos>,
     ) {
         let same_port = self.0.get_mut(&(protocol, port)).into_iter().flatten();
         for listener in same_port.filter(|listener| listener.socket == socket) {
-            listener.closed = Some(now);
+            listener.closed = Some(Closed { snapshot, after_ns });
+        }
+    }
+
+    /// This connection was opened by this end, for sure: programs that dial out from the port that they
+    /// listen on do so again.
+    pub(super) fn note_dialler(&mut self, flow: &Flow) {
+        let (address, port) = flow.local();
+        let same_port = self.0.get_mut(&(flow.protocol(), port)).into_iter().flatten();
+        for listener in same_port.filter(|listener| listener.accepts_on(address)) {
+            listener.dials_out = true;
         }
     }
 
     /// Forgets who closed before this snapshot.
     pub(super) fn forget(&mut self, before: SnapshotId) {
         self.0.retain(|_, same_port| {
-            same_port.retain(|listener| listener.closed.is_none_or(|closed| closed >= before));
+            same_port.retain(|l| l.closed.is_none_or(|closed| closed.snapshot >= before));
             !same_port.is_empty()
         });
     }
 
-    /// Whether a listener is, or was a moment ago, on this end's port, and on its address if that is
-    /// known.
-    pub(super) fn accepts_at(&self, protocol: Protocol, local: &Endpoint) -> bool {
+    /// Whether a listener is on this end's port, and on its address if that is known, or was when the
+    /// connection had begun (`CLOCK_MONOTONIC`).
+    pub(super) fn accepted_at(
+        &self,
+        protocol: Protocol,
+        local: &Endpoint,
+        begun_by_ns: Option<Nanos>,
+    ) -> bool {
         let address = mapped(local.address);
         let is_any = local.address.is_unspecified();
-        let mut same_port = self.certain_on(protocol, local.port);
-        same_port.any(|listener| is_any || listener.accepts_on(address))
+        self.on(protocol, local.port)
+            .any(|l| (is_any || l.accepts_on(address)) && l.tells_of(begun_by_ns))
     }
 
-    /// Whether a listener is, or was a moment ago, on this end's address and port.
-    pub(super) fn accepts(&self, flow: &Flow) -> bool {
+    /// Whether a listener is on this end's address and port, or was when the connection had begun
+    /// (`CLOCK_MONOTONIC`).
+    pub(super) fn accepted(&self, flow: &Flow, begun_by_ns: Option<Nanos>) -> bool {
         let (address, port) = flow.local();
-        self.certain_on(flow.protocol(), port).any(|listener| listener.accepts_on(address))
+        self.on(flow.protocol(), port).any(|l| l.accepts_on(address) && l.tells_of(begun_by_ns))
     }
 
     /// Whether a listener may have been on this end's address and port a moment ago.
-    pub(super) fn may_accept(&self, flow: &Flow) -> bool {
+    pub(super) fn may_have_accepted(&self, flow: &Flow) -> bool {
         let (address, port) = flow.local();
         self.on(flow.protocol(), port).any(|listener| listener.accepts_on(address))
     }
@@ -105,13 +134,18 @@ impl Listeners {
     fn on(&self, protocol: Protocol, port: u16) -> impl Iterator<Item = &Listener> {
         self.0.get(&(protocol, port)).into_iter().flatten()
     }
-
-    fn certain_on(&self, protocol: Protocol, port: u16) -> impl Iterator<Item = &Listener> {
-        self.on(protocol, port).filter(|listener| listener.is_certain)
-    }
 }
 
 impl Listener {
+    /// Whether it tells of a connection that had begun by then. Once it is gone, anyone may dial out
+    /// from its port.
+    fn tells_of(&self, begun_by_ns: Option<Nanos>) -> bool {
+        let was_there = self.closed.is_none_or(|closed| {
+            begun_by_ns.zip(closed.after_ns).is_some_and(|(begun_by, after)| begun_by <= after)
+        });
+        self.is_certain && !self.dials_out && was_there
+    }
+
     fn accepts_on(&self, address: Ipv6Addr) -> bool {
         let is_v4 = address.to_ipv4_mapped().is_some();
         let is_any = self.address.is_unspecified()

@@ -280,7 +280,8 @@ impl Register {
         let peer = member.filter(|m| m.socket == death.end.socket).and_then(|m| m.peer);
         if let Some(flow) = &death.flow {
             let direction = death.origin.map(Origin::direction);
-            let direction = direction.or(self.direction_by_listeners(flow));
+            let direction =
+                direction.or_else(|| self.direction_by_listeners(flow, death.open_by_ns));
             let mut dead = death.dead();
             if let Some(life) = death.life {
                 dead.remnant = Life { direction, ..life }.remnant();
@@ -313,22 +314,28 @@ impl Register {
 
     /// Whether the final counters tell that a connection was reset, or aborted.
     pub(super) fn was_reset(&self, flow: &Flow, words: &LastWords) -> bool {
-        let direction = self.direction_by_listeners(flow);
+        let direction = self.direction_by_listeners(flow, Some(words.open_by_ns()));
         let life = Life { direction, last_words: words.said, ..Life::default() };
         life.remnant() == Remnant::None
     }
 
     /// Who opened a connection, if a listener is at one of its ends only.
-    pub(super) fn direction_by_listeners(&self, flow: &Flow) -> Option<Direction> {
-        self.origin_by_listeners(flow).map(Origin::direction)
+    pub(super) fn direction_by_listeners(
+        &self,
+        flow: &Flow,
+        begun_by_ns: Option<Nanos>,
+    ) -> Option<Direction> {
+        self.origin_by_listeners(flow, begun_by_ns).map(Origin::direction)
     }
 
-    fn origin_by_listeners(&self, flow: &Flow) -> Option<Origin> {
-        let (is_inbound, may_be_inbound) =
-            (self.listeners.accepts(flow), self.listeners.may_accept(flow));
-        let remote = flow.reversed();
+    fn origin_by_listeners(&self, flow: &Flow, begun_by_ns: Option<Nanos>) -> Option<Origin> {
+        let told_at = |flow: &Flow| {
+            let listeners = &self.listeners;
+            (listeners.accepted(flow, begun_by_ns), listeners.may_have_accepted(flow))
+        };
+        let (is_inbound, may_be_inbound) = told_at(flow);
         let (is_outbound, may_be_outbound) = match flow.is_within_host() {
-            true => (self.listeners.accepts(&remote), self.listeners.may_accept(&remote)),
+            true => told_at(&flow.reversed()),
             false => (false, false),
         };
         match (is_inbound, is_outbound) {
@@ -435,7 +442,7 @@ impl Register {
         let of_peer = || Some(&self.deaths[*self.death_of.get(&peer?)?]);
         let origin = told_by(death).or_else(|| Some(told_by(of_peer()?)?.of_peer()));
         let direction = origin.map(Origin::direction);
-        let direction = direction.or_else(|| self.direction_by_listeners(flow));
+        let direction = direction.or_else(|| self.direction_by_listeners(flow, death.open_by_ns));
         Some(Life { direction, ..death.life? }.remnant())
     }
 

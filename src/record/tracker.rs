@@ -437,7 +437,7 @@ impl Tracker {
                 note_listener(register, live, &seen);
                 if was_in == TcpState::LISTEN {
                     let place = (protocol, live.local_port());
-                    register.listeners.close(live.socket, place, tick.snapshot);
+                    register.listeners.close(live.socket, place, tick.snapshot, None);
                 }
                 if live.is_over && seen.is_time_wait() {
                     begin_remains(live, &seen, false, register, out);

@@ -461,73 +461,7 @@ fn a_cookie_with_other_addresses_in_its_event_is_another_generation() {
     );
 }
 
-#[test]
-fn a_listener_tells_who_opened_a_connection() {
-    // Nothing in the counters tells: one byte beyond the payload is a SYN or a FIN.
-    let untold = FakeSocket { bytes_acked: 101, ..a().opened_at(1_400) };
-    let server = FakeSocket { bytes_sent: 0, bytes_acked: 1, ..untold.peer(2) };
-    let listener = FakeSocket::listener(9, 80, 0, 16);
-    let mut world = World::with_events();
-    world.shows(&[&listener]).shows(&[&listener]);
-    world.tells(&[server.destroyed()]).shows(&[&listener]);
-    world.tells(&[FakeSocket { cookie: 3, ..untold.opened_at(2_400) }.destroyed()]);
-    world.shows(&[&listener]);
-    world.record();
-    assert_eq!(
-        lives(&world, &["cookie", "direction", "direction_evidence"]),
-        [
-            "cookie=9 direction=- direction_evidence=-",
-            "cookie=2 direction=inbound direction_evidence=listener",
-            "cookie=3 direction=outbound direction_evidence=remote_listener",
-        ]
-    );
-}
-
 /// Of one that sent nothing, the count of delivered segments tells a SYN from a FIN.
-#[test]
-fn a_client_that_is_reset_is_no_acceptor_though_something_listens_on_its_port() {
-    let listener =
-        FakeSocket { local_address: Ipv4Addr::UNSPECIFIED, ..FakeSocket::listener(9, 80, 0, 16) };
-    let told = [
-        (1, "direction=- ending=reset ending_evidence=fin_not_acked"),
-        (2, "direction=inbound ending=- ending_evidence=fin_acked"),
-        (0, "direction=inbound ending=- ending_evidence=fin_acked"),
-    ];
-    for (delivered, expected) in told {
-        let socket = FakeSocket {
-            local_port: 80,
-            bytes_sent: 0,
-            bytes_acked: 1,
-            bytes_received: 5,
-            data_segs_out: 0,
-            data_segs_in: 1,
-            delivered,
-            ..a().to_afar().opened_at(1_650)
-        };
-        let mut world = World::with_events();
-        world.shows(&[&listener]).shows(&[&listener]);
-        world.tells(&[socket.destroyed()]).shows(&[&listener]);
-        world.record();
-        let rows = lives(&world, &["direction", "ending", "ending_evidence"]);
-        assert_eq!(rows[1], expected, "delivered {delivered}");
-    }
-}
-
-#[test]
-fn where_a_listener_and_the_counters_contradict_each_other_nobody_opened_it() {
-    let server = a().opened_at(1_400).peer(2);
-    let server = FakeSocket { bytes_acked: server.bytes_sent + 2, ..server };
-    let listener = FakeSocket::listener(9, 80, 0, 16);
-    let mut world = World::with_events();
-    world.shows(&[&listener]).shows(&[&listener]);
-    world.tells(&[server.destroyed()]).shows(&[&listener]);
-    world.record();
-    assert_eq!(
-        lives(&world, &["cookie", "direction"]),
-        ["cookie=9 direction=-", "cookie=2 direction=-"]
-    );
-}
-
 #[test]
 fn both_ends_name_each_other_whoever_is_told_of_first() {
     let columns = ["cookie", "peer_socket_id", "direction", "ending"];
@@ -997,23 +931,4 @@ fn a_socket_that_was_disconnected_and_is_held_is_freed_as_what_it_is() {
             "generation=1 remote_port=0 opened_after=1000 closed_evidence=destroy_event",
         ]
     );
-}
-
-#[test]
-fn who_heard_nothing_opened_it_whatever_listens_there() {
-    let a = a().opened_at(1_400);
-    for event in [a.refused(), a.connecting().destroyed()] {
-        let mut world = World::with_events();
-        let listener = FakeSocket {
-            local_address: Ipv4Addr::UNSPECIFIED,
-            ..FakeSocket::listener(7, a.local_port, 0, 128)
-        };
-        world.shows(&[&listener]).shows(&[&listener]).tells(&[event]).shows(&[&listener]);
-        world.record();
-        assert_eq!(
-            lives(&world, &["cookie", "direction", "direction_evidence", "ending"])[1],
-            "cookie=1 direction=outbound direction_evidence=nothing_received \
-             ending=not_established"
-        );
-    }
 }

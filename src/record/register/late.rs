@@ -11,7 +11,6 @@ impl Register {
     /// Finds whose TIME-WAIT was seen before, of the events of one flow that were read: the latest
     /// event has the first choice, because what is seen is left of the latest connection.
     pub(in crate::record) fn promise(&mut self, flow: &Flow, events: &[LastWords]) {
-        let direction = self.direction_by_listeners(flow);
         let mut free = self.flows.unclaimed(flow).to_vec();
         // One whose cookie was asked for before has handed it on to its mini-socket.
         free.retain(|member| events.iter().all(|words| words.cookie != member.cookie));
@@ -19,6 +18,7 @@ impl Register {
             let misfit = |member: &Member| match member.there.open_by_ns {
                 Some(by_ns) => {
                     let after_ns = member.there.alive_ns.unwrap_or(by_ns);
+                    let direction = self.direction_by_listeners(flow, Some(words.open_by_ns()));
                     words.misfit_of_time_wait((after_ns, by_ns), direction)
                 }
                 None => Some(0),

@@ -25,6 +25,7 @@ impl Register {
         self.complete_half_told(out);
         self.find_waiting_halves(out);
         self.ask_counters(out);
+        self.note_diallers();
         self.ask_listeners();
         self.ask_peers(live, out);
         self.tell_peers(live, out);
@@ -122,22 +123,40 @@ impl Register {
         }
     }
 
-    /// A listener at one end tells. Where it contradicts the count of the SYN nothing does.
+    /// Who dials out from the port of a listener makes it tell nothing.
+    fn note_diallers(&mut self) {
+        let of_births =
+            self.births.iter().filter_map(|birth| Some((flow_of(birth)?, birth.origin?)));
+        let of_deaths = self.deaths.iter().filter_map(|death| Some((death.flow?, death.origin?)));
+        for (flow, origin) in of_births.chain(of_deaths) {
+            if is_dialled_for_sure(origin) {
+                self.listeners.note_dialler(&flow);
+            }
+        }
+    }
+
+    /// A listener at one end tells. Where it says that the other end was dialled, and this end's counters
+    /// count no SYN, nothing tells: while a byte is on its way they may count one too little.
     fn ask_listeners(&mut self) {
         for index in 0..self.births.len() {
             let birth = &self.births[index];
-            let is_seen = matches!(
-                birth.origin,
-                Some(Origin::SynSent | Origin::SynRecv | Origin::NothingReceived)
-            );
+            let is_seen =
+                birth.origin.is_some_and(|o| o == Origin::SynRecv || is_dialled_for_sure(o));
             if birth.protocol != Protocol::Tcp || is_seen {
                 continue;
             }
             let counted = birth.origin.map(Origin::direction);
-            let told = match flow_of(birth) {
-                Some(flow) => self.origin_by_listeners(&flow),
+            let flow = flow_of(birth);
+            let member = flow.and_then(|flow| self.flows.get(&flow));
+            let death = self.death_of.get(&birth.id).map(|&death| &self.deaths[death]);
+            let begun_by_ns = match member.filter(|member| member.socket == birth.id) {
+                Some(member) => member.there.open_by_ns,
+                None => death.and_then(|death| death.open_by_ns),
+            };
+            let told = match flow {
+                Some(flow) => self.origin_by_listeners(&flow, begun_by_ns),
                 None => (birth.told == TupleTold::Half
-                    && self.listeners.accepts_at(birth.protocol, &birth.tuple.local))
+                    && self.listeners.accepted_at(birth.protocol, &birth.tuple.local, begun_by_ns))
                 .then_some(Origin::Listener),
             };
             let Some(told) = told else { continue };
@@ -309,6 +328,11 @@ impl Register {
             .filter(|member| member.peer == Some(socket) && member.socket != socket)?;
         Some((member.socket, member.dead.as_ref()?.ending, member.is_stalled()))
     }
+}
+
+/// Whether this end opened the connection for sure, wherever listeners are.
+fn is_dialled_for_sure(origin: Origin) -> bool {
+    matches!(origin, Origin::SynSent | Origin::SynCounted | Origin::NothingReceived)
 }
 
 /// The socket of a member, if it is there.

@@ -110,7 +110,9 @@ impl Tracker {
             let mut death = live.death(None, None, protocol);
             let register = &mut self.namespaces[of].register;
             if live.state == TcpState::LISTEN {
-                register.listeners.close(live.socket, (protocol, tuple.local.port), snapshot);
+                let place = (protocol, tuple.local.port);
+                let after_ns = Some(words.sent_after_ns);
+                register.listeners.close(live.socket, place, snapshot, after_ns);
             }
             take_last_words(&mut death, &words);
             register.bury(words.cookie, live.gone());

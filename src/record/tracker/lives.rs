@@ -139,7 +139,7 @@ pub(super) fn end_live(
     }
     if live.state == TcpState::LISTEN {
         let now = closed_before.unwrap_or(live.last_seen);
-        register.listeners.close(live.socket, (protocol, live.local_port()), now);
+        register.listeners.close(live.socket, (protocol, live.local_port()), now, None);
     }
     let mut death = live.death(closed_before, evidence, protocol);
     let is_told = register.listens && register.is_all_told;

@@ -1,0 +1,154 @@
+//! Who opened a connection: what listeners, counters and states tell of it.
+
+use std::net::Ipv4Addr;
+
+use crate::events::{a, lives};
+use crate::socket::FakeSocket;
+use crate::world::World;
+
+#[test]
+fn a_listener_tells_who_opened_a_connection() {
+    // Nothing in the counters tells: one byte beyond the payload is a SYN or a FIN.
+    let untold = FakeSocket { bytes_acked: 101, ..a().opened_at(1_400) };
+    let server = FakeSocket { bytes_sent: 0, bytes_acked: 1, ..untold.peer(2) };
+    let listener = FakeSocket::listener(9, 80, 0, 16);
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]);
+    world.tells(&[server.destroyed()]).shows(&[&listener]);
+    world.tells(&[FakeSocket { cookie: 3, ..untold.opened_at(2_400) }.destroyed()]);
+    world.shows(&[&listener]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction", "direction_evidence"]),
+        [
+            "cookie=9 direction=- direction_evidence=-",
+            "cookie=2 direction=inbound direction_evidence=listener",
+            "cookie=3 direction=outbound direction_evidence=remote_listener",
+        ]
+    );
+}
+
+#[test]
+fn a_client_that_is_reset_is_no_acceptor_though_something_listens_on_its_port() {
+    let listener =
+        FakeSocket { local_address: Ipv4Addr::UNSPECIFIED, ..FakeSocket::listener(9, 80, 0, 16) };
+    let told = [
+        (1, "direction=outbound ending=reset ending_evidence=fin_not_acked"),
+        (2, "direction=inbound ending=- ending_evidence=fin_acked"),
+        (0, "direction=inbound ending=- ending_evidence=fin_acked"),
+    ];
+    for (delivered, expected) in told {
+        let socket = FakeSocket {
+            local_port: 80,
+            bytes_sent: 0,
+            bytes_acked: 1,
+            bytes_received: 5,
+            data_segs_out: 0,
+            data_segs_in: 1,
+            delivered,
+            ..a().to_afar().opened_at(1_650)
+        };
+        let mut world = World::with_events();
+        world.shows(&[&listener]).shows(&[&listener]);
+        world.tells(&[socket.destroyed()]).shows(&[&listener]);
+        world.record();
+        let rows = lives(&world, &["direction", "ending", "ending_evidence"]);
+        assert_eq!(rows[1], expected, "delivered {delivered}");
+    }
+}
+
+/// No SYN but ours can be counted, wherever listeners are; that none was counted may be a byte that was
+/// on its way.
+#[test]
+fn where_a_listener_and_the_counters_contradict_each_other_only_a_counted_syn_tells() {
+    let columns = ["cookie", "direction", "direction_evidence"];
+    let server = a().opened_at(1_400).peer(2);
+    let server = FakeSocket { bytes_acked: server.bytes_sent + 2, ..server };
+    let listener = FakeSocket::listener(9, 80, 0, 16);
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]);
+    world.tells(&[server.destroyed()]).shows(&[&listener]);
+    world.record();
+    assert_eq!(
+        lives(&world, &columns)[1],
+        "cookie=2 direction=outbound direction_evidence=syn_counted"
+    );
+
+    let client = FakeSocket { bytes_acked: 100, ..a().opened_at(1_400) };
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]);
+    world.tells(&[client.destroyed()]).shows(&[&listener]);
+    world.record();
+    assert_eq!(lives(&world, &columns)[1], "cookie=1 direction=- direction_evidence=-");
+}
+
+/// Its counters do not tell who opened it: one byte beyond the payload is a SYN or a FIN.
+fn untold(cookie: u64, remote_port: u16) -> FakeSocket {
+    let a = FakeSocket::established(cookie, 6_881, remote_port).to_afar();
+    FakeSocket { bytes_acked: a.bytes_sent + 1, ..a }
+}
+
+fn listener_of_all(cookie: u64, port: u16) -> FakeSocket {
+    let listener = FakeSocket::listener(cookie, port, 0, 16);
+    FakeSocket { local_address: Ipv4Addr::UNSPECIFIED, ..listener }
+}
+
+#[test]
+fn a_listener_from_whose_port_someone_dials_out_tells_nothing() {
+    let listener = listener_of_all(9, 6_881);
+    let accepted = untold(1, 40_001).opened_at(1_400);
+    let dialled = untold(2, 6_881).opened_at(2_500);
+    let after = untold(3, 40_002).opened_at(3_400);
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]).tells(&[accepted.destroyed()]);
+    world.shows(&[&listener]).shows(&[&listener, &dialled]).tells(&[after.destroyed()]);
+    world.shows(&[&listener, &dialled]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction", "direction_evidence", "ending"]),
+        [
+            "cookie=9 direction=- direction_evidence=- ending=-",
+            "cookie=1 direction=inbound direction_evidence=listener ending=-",
+            "cookie=2 direction=outbound direction_evidence=syn_counted ending=-",
+            "cookie=3 direction=- direction_evidence=- ending=-",
+        ]
+    );
+}
+
+#[test]
+fn a_listener_tells_of_those_who_came_before_it_went() {
+    let listener = listener_of_all(9, 6_881);
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]);
+    // It goes at 1,700.
+    world.tells(&[listener.destroyed()]).shows(&[]);
+    let (before, after) = (untold(1, 40_001).opened_at(1_200), untold(2, 443).opened_at(2_600));
+    world.tells(&[before.destroyed(), after.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction", "direction_evidence"])[1..],
+        [
+            "cookie=1 direction=inbound direction_evidence=listener",
+            "cookie=2 direction=- direction_evidence=-",
+        ]
+    );
+}
+
+#[test]
+fn who_heard_nothing_opened_it_whatever_listens_there() {
+    let a = a().opened_at(1_400);
+    for event in [a.refused(), a.connecting().destroyed()] {
+        let mut world = World::with_events();
+        let listener = FakeSocket {
+            local_address: Ipv4Addr::UNSPECIFIED,
+            ..FakeSocket::listener(7, a.local_port, 0, 128)
+        };
+        world.shows(&[&listener]).shows(&[&listener]).tells(&[event]).shows(&[&listener]);
+        world.record();
+        assert_eq!(
+            lives(&world, &["cookie", "direction", "direction_evidence", "ending"])[1],
+            "cookie=1 direction=outbound direction_evidence=nothing_received \
+             ending=not_established"
+        );
+    }
+}
