@@ -166,6 +166,7 @@ CREATE TABLE snapshots (
     samples               INTEGER NOT NULL,
     events                INTEGER,
     events_unbound        INTEGER,
+    events_unchosen       INTEGER,
     is_thinned            INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX snapshots_by_end ON snapshots (ended_at_ns);

@@ -112,6 +112,8 @@ WITH
             END AS samples,
             m.time_wait_snapshot_id AS time_wait_id,
             h.is_half,
+            -- The other end had sent nothing, not even its FIN, as the socket went.
+            m.socket_id IS NULL AND e.ending IS 11 AS is_left_half_closed,
             coalesce(m.last_snapshot_id, o.last_snapshot_id) AS remains_last_id,
             m.gone_before_snapshot_id AS remains_gone_id
         FROM sockets AS k
@@ -163,7 +165,7 @@ WITH
             first_boottime_ns IS NULL OR there_boottime_ns < first_boottime_ns AS is_opening_by_event,
             active_boottime_ns > coalesce(last_boottime_ns, active_boottime_ns - 1)
                 AS is_active_by_event,
-            NOT is_half AND (gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns)
+            NOT is_half AND NOT is_left_half_closed AND (gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns)
                 AS is_closing_by_event
         FROM facts AS x
     ),

@@ -18,6 +18,7 @@ SELECT
     n.is_thinned,
     n.events,
     n.events_unbound,
+    n.events_unchosen,
     (SELECT group_concat(DISTINCT x.kind) FROM exceptions AS x
      WHERE x.snapshot_id = n.snapshot_id) AS exceptions,
     (SELECT delta_ns FROM clock_changes AS c

@@ -4,6 +4,9 @@ use super::{
     Clocks, FinalCounters, Nanos, NetnsId, Protocol, SnapshotId, SocketId, TcpState, Tuple,
 };
 
+/// So long the kernel keeps what nobody holds half-closed (`tcp_fin_timeout`, by default).
+pub const FIN_WAIT2_MAX_NS: Nanos = 60_000_000_000;
+
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

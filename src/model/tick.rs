@@ -33,6 +33,9 @@ pub struct EventCounts {
     pub read: u64,
     /// Those of sockets that were never bound or connected: counted only.
     pub unbound: u64,
+    /// Those of sockets that no dump showed, and that may not have been among those that are asked
+    /// for: counted only.
+    pub unchosen: u64,
 }
 
 /// A socket seen for the first time.

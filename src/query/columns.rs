@@ -273,6 +273,7 @@ pub const COLUMNS: &[Column] = &[
     c("complete_snapshots", Kind::Integer, "Snapshots whose dump of this protocol and family was complete"),
     c("events", Kind::Integer, "Destroy events that were read since the snapshot before; NULL: not listened for"),
     c("events_unbound", Kind::Integer, "Those of sockets that were never bound or connected: counted only"),
+    c("events_unchosen", Kind::Integer, "Those of sockets that no dump showed, and that may not have been among the states or the sockets that are recorded: counted only"),
     c("duration_min_ns", Kind::Duration, "The least that the lifetime can have been, in boot time"),
     c("duration_max_ns", Kind::Duration, "The most that the lifetime can have been, in boot time; NULL: unknown"),
     c("samples", Kind::Integer, "Rows of samples: first sight, changes and keyframes"),

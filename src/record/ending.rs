@@ -92,6 +92,11 @@ impl Evidence {
         self.data_segs_in == Some(0) && self.bytes_received == Some(1)
     }
 
+    /// Whether the other end had not sent its FIN for sure: nothing came.
+    fn is_peer_open(&self) -> bool {
+        self.data_segs_in == Some(0) && self.bytes_received == Some(0)
+    }
+
     /// Who opened a connection that is in this state. Where nothing is outstanding everything that
     /// was sent has been acknowledged, and the SYN counts (measured; see docs/ARCHITECTURE.md).
     pub(super) fn origin_of_live(&self, state: TcpState) -> Option<Origin> {
@@ -147,6 +152,8 @@ pub(super) enum Remnant {
     TimeWait,
     /// The same, or a FIN-WAIT-2 that becomes one later.
     FinWait2,
+    /// A FIN-WAIT-2 for sure, or what became of it.
+    HalfClosed,
 }
 
 /// What a destroy event says of a connection.
@@ -231,6 +238,7 @@ impl Life {
             None if self.was_in_time_wait => Remnant::TimeWait,
             Some(Final::Full(last)) => match last.is_fin_acked(self.direction) {
                 Some(false) => Remnant::None,
+                Some(true) if last.is_peer_open() => Remnant::HalfClosed,
                 Some(true) if !last.has_peer_fin() => Remnant::FinWait2,
                 _ => Remnant::TimeWait,
             },
@@ -250,7 +258,7 @@ impl Life {
     fn ending_with_fin(&self, last_words: &Evidence) -> Ending {
         if self.has_peer_fin || last_words.has_peer_fin() {
             Ending::BothFins
-        } else if last_words.data_segs_in == Some(0) && last_words.bytes_received == Some(0) {
+        } else if last_words.is_peer_open() {
             Ending::HalfClosed
         } else {
             Ending::FinAcked

@@ -4,7 +4,8 @@ use super::ending::{Evidence, Final, Life, Remnant};
 use super::flows::{Flow, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, Traffic, mapped};
 use crate::kernel::EventStamp;
 use crate::model::{
-    Clocks, Destroyed, Direction, FinalCounters, Nanos, Protocol, SnapshotId, Tuple,
+    Clocks, Destroyed, Direction, FIN_WAIT2_MAX_NS, FinalCounters, Nanos, Protocol, SnapshotId,
+    Tuple,
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
@@ -121,6 +122,16 @@ impl LastWords {
         }
     }
 
+    /// Whether the connection was established for sure.
+    pub(super) fn was_established(&self) -> bool {
+        self.protocol == Protocol::Tcp
+            && match &self.said {
+                Some(Final::Full(counters)) => counters.has_heard() && self.flow().is_some(),
+                Some(Final::Wiped { was_established }) => *was_established == Some(true),
+                None => false,
+            }
+    }
+
     pub(super) fn traffic(&self) -> Option<Traffic> {
         let counters = self.counters.filter(|_| self.protocol == Protocol::Tcp)?;
         Some(Traffic {
@@ -162,6 +173,7 @@ impl LastWords {
             Remnant::None => return None,
             Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),
             Remnant::FinWait2 => (self.destroyed.at.monotonic_ns, REUSE_MIN_NS),
+            Remnant::HalfClosed => (self.destroyed.at.monotonic_ns, FIN_WAIT2_MAX_NS),
         };
         let (early_ns, late_ns) = (self.active_ns - by_ns, after_ns - until_ns);
         let is_fitting = early_ns <= SAME_MOMENT_NS && late_ns <= late_max_ns;

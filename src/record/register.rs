@@ -18,9 +18,9 @@ use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
 use crate::model::{
-    Clocks, Direction, EndEvidence, EndUpdate, Ending, FormerSocket, FreedSocket, Nanos, NetnsId,
-    NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
-    UndestroyedSocket,
+    Clocks, Direction, EndEvidence, EndUpdate, Ending, FIN_WAIT2_MAX_NS, FormerSocket, FreedSocket,
+    Nanos, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews,
+    TcpState, TupleTold, UndestroyedSocket,
 };
 
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
@@ -421,13 +421,17 @@ impl Register {
             (Remnant::None, _) => return LeftOf::Nobody,
             (Remnant::TimeWait, _) => over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
-            (Remnant::FinWait2, Some(gone_ns)) => gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns),
+            (Remnant::FinWait2 | Remnant::HalfClosed, Some(gone_ns)) => {
+                gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns)
+            }
             (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
+            // It keeps its addresses and ports from others.
+            (Remnant::HalfClosed, None) => told_ns.max(destroyed_ns + FIN_WAIT2_MAX_NS),
         };
         if began_ns <= began_by_ns + SAME_MOMENT_NS {
             dead.remnant = Remnant::None;
             LeftOf::unseen(socket)
-        } else if remnant == Remnant::FinWait2 && began_ns > told_ns {
+        } else if remnant != Remnant::TimeWait && began_ns > told_ns {
             LeftOf::NotToldYet
         } else {
             LeftOf::Nobody

@@ -5,15 +5,13 @@ use std::net::IpAddr;
 use rusqlite::{Connection, Row, params};
 
 use crate::model::{
-    EndEvidence, Endpoint, Family, FinalCounters, FormerSocket, FreedSocket, Nanos, NetnsId,
-    Origin, Protocol, Scope, SnapshotId, SocketId, SocketUpdate, States, TcpState, Tuple,
-    UndestroyedSocket,
+    EndEvidence, Endpoint, FIN_WAIT2_MAX_NS, Family, FinalCounters, FormerSocket, FreedSocket,
+    Nanos, NetnsId, Origin, Protocol, Scope, SnapshotId, SocketId, SocketUpdate, States, TcpState,
+    Tuple, UndestroyedSocket,
 };
 
 /// Connections whose destroy event is still waited for at most.
 const UNDESTROYED_MAX: i64 = 100_000;
-/// So long the kernel keeps what nobody holds half-closed (`tcp_fin_timeout`, by default).
-const FIN_WAIT2_MAX_NS: Nanos = 60_000_000_000;
 
 /// Open sockets with their last state (of the last row) and counters (of the last row with any).
 const OPEN_SOCKETS: &str = "

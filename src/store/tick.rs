@@ -608,8 +608,8 @@ impl TickWriter<'_> {
             "INSERT INTO snapshots (snapshot_id, capture_id, group_id, is_keyframe, started_at_ns,
                  ended_at_ns, started_monotonic_ns, ended_monotonic_ns, started_boottime_ns,
                  ended_boottime_ns, missed_ticks, sockets_seen, samples, events, events_unbound,
-                 is_thinned)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 0)",
+                 events_unchosen, is_thinned)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 0)",
             params![
                 snapshot.id.0,
                 start.capture,
@@ -626,6 +626,7 @@ impl TickWriter<'_> {
                 rows,
                 int(snapshot.events.map(|events| events.read)),
                 int(snapshot.events.map(|events| events.unbound)),
+                int(snapshot.events.map(|events| events.unchosen)),
             ],
         )?;
         let path = self.path;

@@ -567,31 +567,53 @@ fn events_of_new_sockets_beyond_the_bound_are_counted() {
 }
 
 #[test]
-fn events_end_known_sockets_and_bring_no_new_ones_where_not_all_states_are_recorded() {
-    let a = a();
-    let states = States::only(TcpState::ESTABLISHED);
-    let mut world = World { states, ..World::with_events() };
-    world.shows(&[&a]).shows(&[&a]);
-    world.tells(&[a.destroyed(), FakeSocket { cookie: 2, ..a.opened_at(1_400) }.destroyed()]);
-    world.shows(&[]);
-    world.record();
+fn events_bring_new_sockets_only_of_the_states_that_are_recorded() {
+    let a = a().fin_received();
+    let unseen = FakeSocket { cookie: 2, ..a.opened_at(1_400) };
+    let told = |state| {
+        let mut world = World { states: States::only(state), ..World::with_events() };
+        let shown: &[&FakeSocket] = if state == TcpState::ESTABLISHED { &[&a] } else { &[] };
+        world.shows(shown).shows(shown);
+        let refused = FakeSocket { cookie: 3, ..a.clone() }.refused();
+        world.tells(&[a.destroyed(), unseen.destroyed(), refused]).shows(&[]);
+        world.record();
+        let counted = world.sql("SELECT events, events_unchosen FROM snapshots");
+        (lives(&world, &["cookie", "opened_after", "destroyed_at"]), counted)
+    };
+    // Whoever was answered was established once.
     assert_eq!(
-        lives(&world, &["cookie", "closed_evidence", "destroyed_at"]),
-        ["cookie=1 closed_evidence=destroy_event destroyed_at=1700"]
+        told(TcpState::ESTABLISHED),
+        (
+            vec![
+                "cookie=1 opened_after=- destroyed_at=1700".to_owned(),
+                "cookie=2 opened_after=- destroyed_at=1700".to_owned()
+            ],
+            vec!["0 0".to_owned(), "0 0".to_owned(), "3 1".to_owned()]
+        )
     );
+    let (rows, counted) = told(TcpState::SYN_SENT);
+    assert_eq!((rows.len(), counted[2].as_str()), (0, "3 3"));
 }
 
 #[test]
 fn a_socket_that_left_the_recorded_states_is_ended_by_its_late_event() {
     let a = a();
     let states = States::only(TcpState::ESTABLISHED);
-    let mut world = World { states, ..World::with_events() };
-    world.shows(&[&a]).shows(&[]).shows(&[]).tells(&[a.fin_acked().destroyed()]).shows(&[]);
-    world.record();
+    let left = |last: &FakeSocket| {
+        let mut world = World { states, ..World::with_events() };
+        world.shows(&[&a]).shows(&[]).shows(&[]).tells(&[last.destroyed()]).shows(&[]);
+        world.record();
+        lives(&world, CLOSING)
+    };
     assert_eq!(
-        lives(&world, CLOSING),
+        left(&a.fin_acked().fin_received()),
         ["closed_after=0 closed_before=2700 closed_evidence=destroy_event destroyed_at=2700 \
           samples=1"]
+    );
+    // Half-closed: the other end had not even sent its FIN.
+    assert_eq!(
+        left(&a.fin_acked()),
+        ["closed_after=0 closed_before=- closed_evidence=left_scope destroyed_at=2700 samples=1"]
     );
 }
 

@@ -11,6 +11,7 @@ use crate::model::{
     TcpState, TupleTold,
 };
 use crate::record::batch::Batch;
+use crate::record::chosen::Chosen;
 use crate::record::ending::Life;
 use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
 use crate::record::last_words::LastWords;
@@ -194,12 +195,14 @@ impl Tracker {
     ) {
         let scope = &mut self.scopes[scope_index];
         let register = &mut self.namespaces[scope.of].register;
-        if !scope.proves_absence && !self.takes_events_as_found {
-            return; // it may never have been one that is asked for
+        let is_asked_for = is_asked_for(scope, self.chosen.as_ref(), words);
+        if is_asked_for == Some(false) {
+            return;
         }
-        let told = Told::of_tuple(&words.tuple);
-        let told = if words.is_half_wiped { told.half_wiped() } else { told };
-        if self.chosen.as_ref().is_some_and(|chosen| chosen.holds(&told) == Some(false)) {
+        if is_asked_for.is_none() && !self.takes_events_as_found {
+            if let Some(events) = &mut self.events {
+                events.unchosen += 1;
+            }
             return;
         }
         // Of each second up to the bound of a snapshot.
@@ -302,6 +305,23 @@ impl Tracker {
         let LostSpan { from, to, count } = *span;
         out.event_losses.push(EventLoss { snapshot: self.tick.snapshot, from, to, count });
     }
+}
+
+/// Whether a socket that no dump showed was one that is asked for; `None` if that cannot be told.
+fn is_asked_for(scope: &TrackedScope, chosen: Option<&Chosen>, words: &LastWords) -> Option<bool> {
+    let told = Told::of_tuple(&words.tuple);
+    let told = if words.is_half_wiped { told.half_wiped() } else { told };
+    let is_chosen = match chosen.map(|chosen| chosen.holds(&told)) {
+        Some(Some(false)) => return Some(false),
+        Some(Some(true)) => true,
+        // What of its ends is missing may still be told.
+        Some(None) => scope.proves_absence,
+        None => scope.scope.filter.is_empty(),
+    };
+    let states = scope.scope.states;
+    let was_in_state = states.proves_absence()
+        || (states.contains(TcpState::ESTABLISHED) && words.was_established());
+    (is_chosen && was_in_state).then_some(true)
 }
 
 fn take_last_words(death: &mut Death, words: &LastWords) {

@@ -98,7 +98,8 @@ WHERE n.group_id = o.group_id + p.group_shift
 INSERT INTO main.snapshots
 SELECT x.new_id, p.new_id, o.group_id + p.group_shift, o.is_keyframe, o.started_at_ns, o.ended_at_ns,
     o.started_monotonic_ns, o.ended_monotonic_ns, o.started_boottime_ns, o.ended_boottime_ns,
-    o.missed_ticks, o.sockets_seen, o.samples, o.events, o.events_unbound, o.is_thinned
+    o.missed_ticks, o.sockets_seen, o.samples, o.events, o.events_unbound, o.events_unchosen,
+    o.is_thinned
 FROM src.snapshots AS o
 JOIN snaps AS x ON x.old_id = o.snapshot_id AND x.is_taken
 JOIN places AS p ON p.old_id = o.capture_id;
