@@ -31,6 +31,6 @@ pub use schema::{SCHEMA_COLUMNS, SchemaColumn};
 pub use selection::{Selection, SocketFilter, SortKey};
 pub use status::Status;
 pub use story::{
-    EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, Row, Rows, STATE_COLUMNS, StateSpan,
-    Story, TRAFFIC_COLUMNS, thinned,
+    EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, OwnersSought, Row, Rows, STATE_COLUMNS,
+    StateSpan, Story, TRAFFIC_COLUMNS, thinned,
 };

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::human::{bytes, duration, time, visible};
 use super::options::{Format, Options};
 use super::{Exporter, exporter};
-use crate::query::{Row, Rows, Story, thinned};
+use crate::query::{OwnersSought, Row, Rows, Story, thinned};
 
 /// Lines of traffic at most; more would hide what happened when.
 const TRAFFIC_LINES: usize = 20;
@@ -93,8 +93,14 @@ impl Text<'_> {
     fn owners(&mut self, story: &Story) -> io::Result<()> {
         self.title("Owners")?;
         if story.owners.is_empty() {
-            let is_sought = story.owners_sought != Some(false);
-            return self.line(if is_sought { "none was found" } else { "not looked for" });
+            return self.line(match story.owners_sought {
+                OwnersSought::Nowhere => "not looked for",
+                OwnersSought::OwnProcesses => {
+                    "none was found among the processes of the recorder's user; it might not look at \
+                     others"
+                }
+                OwnersSought::Everywhere => "none was found",
+            });
         }
         let is_over = story.connection.iter().any(|row| row.integer("closed_before").is_some());
         for row in story.owners.iter() {

@@ -102,7 +102,11 @@ fn owners_that_were_not_looked_for_are_told_from_those_not_found() {
     let story = tell(r#"{"owners": false}"#);
     assert!(story.contains("Owners\n  not looked for\n"), "{story}");
     assert!(story.contains("which process held it, which was not looked for;"), "{story}");
-    for options in [r#"{"owners": true}"#, "{}", "no JSON"] {
+    let story = tell(r#"{"owners": true, "sees_every_process": false}"#);
+    assert!(story.contains("it might not look at others\n"), "{story}");
+    assert!(story.contains("those of its own user only;"), "{story}");
+    let seen = r#"{"owners": true, "sees_every_process": true}"#;
+    for options in [seen, r#"{"owners": true}"#, "{}", "no JSON"] {
         let story = tell(options);
         assert!(story.contains("Owners\n  none was found\n"), "{story}");
         assert!(story.contains("which process held it;"), "{story}");

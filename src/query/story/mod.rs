@@ -27,6 +27,17 @@ pub struct Moment {
     pub boottime_ns: i64,
 }
 
+/// Where owners were looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnersSought {
+    /// Nowhere.
+    Nowhere,
+    /// At the processes of the recorder's own user: it might not look at others.
+    OwnProcesses,
+    /// At every process, as far as is known.
+    Everywhere,
+}
+
 /// What is known of one socket.
 #[derive(Debug)]
 pub struct Story {
@@ -34,8 +45,8 @@ pub struct Story {
     pub connection: Rows,
     /// Who held it from when to when, as in `export owners`.
     pub owners: Rows,
-    /// Whether they were looked for, by any capture that recorded it; `None` where none says.
-    pub owners_sought: Option<bool>,
+    /// Where the captures that recorded it looked for them.
+    pub owners_sought: OwnersSought,
     /// The states that it was seen in, in order; those of what was left of it last.
     pub states: Vec<StateSpan>,
     /// What went through between its rows, in order.
@@ -141,12 +152,12 @@ impl Recording {
         let in_life = Selection { from_ns, to_ns, ..Selection::default() };
         let markers = self.rows(Question::Markers, &in_life)?;
         let owners = self.rows_of(Question::Owners, socket_id)?;
-        let mut owners_sought = None;
+        let mut owners_sought = OwnersSought::Everywhere;
         let sql = include_str!("../../../queries/owners_sought.sql");
-        self.run(sql, of_socket, |values| {
-            if let [Value::Integer(is_sought)] = values {
-                owners_sought = Some(*is_sought != 0);
-            }
+        self.run(sql, of_socket, |values| match values {
+            [Value::Integer(0)] => owners_sought = OwnersSought::Nowhere,
+            [Value::Integer(1)] => owners_sought = OwnersSought::OwnProcesses,
+            _ => {}
         })?;
         let states = states.finish(&bounds);
         let (traffic, limits) = traffic.finish();
@@ -307,12 +318,17 @@ impl Story {
             row.text("protocol") == Some("tcp") && row.text("state") != Some("LISTEN");
         let is_over = !is_null("closed_before");
         let has_owners = !self.owners.is_empty();
-        let is_sought = self.owners_sought != Some(false);
+        let unknown_holder = match self.owners_sought {
+            OwnersSought::Nowhere => "which process held it, which was not looked for",
+            OwnersSought::OwnProcesses => {
+                "which process held it: the recorder might look at those of its own user only"
+            }
+            OwnersSought::Everywhere => "which process held it",
+        };
         let facts = [
             (is_null("opened_after"), "since when it was there"),
             (is_connection && is_null("direction"), "who opened it"),
-            (!has_owners && !is_sought, "which process held it, which was not looked for"),
-            (!has_owners && is_sought, "which process held it"),
+            (!has_owners, unknown_holder),
             (
                 self.owners.iter().count() >= HOLDERS_MAX,
                 "whether still others held it: 64 holders at a time are recorded",
