@@ -120,8 +120,9 @@ pub(super) fn freed(
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
              e.destroyed_boottime_ns - p.ended_boottime_ns + p.ended_monotonic_ns, n.evidence,
              (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
-             k.netns_id
+             k.netns_id, coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
+         LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
          -- The machine may have been suspended since the event: not before it.
          JOIN snapshots AS p ON p.snapshot_id = coalesce((SELECT max(b.snapshot_id)
@@ -141,6 +142,8 @@ pub(super) fn freed(
             let Some(tuple) = tuple(row, 2)? else { return Ok(None) };
             let (freed_ns, evidence): (Nanos, Option<String>) = (row.get(11)?, row.get(12)?);
             let listened_ns = row.get::<_, Option<Nanos>>(13)?.unwrap_or(0);
+            // It went on half-closed as long as its other end was there.
+            let peer_freed_ns = freed_ns + row.get::<_, Nanos>(15)?;
             Ok(Some(FreedSocket {
                 id: SocketId(row.get(0)?),
                 cookie: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -152,7 +155,7 @@ pub(super) fn freed(
                 time_wait_by_ns: match evidence.as_deref() {
                     Some("half_closed") => freed_ns + FIN_WAIT2_MAX_NS,
                     Some("fin_acked") | None => freed_ns.max(listened_ns),
-                    Some(_) => freed_ns,
+                    Some(_) => peer_freed_ns,
                 },
                 netns: NetnsId(row.get(14)?),
             }))

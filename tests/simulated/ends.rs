@@ -6,7 +6,7 @@ use sockrec::model::TcpState;
 
 use crate::events::{a, lives, told_at_1700};
 use crate::socket::FakeSocket;
-use crate::world::{Jump, SECOND, START_MONOTONIC, World};
+use crate::world::{Jump, SECOND, START_MONOTONIC, World, failed};
 
 /// What somebody closed first may have been reset; its TIME-WAIT tells that it was not.
 #[test]
@@ -288,5 +288,28 @@ fn what_goes_on_without_its_socket_was_last_alive_in_fin_wait_2() {
     assert_eq!(
         lives(&world, &["state", "closed_before", "ending"]),
         ["state=FIN-WAIT-2 closed_before=- ending=-"]
+    );
+}
+
+/// Who closed first is half-closed until the other end closes: so late its TIME-WAIT may begin.
+#[test]
+fn who_was_half_closed_is_seen_in_time_wait_first_by_the_next_capture() {
+    let a = a().opened_at(1_100);
+    let b = a.peer(2);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]);
+    world.tells(&[b.fin_acked().destroyed()]).ends(&[], failed);
+    world.tells(&[a.fin_acked().fin_received().destroyed()]).ends(&[], failed);
+    world.record();
+    world.goes_on_after(SECOND);
+    let rest = FakeSocket { cookie: 9, ..b.time_wait_since(2_600) };
+    world.shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["socket_id", "cookie", "ending_evidence", "closed_before"]),
+        [
+            "socket_id=1 cookie=2 ending_evidence=time_wait closed_before=2620",
+            "socket_id=2 cookie=1 ending_evidence=both_fins closed_before=2700",
+        ]
     );
 }
