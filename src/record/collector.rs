@@ -615,6 +615,10 @@ impl<'a> Collector<'a> {
     fn take_events(&mut self, kernel: &mut dyn Kernel) -> Result<(), RecordError> {
         let Self { tracker, events, outbox, .. } = self;
         kernel.take_events(events);
+        // Who was lost may be meant by those that were not.
+        for span in &events.losses {
+            tracker.lose_events(span, &mut outbox.batch);
+        }
         tracker.foresee(events);
         let mut outcome = Ok(());
         events.each(|payload, stamp| {
@@ -623,9 +627,6 @@ impl<'a> Collector<'a> {
                 outcome = outbox.flush();
             }
         });
-        for span in &events.losses {
-            tracker.lose_events(span, &mut outbox.batch);
-        }
         events.clear();
         outcome
     }

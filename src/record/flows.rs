@@ -258,7 +258,9 @@ impl Flows {
             return;
         };
         member.dead = Some(Box::new(dead));
-        member.there.over_ns = over_ns.or(member.there.over_ns);
+        // Half-closed, it goes on until the other end closes.
+        let is_half_closed = dead.remnant == Remnant::HalfClosed;
+        member.there.over_ns = over_ns.or(member.there.over_ns).filter(|_| !is_half_closed);
         if let Some(traffic) = dead.traffic {
             member.there.traffic = Some(Box::new(traffic));
         }

@@ -59,20 +59,30 @@ impl Half {
 
 /// Those whose other end has not been found, by its address and this end's port.
 #[derive(Debug, Default)]
-pub(super) struct HalfTold(HashMap<(Ipv6Addr, u16), Vec<Half>>);
+pub(super) struct HalfTold {
+    waiting: HashMap<(Ipv6Addr, u16), Vec<Half>>,
+    /// When events were lost for the last time.
+    lost: Option<SnapshotId>,
+}
 
 impl HalfTold {
+    /// Events were lost: the other ends may be among them, and whoever seems to fit be another's.
+    pub(super) fn lose(&mut self, now: SnapshotId) {
+        self.waiting = HashMap::new();
+        self.lost = Some(now);
+    }
+
     /// Waits no longer for the other ends of those that died long ago.
     pub(super) fn forget(&mut self, now: SnapshotId) {
-        let is_crowded = self.0.len() > WAITED_MAX;
-        self.0.retain(|_, halves| {
+        let is_crowded = self.waiting.len() > WAITED_MAX;
+        self.waiting.retain(|_, halves| {
             halves.retain(|half| !is_crowded && half.died.0 + WAITED_TICKS > now.0);
             !halves.is_empty()
         });
     }
 
     fn remove(&mut self, key: (Ipv6Addr, u16), socket: SocketId) {
-        if let Some(halves) = self.0.get_mut(&key) {
+        if let Some(halves) = self.waiting.get_mut(&key) {
             halves.retain(|half| half.socket != socket);
         }
     }
@@ -85,10 +95,13 @@ fn key_of(tuple: &Tuple) -> (Ipv6Addr, u16) {
 impl Register {
     /// Enters a socket of which a half-wiped event has told.
     pub(super) fn enter_half_told(&mut self, socket: SocketId, words: &LastWords) {
+        if self.half_told.lost == Some(self.now) {
+            return;
+        }
         let Some(&death) = self.death_of.get(&socket) else { return };
         let death = &self.deaths[death];
         let ending = death.life.and_then(|life| life.ending());
-        self.half_told.0.entry(key_of(&words.tuple)).or_default().push(Half {
+        self.half_told.waiting.entry(key_of(&words.tuple)).or_default().push(Half {
             socket,
             cookie: words.cookie,
             tuple: words.tuple,
@@ -112,7 +125,7 @@ impl Register {
     /// The same for those that went in this tick: no other turned out to be their other end, and their
     /// counters do not tell of an orderly end.
     pub(super) fn find_waiting_halves(&mut self, out: &mut Batch) {
-        if self.half_told.0.is_empty() {
+        if self.half_told.waiting.is_empty() {
             return;
         }
         for index in 0..self.deaths.len() {
@@ -144,7 +157,7 @@ impl Register {
         }
         let own = flow.reversed();
         let key = (flow.local().0, flow.remote().1);
-        let halves = self.half_told.0.get(&key).into_iter().flatten();
+        let halves = self.half_told.waiting.get(&key).into_iter().flatten();
         let mut fitting =
             halves.filter(|half| half.may_be(&own) && half.fits_dead(active_ns, last_received));
         if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
@@ -155,7 +168,7 @@ impl Register {
     /// Finds the other ends that had gone, or not yet, when the half-wiped events of this tick came.
     pub(super) fn complete_half_told(&mut self, out: &mut Batch) {
         let now = self.now;
-        let halves = self.half_told.0.values().flatten().filter(|half| half.died == now);
+        let halves = self.half_told.waiting.values().flatten().filter(|half| half.died == now);
         let halves: Vec<Half> = halves.copied().collect();
         if halves.is_empty() {
             return;
@@ -173,7 +186,7 @@ impl Register {
             let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()) else {
                 continue;
             };
-            let rivals = self.half_told.0.get(&key_of(&half.tuple)).into_iter().flatten();
+            let rivals = self.half_told.waiting.get(&key_of(&half.tuple)).into_iter().flatten();
             let rivals = rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer));
             if rivals.count() == 1 {
                 self.complete(&half, &flow, peer.socket, out);

@@ -300,6 +300,7 @@ impl Tracker {
     pub(in crate::record) fn lose_events(&mut self, span: &LostSpan, out: &mut Batch) {
         for namespace in &mut self.namespaces {
             namespace.register.is_all_told = false;
+            namespace.register.half_told.lose(self.tick.snapshot);
         }
         self.events_lost += 1;
         let LostSpan { from, to, count } = *span;
