@@ -393,6 +393,9 @@ impl<'a> Collector<'a> {
             // What ended since the last tick is recorded too, and what is there at the end.
             self.tick(ways, &|| pace.now(), missed)?;
             (ways.listener)(&Event::Tick(self.progress()));
+                if let Some(owners) = &self.outbox.owners {
+                    owners.keep_to(limits.max_cpu);
+                }
         }
         self.end(reason, pace.now())?;
         Ok(reason)

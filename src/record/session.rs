@@ -107,7 +107,10 @@ impl Session<'_> {
         let mut owners = None;
         if plan.finds_owners {
             match OwnerFinder::start(&start, writer.former_owners(&start, &past.formers)?) {
-                Ok(finder) => owners = Some(finder),
+                Ok(finder) => {
+                    finder.keep_to(plan.limits.max_cpu);
+                    owners = Some(finder);
+                }
                 Err(e) => (ways.listener)(&Event::NoOwners(e.to_string())),
             }
         }
