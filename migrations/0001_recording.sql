@@ -140,6 +140,17 @@ CREATE TABLE capture_scopes (
     PRIMARY KEY (capture_id, scope_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Namespaces that were meant and could not be recorded, and from which snapshot to which.
+CREATE TABLE refused_namespaces (
+    capture_id         INTEGER NOT NULL REFERENCES captures,
+    name               TEXT    NOT NULL,
+    first_snapshot_id  INTEGER NOT NULL,
+    last_snapshot_id   INTEGER,
+    errno              INTEGER,
+    message            TEXT,
+    PRIMARY KEY (capture_id, name, first_snapshot_id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE groups (
     group_id           INTEGER PRIMARY KEY,
     capture_id         INTEGER NOT NULL REFERENCES captures,
@@ -185,7 +196,7 @@ CREATE TABLE dropped_spans (
     dropped_at_ns        INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE exceptions (
+CREATE TABLE noted_exceptions (
     exception_id  INTEGER PRIMARY KEY,
     snapshot_id   INTEGER NOT NULL REFERENCES snapshots,
     kind          TEXT    NOT NULL,
@@ -194,7 +205,14 @@ CREATE TABLE exceptions (
     count         INTEGER,
     message       TEXT
 ) STRICT;
-CREATE INDEX exceptions_by_snapshot ON exceptions (snapshot_id, scope_id);
+CREATE INDEX exceptions_by_snapshot ON noted_exceptions (snapshot_id, scope_id);
+
+-- Namespaces that a snapshot passed over: of many there may be hundreds in each.
+CREATE TABLE unasked_namespaces (
+    snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
+    netns_id     INTEGER NOT NULL REFERENCES namespaces,
+    PRIMARY KEY (snapshot_id, netns_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE missing_sockets (
     snapshot_id  INTEGER NOT NULL REFERENCES snapshots,
@@ -521,6 +539,18 @@ CREATE TABLE group_sockets (
 CREATE VIEW held_snapshots AS
 SELECT * FROM snapshots WHERE group_id IS NOT NULL;
 
+-- What was not looked at, or not well, a row a scope.
+
+CREATE VIEW exceptions AS
+SELECT exception_id, snapshot_id, kind, scope_id, errno, count, message FROM noted_exceptions
+UNION ALL
+SELECT NULL, u.snapshot_id, 'not_asked', cs.scope_id, NULL, NULL, NULL
+FROM unasked_namespaces AS u
+JOIN snapshots AS n ON n.snapshot_id = u.snapshot_id AND n.group_id IS NOT NULL
+JOIN capture_scopes AS cs ON cs.capture_id = n.capture_id
+    AND u.snapshot_id BETWEEN cs.first_snapshot_id AND coalesce(cs.last_snapshot_id, u.snapshot_id)
+JOIN scopes AS sc ON sc.scope_id = cs.scope_id AND sc.netns_id = u.netns_id;
+
 -- Which dumps were complete: only these prove that a socket of their scope was not there.
 
 CREATE VIEW complete_dumps AS
@@ -529,9 +559,14 @@ FROM held_snapshots AS n
 JOIN capture_scopes AS cs ON cs.capture_id = n.capture_id
 WHERE n.snapshot_id BETWEEN cs.first_snapshot_id AND coalesce(cs.last_snapshot_id, n.snapshot_id)
     AND NOT EXISTS (
-        SELECT 1 FROM exceptions AS x
+        SELECT 1 FROM noted_exceptions AS x
         WHERE x.snapshot_id = n.snapshot_id AND x.scope_id = cs.scope_id
             AND x.kind <> 'sockets_not_stored'
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM unasked_namespaces AS u
+        WHERE u.snapshot_id = n.snapshot_id
+            AND u.netns_id = (SELECT sc.netns_id FROM scopes AS sc WHERE sc.scope_id = cs.scope_id)
     );
 
 -- The first and last snapshot of each capture, and the last one before it on its machine.
@@ -565,8 +600,9 @@ JOIN snapshots AS p ON p.snapshot_id = s.previous_snapshot_id
 WHERE n.ended_at_ns < p.ended_at_ns;
 
 -- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
--- time between captures of a machine, steps of the clock and suspends, and what was dropped or thinned
--- since. Equal exceptions of snapshots in a row of one capture are one gap.
+-- time between captures of a machine, steps of the clock and suspends, namespaces that could not be
+-- recorded, and what was dropped or thinned since. Equal exceptions of snapshots in a row of one capture
+-- are one gap.
 
 CREATE VIEW gaps AS
 WITH
@@ -610,25 +646,26 @@ SELECT s.kind, s.scope_id, s.first_id AS first_snapshot_id, s.last_id AS last_sn
         AS from_boottime_ns,
     CASE WHEN s.kind = 'not_recording' THEN b.started_boottime_ns ELSE b.ended_boottime_ns END
         AS to_boottime_ns,
-    s.snapshots, s.count, s.delta_ns, s.errno, s.message, c.host_name
+    s.snapshots, s.count, s.delta_ns, s.errno, s.message, c.host_name, NULL AS netns
 FROM spans AS s
 LEFT JOIN snapshots AS a ON a.snapshot_id = s.first_id
 JOIN snapshots AS b ON b.snapshot_id = s.last_id
 JOIN captures AS c ON c.capture_id = b.capture_id
 UNION ALL
 SELECT 'events_lost', NULL, l.snapshot_id, l.snapshot_id, l.started_at_ns, l.ended_at_ns,
-    l.started_boottime_ns, l.ended_boottime_ns, NULL, l.count, NULL, NULL, NULL, c.host_name
+    l.started_boottime_ns, l.ended_boottime_ns, NULL, l.count, NULL, NULL, NULL, c.host_name, NULL
 FROM event_losses AS l
 JOIN snapshots AS n ON n.snapshot_id = l.snapshot_id
 JOIN captures AS c ON c.capture_id = n.capture_id
 UNION ALL
 SELECT 'dropped', NULL, d.first_snapshot_id, d.last_snapshot_id, d.started_at_ns, d.ended_at_ns,
-    d.started_boottime_ns, d.ended_boottime_ns, d.snapshots, NULL, NULL, NULL, NULL, c.host_name
+    d.started_boottime_ns, d.ended_boottime_ns, d.snapshots, NULL, NULL, NULL, NULL, c.host_name, NULL
 FROM dropped_spans AS d
 JOIN captures AS c ON c.capture_id = d.capture_id
 UNION ALL
 SELECT 'thinned', NULL, t.first_id, t.last_id, a.started_at_ns, b.ended_at_ns, a.started_boottime_ns,
-    b.ended_boottime_ns, t.last_id - t.first_id + 1, t.samples, t.thinned_to_ns, NULL, NULL, c.host_name
+    b.ended_boottime_ns, t.last_id - t.first_id + 1, t.samples, t.thinned_to_ns, NULL, NULL, c.host_name,
+    NULL
 FROM (
     SELECT capture_id, thinned_to_ns, min(first_snapshot_id) AS first_id,
         max(last_snapshot_id) AS last_id, sum(thinned_samples) AS samples
@@ -641,7 +678,20 @@ FROM (
 ) AS t
 JOIN snapshots AS a ON a.snapshot_id = t.first_id
 JOIN snapshots AS b ON b.snapshot_id = t.last_id
-JOIN captures AS c ON c.capture_id = t.capture_id;
+JOIN captures AS c ON c.capture_id = t.capture_id
+UNION ALL
+SELECT 'netns_refused', NULL, r.first_id, r.last_id, a.started_at_ns, b.ended_at_ns, a.started_boottime_ns,
+    b.ended_boottime_ns, r.last_id - r.first_id + 1, NULL, NULL, r.errno, r.message, c.host_name, r.name
+FROM (
+    SELECT f.capture_id, f.name, f.errno, f.message,
+        max(f.first_snapshot_id, s.first_snapshot_id) AS first_id,
+        coalesce(f.last_snapshot_id, s.last_snapshot_id) AS last_id
+    FROM refused_namespaces AS f JOIN capture_spans AS s ON s.capture_id = f.capture_id
+) AS r
+JOIN snapshots AS a ON a.snapshot_id = r.first_id
+JOIN snapshots AS b ON b.snapshot_id = r.last_id
+JOIN captures AS c ON c.capture_id = r.capture_id
+WHERE r.first_id <= r.last_id;
 
 -- One row a sample, everything by name.
 

@@ -8,7 +8,7 @@ SELECT g.kind,
     -- What a dump lacked was not seen since the one before, nor until the one after.
     CASE WHEN g.scope_id IS NULL THEN g.from_ns ELSE coalesce(a.started_at_ns, g.from_ns) END AS from_ns,
     CASE WHEN g.scope_id IS NULL THEN g.to_ns ELSE coalesce(b.ended_at_ns, g.to_ns) END AS to_ns,
-    g.count, g.message, sc.protocol, p.name || '/' || f.name AS scope
+    g.count, g.message, sc.protocol, coalesce(g.netns, p.name || '/' || f.name) AS scope
 FROM gaps AS g
 LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id
 LEFT JOIN protocols AS p ON p.protocol = sc.protocol

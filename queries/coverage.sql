@@ -51,22 +51,22 @@ WITH
                     WHEN sees_every_process = 0 THEN 'owners: own processes only, ' ELSE '' END ||
                 coalesce('only ' || selection, ''),
                 ', '), '') AS message,
-            interval_ns, host_name
+            interval_ns, host_name, NULL AS netns
         FROM recorded JOIN scopes AS fs USING (scope_id)
         UNION ALL
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,
-            snapshots, NULL, count, delta_ns, errno, message, NULL, host_name
+            snapshots, NULL, count, delta_ns, errno, message, NULL, host_name, netns
         FROM gaps
         UNION ALL
         SELECT coalesce(
                 (SELECT min(snapshot_id) FROM held_snapshots WHERE ended_at_ns >= m.started_at_ns),
                 (SELECT max(snapshot_id) + 1 FROM snapshots), 0),
             2, m.started_at_ns, CASE WHEN m.is_span THEN m.ended_at_ns ELSE m.started_at_ns END,
-            'marker', NULL, NULL, NULL, NULL, NULL, NULL, m.name, NULL, NULL
+            'marker', NULL, NULL, NULL, NULL, NULL, NULL, m.name, NULL, NULL, NULL
         FROM markers AS m
     )
-SELECT s.from_ns, s.to_ns, s.kind, coalesce(w.name, 'net:[' || w.inode || ']') AS netns,
+SELECT s.from_ns, s.to_ns, s.kind, coalesce(s.netns, w.name, 'net:[' || w.inode || ']') AS netns,
     p.name AS protocol, f.name AS family,
     CASE WHEN sc.states = 4294967295 THEN 'all' WHEN sc.states IS NOT NULL THEN 'some' END
         AS states_asked,

@@ -1,9 +1,9 @@
 -- When was not looked, or not well: ticks that were missed, dumps that failed, events that were lost,
--- time between captures, steps of the clock and suspends.
+-- time between captures, steps of the clock and suspends, namespaces that could not be recorded.
 --
 -- Parameters: none.
 -- Order: in the order of recording. Index: primary keys; one scan of snapshots.
-SELECT g.from_ns, g.to_ns, g.kind, coalesce(w.name, 'net:[' || w.inode || ']') AS netns,
+SELECT g.from_ns, g.to_ns, g.kind, coalesce(g.netns, w.name, 'net:[' || w.inode || ']') AS netns,
     p.name AS protocol, f.name AS family, g.snapshots, g.count, g.delta_ns, g.errno, g.message, g.host_name
 FROM gaps AS g
 LEFT JOIN scopes AS sc ON sc.scope_id = g.scope_id

@@ -17,6 +17,6 @@ LEFT JOIN protocols AS p ON p.protocol = sc.protocol
 LEFT JOIN families AS f ON f.family = sc.family
 WHERE (sc.scope_id IS NULL OR (sc.netns_id = k.netns_id AND sc.family = k.family
         AND sc.protocol = k.protocol))
-    AND w.boot_id IN (cf.boot_id, ct.boot_id) AND g.kind <> 'dump_unsupported'
+    AND w.boot_id IN (cf.boot_id, ct.boot_id) AND g.kind NOT IN ('dump_unsupported', 'netns_refused')
     AND g.to_ns >= :from_ns AND coalesce(g.from_ns, g.to_ns) <= :to_ns
 ORDER BY g.last_snapshot_id, g.kind, g.scope_id

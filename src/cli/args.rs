@@ -8,6 +8,7 @@ use super::limits::{CpuLimit, parse_cpu_limit};
 use super::moment::{parse_duration, parse_interval};
 use super::namespaces::parse_netns;
 use super::output::{parse_limit, parse_sort_key};
+use super::paths::{recording, rewritten_file};
 use super::retention::{
     AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit, thin_rules,
 };
@@ -82,7 +83,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but with gaps; that of COMMAND
 and failed.")]
 pub(super) struct RecordArgs {
     /// File to record into
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) output: PathBuf,
     /// Time between snapshots
     #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, default_value = "1s", value_parser = parse_interval)]
@@ -125,7 +126,7 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "NAME", help_heading = "Options")]
     pub(super) user: Option<String>,
     /// Keep a file with how it goes, as OpenMetrics text: written anew each second at most
-    #[arg(long, value_name = "FILE", help_heading = "Options")]
+    #[arg(long, value_name = "FILE", help_heading = "Options", value_parser = rewritten_file())]
     pub(super) metrics: Option<PathBuf>,
     /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
     /// jsonl
@@ -322,7 +323,7 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "SPAN")]
     pub(super) after: Option<String>,
     /// Another recording, whose sockets are those after
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = recording())]
     pub(super) with: Option<PathBuf>,
     #[command(flatten)]
     pub(super) common: CommonArgs,
@@ -335,7 +336,7 @@ pub(super) struct SqlArgs {
     #[arg(value_name = "SQL")]
     pub(super) sql: String,
     /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) output: OutputArgs,
@@ -345,7 +346,7 @@ pub(super) struct SqlArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct SchemaArgs {
     /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// The statements that make them instead
     #[arg(long, conflicts_with_all = ["format", "columns"])]
@@ -397,7 +398,7 @@ pub(super) struct ConnectionArgs {
     #[arg(value_name = "ID", allow_negative_numbers = true)]
     pub(super) id: Option<String>,
     /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) output: OutputArgs,
@@ -407,7 +408,7 @@ pub(super) struct ConnectionArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct CommonArgs {
     /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) select: SelectArgs,
@@ -485,9 +486,9 @@ pub(super) struct ExportArgs {
     #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "owners", "processes", "snapshots", "markers"])]
     pub(super) what: String,
     /// Recording to read
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
-    /// File to write, stdout if none; its ending chooses the format
+    /// File to write, stdout if none or `-`; its ending chooses the format
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: Option<PathBuf>,
     /// csv, json or jsonl
@@ -545,10 +546,10 @@ Examples:
   sockrec extract --from 03:00 --to 03:30 --anonymize -o shared.db")]
 pub(super) struct ExtractArgs {
     /// Recording to take from
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// Recording to make; nothing is written over
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(super) output: PathBuf,
     /// Also who had gone between those snapshots and the span, so that parts of one recording can be
     /// merged again
@@ -577,7 +578,7 @@ Exit codes: 0 it is whole, 1 it is not, 2 it could not be looked at.
 docs/OPERATIONS.md tells what each rule means.")]
 pub(super) struct CheckArgs {
     /// Recording to check
-    #[arg(value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// table or json
     #[arg(long, value_name = "FORMAT")]
@@ -595,10 +596,10 @@ Examples:
 Exit codes: 0 nothing was lost, 1 failed, 2 wrong use, 3 saved with losses.")]
 pub(super) struct SalvageArgs {
     /// Damaged recording
-    #[arg(value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// Recording to make; nothing is written over
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(super) output: PathBuf,
 }
 
@@ -608,10 +609,10 @@ pub(super) struct SalvageArgs {
 #[derive(Args, Debug)]
 pub(super) struct CopyArgs {
     /// Recording to copy
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// File to make; nothing is written over
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(super) output: PathBuf,
 }
 
@@ -626,10 +627,10 @@ Examples:
   sockrec merge monday.db tuesday.db -o week.db")]
 pub(super) struct MergeArgs {
     /// Recordings to take from
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required = true, value_parser = recording())]
     pub(super) files: Vec<PathBuf>,
     /// Recording to make; nothing is written over
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(super) output: PathBuf,
 }
 
@@ -657,7 +658,7 @@ pub(super) struct ImportArgs {
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<PathBuf>,
     /// Recording to add to
-    #[arg(short, long, value_name = "RECORDING", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "RECORDING", default_value = "sockrec.db", value_parser = recording())]
     pub(super) output: PathBuf,
     /// When raw netlink was written; otherwise the last change of its file
     #[arg(long, value_name = "TIME")]
@@ -688,7 +689,7 @@ Examples:
 Exit codes: 0 fine, 1 failed, 2 wrong use; of `--live` also 3: nobody records, or snapshots are overdue.")]
 pub(super) struct InfoArgs {
     /// Recording to describe
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// How recording goes: lag, missed ticks, lost events, size, growth, days that fit
     #[arg(long)]
@@ -744,7 +745,7 @@ pub(super) struct MarkArgs {
     #[arg(value_name = "NAME")]
     pub(super) name: String,
     /// Recording to mark
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// Not now but at this time
     #[arg(long, value_name = "TIME")]
@@ -791,7 +792,7 @@ Examples:
 Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than asked.")]
 pub(super) struct PruneArgs {
     /// Recording to prune
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     /// The file with its log is to take no more than this (`2G`, `500M`)
     #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["max_age", "thin"])]
@@ -829,7 +830,7 @@ pub(super) struct AssertArgs {
     #[arg(long)]
     pub(super) list: bool,
     /// Recording to judge
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db")]
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) select: SelectArgs,

@@ -27,6 +27,9 @@ use crate::render::human::Zone;
 use crate::render::{Anonymized, Exporter, Format, Options, exporter};
 use crate::store::{Access, partial_file, refuse_planted};
 
+/// What stands for stdout where a file can be named.
+const STDOUT: &str = "-";
+
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let question = match args.what.as_str() {
         "connections" => Question::Connections,
@@ -43,6 +46,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         print_columns(&columns_of(&recording, question, &Selection::default(), dense)?)?;
         return Ok(Exit::Fine);
     }
+    let output = args.output.as_deref().filter(|path| *path != Path::new(STDOUT));
     let format = chosen_format(&args)?;
     let chosen = default_columns(format, &args.columns, &[]);
     let selection = selection(question, &args.select, &args.filter, &chosen, anchor(&recording)?)?;
@@ -54,7 +58,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let progress = progress_bar(expected);
     let is_interrupted = Arc::new(AtomicBool::new(false));
 
-    let count = match &args.output {
+    let count = match output {
         None => write(
             &recording,
             question,

@@ -26,6 +26,7 @@ mod metrics;
 mod moment;
 mod namespaces;
 mod output;
+mod paths;
 mod prune;
 mod query;
 mod questions;

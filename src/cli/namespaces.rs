@@ -105,7 +105,7 @@ fn none(refused: &[Refusal]) -> anyhow::Error {
 pub(super) fn not_recorded(refused: &[Refusal]) -> String {
     let named = refused.iter().take(NAMED_REFUSALS);
     let told: Vec<_> =
-        named.map(|refusal| format!("`{}`: {}", refusal.name, refusal.message)).collect();
+        named.map(|refusal| format!("`{}`: {}", refusal.path, refusal.reason())).collect();
     let others = match refused.len().saturating_sub(NAMED_REFUSALS) {
         0 => String::new(),
         n => format!(", and {n} others"),

@@ -47,7 +47,9 @@ pub(super) fn reloading(reload: impl FnOnce()) {
 
 /// Tells the manager's watchdog, if it has one, that the recorder lives: as long as its loop does.
 pub(super) fn watch(pulse: Pulse) {
-    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    // None, as sd_watchdog_enabled(3) has it: to feed it all the time would fill the manager's queue.
+    let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
+    let Some(patience) = patience else { return };
     // It goes with the process.
     thread::spawn(move || {
         loop {

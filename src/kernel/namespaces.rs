@@ -19,7 +19,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::NamespaceSockets;
 use super::cgroup::cgroup_of_process;
-use crate::model::{Family, NamespaceFacts, Place, Protocol};
+use crate::model::{Family, NamespaceFacts, Place, Protocol, RefusedNamespace};
 
 /// Where `ip netns` mounts the namespaces that it names.
 pub const NAMED: &str = "/run/netns";
@@ -46,21 +46,38 @@ pub enum Netns {
 /// A namespace that is meant and cannot be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// By what it is known.
-    pub name: String,
-    /// What stands in the way.
-    pub message: String,
+    /// What leads to it.
+    pub path: String,
+    /// What the recording tells of it.
+    pub namespace: RefusedNamespace,
     /// Whether a privilege is missing.
     pub is_forbidden: bool,
+    /// Whether it was refused before, and could be recorded or was not there since.
+    pub is_said: bool,
 }
 
 impl Refusal {
-    fn new(name: impl Into<String>, error: &io::Error) -> Self {
+    fn new(path: &str, name: &str, error: &io::Error) -> Self {
+        let message = match path == name {
+            true => error.to_string(),
+            false => format!("{path}: {error}"),
+        };
         Self {
-            name: name.into(),
-            message: error.to_string(),
+            path: path.to_owned(),
+            namespace: RefusedNamespace {
+                name: name.to_owned(),
+                errno: error.raw_os_error(),
+                message,
+            },
             is_forbidden: error.kind() == io::ErrorKind::PermissionDenied,
+            is_said: false,
         }
+    }
+
+    /// What stands in the way, without what leads there.
+    pub fn reason(&self) -> &str {
+        let message = &self.namespace.message;
+        message.strip_prefix(&format!("{}: ", self.path)).unwrap_or(message)
     }
 }
 
@@ -73,6 +90,8 @@ pub struct NamespaceNews {
     pub let_go: Vec<(Place, bool)>,
     /// Those that cannot be recorded, each once.
     pub refused: Vec<Refusal>,
+    /// The names of those that can be after all, or are not meant any more.
+    pub admitted: Vec<String>,
 }
 
 /// A namespace that was entered.
@@ -87,7 +106,8 @@ pub struct Entered {
 impl Entered {
     /// It cannot be recorded after all.
     pub fn refusal(&self, error: io::Error) -> Refusal {
-        Refusal::new(self.facts.label(), &error)
+        let name = self.facts.label();
+        Refusal::new(&name, &name, &error)
     }
 }
 
@@ -100,8 +120,20 @@ pub struct Found {
     pub let_go: Vec<(Place, bool)>,
     /// See [`NamespaceNews::refused`].
     pub refused: Vec<Refusal>,
+    /// See [`NamespaceNews::admitted`].
+    pub admitted: Vec<String>,
     /// Those that are recorded no longer.
     released: Vec<Place>,
+    first_look: FirstLook,
+}
+
+/// Which namespaces the first look found.
+#[derive(Clone, Debug, Default)]
+struct FirstLook {
+    /// By their inodes, with the cookies of those that were entered.
+    there: HashMap<u64, Option<u64>>,
+    /// Whether all that anyone lives in, or that a name leads to, are among them.
+    is_all: bool,
 }
 
 /// Watches namespaces until it is dropped.
@@ -123,7 +155,7 @@ impl NamespaceWatch {
         let (stop, stopped) = bounded(0);
         let (looked, first_look) = bounded(1);
         let thread = thread::Builder::new().name("namespaces".to_owned()).spawn(move || {
-            finder.look();
+            finder.look_first();
             // Whoever started this waits for it.
             let _ = looked.send(());
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
@@ -152,7 +184,19 @@ impl NamespaceWatch {
     pub fn take(&self) -> Found {
         let mut found = lock(&self.found);
         let released = std::mem::take(&mut found.released);
-        std::mem::replace(&mut found, Found { released, ..Found::default() })
+        let first_look = std::mem::take(&mut found.first_look);
+        std::mem::replace(&mut found, Found { released, first_look, ..Found::default() })
+    }
+
+    /// Whether a namespace of this boot was not there at the first look: another one had its inode, or no
+    /// process lived in any with it and no name or mount led there, where all were looked for. What only a
+    /// descriptor holds is not found so.
+    pub fn has_missed(&self, cookie: u64, inode: u64) -> bool {
+        let first_look = &lock(&self.found).first_look;
+        match first_look.there.get(&inode) {
+            Some(found) => found.is_some_and(|found| found != cookie),
+            None => first_look.is_all,
+        }
     }
 
     /// A namespace is recorded no longer. To be said before its sockets are closed.
@@ -196,9 +240,13 @@ struct Finder {
     own_inode: u64,
     /// Those of processes that were named: a pid is looked up once.
     of_pids: HashSet<u64>,
+    /// Of those that were not there then.
+    lost_pids: Vec<String>,
     known: HashMap<u64, Known>,
-    /// What was refused before, and is not said again.
+    /// What was refused before, by name, and is not said again.
     said: HashSet<String>,
+    /// The names of those that are refused, and whether that was so in the look that is made.
+    refused: HashMap<String, bool>,
     next: Place,
     found: Arc<Mutex<Found>>,
 }
@@ -214,8 +262,10 @@ impl Finder {
             own,
             own_inode: metadata.ino(),
             of_pids: HashSet::new(),
+            lost_pids: Vec::new(),
             known: HashMap::new(),
             said: HashSet::new(),
+            refused: HashMap::new(),
             next: Place::FIRST,
             found: Arc::default(),
         };
@@ -223,18 +273,41 @@ impl Finder {
             if let Netns::Pid(pid) = netns {
                 match finder.inode_of(&of_process(pid)) {
                     Ok(inode) => drop(finder.of_pids.insert(inode)),
-                    Err(e) => finder.refuse(&of_process(pid).display().to_string(), &e),
+                    Err(e) => {
+                        let path = of_process(pid).display().to_string();
+                        finder.refuse(&path, &path, &e);
+                        finder.lost_pids.push(path);
+                    }
                 }
             }
         }
         Ok(finder)
     }
 
+    /// The first look, which later ones add nothing to.
+    fn look_first(&mut self) {
+        let (seen, is_all) = self.see();
+        let mut there: HashMap<_, _> = seen.keys().map(|&inode| (inode, None)).collect();
+        there.extend(mounted().into_iter().map(|inode| (inode, None)));
+        self.look_at(seen);
+        let mut found = lock(&self.found);
+        let entered = found.entered.iter().map(|(_, one)| (one.inode, one.facts.cookie));
+        there.extend(entered);
+        found.first_look = FirstLook { there, is_all: is_all && self.meant.contains(&Netns::All) };
+    }
+
     /// One look at all that there is.
     fn look(&mut self) {
         let released = std::mem::take(&mut lock(&self.found).released);
         self.known.retain(|_, known| !released.contains(&known.place));
-        let mut seen = self.see();
+        self.look_at(self.see().0);
+    }
+
+    fn look_at(&mut self, mut seen: HashMap<u64, Seen>) {
+        self.refused.values_mut().for_each(|is_so| *is_so = false);
+        for name in &self.lost_pids {
+            self.refused.insert(name.clone(), true);
+        }
         let wanted = self.wanted(&mut seen);
         self.note_who_is_held(&seen);
         for inode in wanted {
@@ -244,13 +317,24 @@ impl Finder {
             let Some(seen) = seen.get(&inode) else { continue };
             match self.enter(seen) {
                 Ok(entered) => self.welcome(entered),
-                Err(e) => self.refuse(&seen.label(), &e),
+                Err(e) => self.refuse(&seen.path(), &seen.label(inode), &e),
+            }
+        }
+        let mut found = lock(&self.found);
+        for (name, _) in self.refused.extract_if(|_, is_so| !*is_so) {
+            // Nobody may have heard of it yet.
+            let pending = found.refused.iter().position(|refusal| refusal.namespace.name == name);
+            match pending {
+                Some(index) => drop(found.refused.remove(index)),
+                None => found.admitted.push(name),
             }
         }
     }
 
-    /// Every namespace that has a name, or a process in it, by its inode.
-    fn see(&self) -> HashMap<u64, Seen> {
+    /// Every namespace that has a name, or a process in it, by its inode; and whether those of all processes
+    /// could be seen.
+    fn see(&self) -> (HashMap<u64, Seen>, bool) {
+        let mut is_all = true;
         let own = Seen { path: OWN.into(), name: None };
         let mut all = HashMap::from([(self.own_inode, own)]);
         for entry in fs::read_dir(NAMED).into_iter().flatten().flatten() {
@@ -266,14 +350,17 @@ impl Finder {
                 continue;
             };
             let path = of_process(pid);
-            let Some(inode) = fs::read_link(&path).ok().as_deref().and_then(inode_told) else {
+            let link = fs::read_link(&path);
+            // Of one that is over there is none any more.
+            is_all &= !link.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+            let Some(inode) = link.ok().as_deref().and_then(inode_told) else {
                 continue;
             };
             // Lower numbers come first.
             let there = all.entry(inode);
             there.or_insert_with(|| Seen { path, name: container_of(pid) });
         }
-        all
+        (all, is_all)
     }
 
     /// The namespaces that are meant, the own one first.
@@ -313,7 +400,7 @@ impl Finder {
                 Some(inode)
             }
             Err(e) => {
-                self.refuse(&name, &e);
+                self.refuse(&name, &name, &e);
                 None
             }
         }
@@ -387,21 +474,43 @@ impl Finder {
         lock(&self.found).entered.push((place, entered));
     }
 
-    fn refuse(&mut self, name: &str, error: &io::Error) {
-        if self.said.insert(name.to_owned()) {
-            lock(&self.found).refused.push(Refusal::new(name, error));
+    fn refuse(&mut self, path: &str, name: &str, error: &io::Error) {
+        if self.refused.insert(name.to_owned(), true).is_none() {
+            let is_said = !self.said.insert(name.to_owned());
+            let refusal = Refusal { is_said, ..Refusal::new(path, name, error) };
+            lock(&self.found).refused.push(refusal);
         }
     }
 }
 
 impl Seen {
-    fn label(&self) -> String {
+    /// What leads to it: its name, where it has one.
+    fn path(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.path.display().to_string())
+    }
+
+    /// What every output calls it.
+    fn label(&self, inode: u64) -> String {
+        let facts = NamespaceFacts {
+            cookie: None,
+            inode: Some(inode),
+            name: self.name.clone(),
+            local_ports: None,
+        };
+        facts.label()
     }
 }
 
 fn of_process(pid: u32) -> PathBuf {
     format!("/proc/{pid}/ns/net").into()
+}
+
+/// The inodes of those that are mounted somewhere, as this process sees it (`/proc/PID/mountinfo`).
+fn mounted() -> Vec<u64> {
+    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let roots = text.lines().filter_map(|line| line.split(' ').nth(3));
+    roots.filter_map(|root| inode_told(Path::new(root))).collect()
 }
 
 /// The inode in `net:[4026531840]`.

@@ -172,6 +172,17 @@ pub struct Arrival {
     pub first: SnapshotId,
 }
 
+/// A network namespace that is meant and cannot be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedNamespace {
+    /// What every output calls it, or what it was asked for by.
+    pub name: String,
+    /// The kernel's error number.
+    pub errno: Option<i32>,
+    /// What stands in the way.
+    pub message: String,
+}
+
 /// Where a capture comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {

@@ -16,7 +16,8 @@ mod tick;
 mod time;
 
 pub use capture::{
-    Arrival, Asked, Capture, EndReason, HostFacts, NamespaceFacts, Place, Scope, Source, States,
+    Arrival, Asked, Capture, EndReason, HostFacts, NamespaceFacts, Place, RefusedNamespace, Scope,
+    Source, States,
 };
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,

@@ -203,6 +203,8 @@ pub enum EndEvidence {
     LeftScope,
     /// The machine was started anew.
     HostRestart,
+    /// Its network namespace had gone.
+    NetnsGone,
 }
 
 impl EndEvidence {
@@ -215,6 +217,7 @@ impl EndEvidence {
             Self::Closed => "closed",
             Self::LeftScope => "left_scope",
             Self::HostRestart => "host_restart",
+            Self::NetnsGone => "netns_gone",
         }
     }
 }

@@ -357,7 +357,8 @@ impl Recording {
     /// # Errors
     /// When the recording cannot be read.
     pub fn has_several_namespaces(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM namespaces GROUP BY boot_id HAVING count(*) > 1)";
+        let sql = "SELECT EXISTS (SELECT 1 FROM namespaces GROUP BY boot_id HAVING count(*) > 1)
+            OR EXISTS (SELECT 1 FROM refused_namespaces)";
         Ok(self.reader.integer(sql, &[])? == Some(1))
     }
 

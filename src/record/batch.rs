@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use crate::model::{
     ActivityTimes, Arrival, ClockChange, Clocks, EndReason, EndUpdate, EventLoss, Exception,
-    GroupId, HeldSample, NewSocket, OwnerChange, Protocol, Remains, RemainsEnd, ScopeId, Snapshot,
-    SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange,
+    GroupId, HeldSample, NetnsId, NewSocket, OwnerChange, Protocol, RefusedNamespace, Remains,
+    RemainsEnd, ScopeId, Snapshot, SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate,
+    StateChange,
 };
 use crate::store::Capacity;
 
@@ -44,6 +45,12 @@ pub(super) struct Batch {
     pub(super) arrivals: Vec<Arrival>,
     /// Scopes that were asked for the last time.
     pub(super) last_asked: Vec<ScopeId>,
+    /// Namespaces that there was no time for.
+    pub(super) passed_over: Vec<NetnsId>,
+    /// Namespaces that cannot be recorded from now on.
+    pub(super) refused: Vec<RefusedNamespace>,
+    /// The names of those that can be, or are not meant any more.
+    pub(super) admitted: Vec<String>,
 }
 
 impl Batch {
@@ -97,6 +104,9 @@ impl Batch {
             clock_changes,
             arrivals,
             last_asked,
+            passed_over,
+            refused,
+            admitted,
         } = self;
         messages.clear();
         samples.clear();
@@ -117,6 +127,9 @@ impl Batch {
         clock_changes.clear();
         arrivals.clear();
         last_asked.clear();
+        passed_over.clear();
+        refused.clear();
+        admitted.clear();
     }
 }
 

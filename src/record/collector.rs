@@ -19,9 +19,10 @@ use crate::foreign::ForeignError;
 use crate::kernel::{DiagError, DumpEnd, EventBatch, NamespaceNews, Refusal};
 use crate::model::{
     Arrival, Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Exception,
-    ExceptionKind, Family, MadeAt, Nanos, Place, Protocol, Snapshot, SnapshotId, SocketId, States,
+    ExceptionKind, Family, MadeAt, Nanos, Place, Protocol, RefusedNamespace, Snapshot, SnapshotId,
+    SocketId, States,
 };
-use crate::store::{StoreError, Writer};
+use crate::store::{FormerNamespace, StoreError, Writer};
 
 /// So long the end of a capture waits for the owners of its last sockets.
 const OWNERS_WAITED_FOR: Duration = Duration::from_millis(500);
@@ -93,6 +94,11 @@ pub trait Kernel {
     /// Which namespaces came and which were let go of since the last call.
     fn namespace_news(&mut self) -> NamespaceNews {
         NamespaceNews::default()
+    }
+
+    /// Whether a namespace of this boot that an earlier capture recorded is known to be there no longer.
+    fn is_gone(&mut self, _: &FormerNamespace) -> bool {
+        false
     }
 
     /// Whether a namespace has no sockets at all, as the kernel counts them: there is nothing to dump.
@@ -225,6 +231,19 @@ pub fn run(
     session.run(capture, writer, ways, |collector, ways| collector.run(ways, pace))
 }
 
+/// Says which namespaces cannot be recorded, each once; gives what is to be written of them.
+pub(super) fn tell_refused(
+    refused: Vec<Refusal>,
+    listener: &mut dyn FnMut(&Event),
+) -> Vec<RefusedNamespace> {
+    let facts = refused.iter().map(|refusal| refusal.namespace.clone()).collect();
+    let news: Vec<_> = refused.into_iter().filter(|refusal| !refusal.is_said).collect();
+    if !news.is_empty() {
+        listener(&Event::Refused(news));
+    }
+    facts
+}
+
 /// What goes on while a capture is made.
 pub(super) struct Collector<'a> {
     plan: &'a Plan,
@@ -252,6 +271,8 @@ pub(super) struct Collector<'a> {
     numbering: Option<Numbering>,
     /// Namespaces that came, to be written.
     arrivals: Vec<Arrival>,
+    /// Likewise those that cannot be recorded.
+    refused: Vec<RefusedNamespace>,
     /// The place of the namespace that is asked first.
     turn: usize,
 }
@@ -332,14 +353,21 @@ impl<'a> Collector<'a> {
             last_clocks: None,
             numbering: None,
             arrivals: Vec::new(),
+            refused: Vec::new(),
             turn: 0,
         }
     }
 
-    /// From now on namespaces may come; these are there from the first snapshot on.
-    pub(super) fn number(&mut self, numbering: Numbering, arrivals: Vec<Arrival>) {
+    /// From now on namespaces may come; these are there from the first snapshot on, and those cannot be
+    /// recorded.
+    pub(super) fn number(
+        &mut self,
+        numbering: Numbering,
+        arrivals: Vec<Arrival>,
+        refused: Vec<RefusedNamespace>,
+    ) {
         self.numbering = Some(numbering);
-        self.arrivals = arrivals;
+        (self.arrivals, self.refused) = (arrivals, refused);
     }
 
     fn run(&mut self, ways: &mut Ways<'_>, pace: &mut dyn Pace) -> Result<EndReason, RecordError> {
@@ -364,6 +392,9 @@ impl<'a> Collector<'a> {
                 self.tracker.limit_new_sockets(limits.max_new_sockets);
                 if limits.capacity != self.limits.capacity {
                     self.outbox.send(Parcel::Capacity(limits.capacity.clone()))?;
+                }
+                if let Some(owners) = &self.outbox.owners {
+                    owners.keep_to(limits.max_cpu);
                 }
                 self.limits = limits.clone();
                 (ways.listener)(&Event::Limits(limits));
@@ -525,9 +556,11 @@ impl<'a> Collector<'a> {
         for (place, is_let_go) in news.let_go {
             self.tracker.let_go(place, is_let_go);
         }
-        if !news.refused.is_empty() {
-            (ways.listener)(&Event::Refused(news.refused));
-        }
+        // What was refused before the first snapshot may be there by now.
+        self.refused.retain(|refused| !news.admitted.contains(&refused.name));
+        self.outbox.batch.admitted.extend(news.admitted);
+        self.outbox.batch.refused.append(&mut self.refused);
+        self.outbox.batch.refused.extend(tell_refused(news.refused, ways.listener));
     }
 
     /// Makes the dumps of all namespaces. Each walks the sockets of the whole machine: where there are
@@ -547,9 +580,9 @@ impl<'a> Collector<'a> {
             let is_empty = places > 1 && ways.kernel.is_empty(place);
             if !is_empty && has_asked && now().monotonic_ns > until_ns {
                 next_turn = next_turn.or(Some(of));
-                self.pass_over(of, &DumpEnd::NotAsked);
+                self.tracker.pass_over(of, &mut self.outbox.batch);
             } else if is_empty {
-                self.pass_over(of, &DumpEnd::Complete);
+                self.find_empty(of);
             } else {
                 has_asked = true;
                 for dump in 0..self.plan.dumps.len() {
@@ -561,12 +594,12 @@ impl<'a> Collector<'a> {
         outcome
     }
 
-    /// All dumps of a namespace end like this without having been made.
-    fn pass_over(&mut self, of: usize, end: &DumpEnd) {
+    /// All dumps of a namespace are complete without having been made.
+    fn find_empty(&mut self, of: usize) {
         self.answered_dumps += 1;
         for dump in 0..self.plan.dumps.len() {
             if let Some((index, _)) = self.tracker.asked(of, dump) {
-                self.tracker.end_dump(index, end.clone(), &mut self.outbox.batch);
+                self.tracker.end_dump(index, DumpEnd::Complete, &mut self.outbox.batch);
             }
         }
     }

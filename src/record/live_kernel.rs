@@ -1,13 +1,17 @@
 //! The kernel of this machine.
 
-use hashbrown::HashMap;
+use std::cell::OnceCell;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::collector::Kernel;
 use crate::filter::Narrowed;
 use crate::kernel::{
-    DumpEnd, EventBatch, EventReader, NamespaceNews, NamespaceSockets, NamespaceWatch,
+    DumpEnd, EventBatch, EventReader, NamespaceHandles, NamespaceNews, NamespaceSockets,
+    NamespaceWatch,
 };
 use crate::model::{Family, MadeAt, Place, Protocol, States};
+use crate::store::FormerNamespace;
 
 /// The kernel of this machine, asked by a netlink socket in each namespace.
 pub struct LiveKernel {
@@ -17,6 +21,10 @@ pub struct LiveKernel {
     narrowed: Narrowed,
     /// What dumps are read into, whatever namespace they are of.
     buffer: Box<[u8]>,
+    /// Those whose events cannot be read, which is said once.
+    unheard: HashSet<String>,
+    /// Asked for once there is anything to ask; `None` where the kernel does not have them.
+    handles: OnceCell<Option<NamespaceHandles>>,
 }
 
 impl LiveKernel {
@@ -29,7 +37,15 @@ impl LiveKernel {
         narrowed: Narrowed,
     ) -> Self {
         let namespaces = HashMap::from_iter([(Place::FIRST, first)]);
-        Self { namespaces, watch, events, narrowed, buffer: Box::default() }
+        Self {
+            namespaces,
+            watch,
+            events,
+            narrowed,
+            buffer: Box::default(),
+            unheard: HashSet::new(),
+            handles: OnceCell::new(),
+        }
     }
 }
 
@@ -68,12 +84,15 @@ impl Kernel for LiveKernel {
         let mut news = NamespaceNews::default();
         let Some(watch) = &self.watch else { return news };
         let found = watch.take();
-        (news.let_go, news.refused) = (found.let_go, found.refused);
+        (news.let_go, news.refused, news.admitted) = (found.let_go, found.refused, found.admitted);
         for (place, mut entered) in found.entered {
             if let (Some(events), Some(socket)) = (&self.events, entered.sockets.take_events())
                 && let Err(e) = events.add(place, socket)
             {
-                news.refused.push(entered.refusal(e));
+                let refusal = entered.refusal(e);
+                if self.unheard.insert(refusal.namespace.name.clone()) {
+                    news.refused.push(refusal);
+                }
                 watch.release(place);
                 continue;
             }
@@ -81,6 +100,14 @@ impl Kernel for LiveKernel {
             news.arrived.push((place, entered.facts));
         }
         news
+    }
+
+    fn is_gone(&mut self, former: &FormerNamespace) -> bool {
+        let (Some(cookie), Some(inode)) = (former.cookie, former.inode) else { return false };
+        match self.handles.get_or_init(NamespaceHandles::new) {
+            Some(handles) => handles.is_gone(cookie, inode),
+            None => self.watch.as_ref().is_some_and(|watch| watch.has_missed(cookie, inode)),
+        }
     }
 
     fn is_empty(&mut self, place: Place) -> bool {

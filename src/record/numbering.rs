@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use crate::model::{Arrival, Asked, NamespaceFacts, NetnsId, Scope, ScopeId, SnapshotId};
-use crate::store::KnownNamespaces;
+use crate::store::{FormerNamespace, KnownNamespaces};
 
 /// By what the kernel tells a namespace from others: its cookie or, where it has none, its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +40,8 @@ impl Numbering {
     /// Each namespace is asked for the same.
     pub(super) fn new(known: KnownNamespaces, asked: Vec<Asked>) -> Self {
         let KnownNamespaces { namespaces, scopes, next_netns, next_scope } = known;
-        let numbered = |(netns, cookie, inode)| {
-            (Key::new(cookie, inode), Numbered { netns, first_scope: None })
+        let numbered = |FormerNamespace { id, cookie, inode }| {
+            (Key::new(cookie, inode), Numbered { netns: id, first_scope: None })
         };
         Self {
             asked,

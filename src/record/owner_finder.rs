@@ -1,6 +1,8 @@
 //! The thread that looks for owners, so that `/proc` never makes a tick wait.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,18 +10,44 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use hashbrown::HashSet;
 
 use super::cgroups::CgroupSearch;
+use super::limits::CpuShare;
 use super::owners::{OwnerSearch, SocketNews};
 use super::processes::Budget;
 use crate::kernel::{CgroupWalk, ProcDir, SystemClock};
 use crate::model::{Nanos, OwnerChange, SnapshotId, SocketId};
 use crate::store::{FormerOwners, Start};
 
-/// The thread rests so many times as long as it worked: it takes a twentieth of one processor.
-const RESTS_A_PASS: u32 = 19;
+/// The thread takes this share of one processor …
+const SHARE_MAX: CpuShare = CpuShare(0.05);
+/// … and no more than this part of what recording takes at most: the rest is for the dumps.
+const PART_OF_LIMIT: f64 = 0.5;
 /// It rests at least so long …
 const REST_MIN: Duration = Duration::from_millis(10);
-/// … and at most so long, if `/proc` once made it wait.
-const REST_MAX: Duration = Duration::from_secs(1);
+/// … and as if one pass had taken no more than this, if `/proc` once made it work.
+const PASS_MAX: Duration = Duration::from_millis(50);
+
+/// The share of one processor that the thread may take, which may change while it works.
+#[derive(Clone)]
+struct Allowance(Arc<AtomicU64>);
+
+impl Allowance {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(SHARE_MAX.0.to_bits())))
+    }
+
+    fn keep_to(&self, limit: Option<CpuShare>) {
+        let share = limit.map_or(SHARE_MAX.0, |limit| SHARE_MAX.0.min(limit.0 * PART_OF_LIMIT));
+        self.0.store(share.to_bits(), Ordering::Relaxed);
+    }
+
+    /// How long to rest after a pass that took so much.
+    fn rest_after(&self, used: Duration) -> Duration {
+        let share = f64::from_bits(self.0.load(Ordering::Relaxed));
+        let used = used.min(PASS_MAX).as_secs_f64();
+        let rest = Duration::try_from_secs_f64(used / share - used);
+        rest.unwrap_or(Duration::MAX).max(REST_MIN)
+    }
+}
 
 /// What the collector tells at the end of a tick.
 struct News {
@@ -52,6 +80,7 @@ pub struct OwnerFinder {
     reports: Receiver<Report>,
     pending: News,
     is_pending_told: bool,
+    allowance: Allowance,
 }
 
 impl OwnerFinder {
@@ -64,6 +93,7 @@ impl OwnerFinder {
         // than the sockets that there are.
         let (news, incoming) = bounded(1);
         let (outgoing, reports) = unbounded();
+        let allowance = Allowance::new();
         let finder = Thread {
             cgroups: CgroupSearch::new(&former.cgroups),
             owners: OwnerSearch::new(start.next_process, start.next_snapshot, former),
@@ -72,10 +102,16 @@ impl OwnerFinder {
             news: incoming,
             reports: outgoing,
             heard: 0,
+            allowance: allowance.clone(),
         };
         thread::Builder::new().name("owners".to_owned()).spawn(move || finder.run())?;
         let pending = News::new(start.next_snapshot, 0);
-        Ok(Self { news, reports, pending, is_pending_told: true })
+        Ok(Self { news, reports, pending, is_pending_told: true, allowance })
+    }
+
+    /// From now on recording takes no more CPU time than this, the search for owners counted in.
+    pub fn keep_to(&self, limit: Option<CpuShare>) {
+        self.allowance.keep_to(limit);
     }
 
     /// The owners of a socket are wanted; once more where its inode has changed.
@@ -144,6 +180,7 @@ struct Thread {
     news: Receiver<News>,
     reports: Sender<Report>,
     heard: u64,
+    allowance: Allowance,
 }
 
 impl Thread {
@@ -161,7 +198,7 @@ impl Thread {
                 return;
             }
             let used = Duration::from_nanos(self.processes.cpu_ns().saturating_sub(cpu_ns));
-            let rest = (used * RESTS_A_PASS).clamp(REST_MIN, REST_MAX);
+            let rest = self.allowance.rest_after(used);
             thread::sleep(rest.saturating_sub(began.elapsed()));
         }
     }
@@ -195,5 +232,36 @@ impl Thread {
 
     fn due_ns(&self) -> Option<Nanos> {
         self.owners.due_ns().into_iter().chain(self.cgroups.due_ns()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The share of a processor that passes of this length take.
+    fn share(limit: Option<CpuShare>, pass: Duration) -> f64 {
+        let allowance = Allowance::new();
+        allowance.keep_to(limit);
+        pass.div_duration_f64(pass + allowance.rest_after(pass))
+    }
+
+    #[test]
+    fn the_search_takes_a_twentieth_or_half_of_the_limit() {
+        let pass = Duration::from_millis(5);
+        for (limit, expected) in [
+            (None, 0.05),
+            (Some(CpuShare(0.5)), 0.05),
+            (Some(CpuShare(0.02)), 0.01),
+            (Some(CpuShare(0.001)), 0.0005),
+        ] {
+            assert!((share(limit, pass) - expected).abs() < 1e-6, "{limit:?}");
+        }
+        // However little it did, it does not spin.
+        assert_eq!(Allowance::new().rest_after(Duration::ZERO), REST_MIN);
+        // A share too small to be written as a length of time is none.
+        let allowance = Allowance::new();
+        allowance.keep_to(Some(CpuShare(0.0)));
+        assert_eq!(allowance.rest_after(pass), Duration::MAX);
     }
 }

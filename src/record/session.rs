@@ -6,13 +6,18 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::collector::{Collector, Event, Kernel, Outbox, Plan, RecordError, Summary};
+use super::collector::{
+    Collector, Event, Kernel, Outbox, Plan, RecordError, Summary, tell_refused,
+};
 use super::numbering::Numbering;
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Written, write_all};
-use crate::model::{Arrival, Asked, Capture, EndReason, Nanos, Place, Scope, ScopeId, SocketId};
-use crate::store::{KnownNamespaces, Start, StoreError, Writer};
+use crate::model::{
+    Arrival, Asked, Capture, EndReason, Nanos, NetnsId, Place, RefusedNamespace, Scope, ScopeId,
+    SocketId,
+};
+use crate::store::{FormerNamespace, KnownNamespaces, Start, StoreError, Writer};
 
 /// What is left of a connection is there for so long: in FIN-WAIT-2 and then in TIME-WAIT.
 const REMAINS_NS: Nanos = 120_000_000_000;
@@ -29,6 +34,7 @@ pub(super) struct Ways<'a> {
 struct Others {
     numbering: Numbering,
     found: Vec<(Place, Arrival, Vec<TrackedAs>)>,
+    refused: Vec<RefusedNamespace>,
 }
 
 /// A scope and its last full view in an earlier capture.
@@ -53,16 +59,26 @@ impl Others {
             }
             found.push((place, arrival, scopes));
         }
-        if !news.refused.is_empty() {
-            (ways.listener)(&Event::Refused(news.refused));
-        }
-        Ok(Self { numbering, found })
+        let refused = tell_refused(news.refused, ways.listener);
+        Ok(Self { numbering, found, refused })
     }
 }
 
 fn last_full_view(writer: &Writer, scope: &Scope) -> Result<Option<FullView>, StoreError> {
     let view = writer.last_full_view(scope)?;
     Ok(view.map(|(snapshot, ended_ns)| FullView { snapshot, ended_ns }))
+}
+
+/// Of the namespaces that a recording knows those that are known to have gone, and the others.
+fn gone_and_there(
+    known: &KnownNamespaces,
+    first: NetnsId,
+    kernel: &mut dyn Kernel,
+) -> (Vec<NetnsId>, Vec<NetnsId>) {
+    let is_gone = |former: &&FormerNamespace| former.id != first && kernel.is_gone(former);
+    let (gone, there): (Vec<&FormerNamespace>, Vec<_>) = known.namespaces.iter().partition(is_gone);
+    let ids = |of: Vec<&FormerNamespace>| of.iter().map(|former| former.id).collect();
+    (ids(gone), ids(there))
 }
 
 /// A capture that is about to begin.
@@ -92,22 +108,24 @@ impl Session<'_> {
             scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
         }
         let follows = ways.kernel.follows_namespaces();
-        let known = follows.then(|| writer.known_namespaces(&start)).transpose()?;
+        let known = writer.known_namespaces(&start)?;
+        let (gone, there) = gone_and_there(&known, start.netns, ways.kernel);
         // Any of them may come again.
-        let recorded = known.as_ref().map(|known| known.namespaces.iter().map(|(id, ..)| *id));
-        let recorded = recorded.map_or_else(|| vec![start.netns], Iterator::collect);
+        let recorded = if follows { there } else { vec![start.netns] };
         let past = Past {
             formers: writer.former_sockets(&recorded)?,
             undestroyed: writer.undestroyed_sockets(&recorded)?,
             freed: writer.freed_sockets(&recorded, capture.started.boottime_ns - REMAINS_NS)?,
         };
-        let others = known
-            .map(|known| Others::found(known, asked, &start, &writer, &mut ways))
-            .transpose()?;
+        let others =
+            follows.then(|| Others::found(known, asked, &start, &writer, &mut ways)).transpose()?;
         let mut owners = None;
         if plan.finds_owners {
             match OwnerFinder::start(&start, writer.former_owners(&start, &past.formers)?) {
-                Ok(finder) => owners = Some(finder),
+                Ok(finder) => {
+                    finder.keep_to(plan.limits.max_cpu);
+                    owners = Some(finder);
+                }
                 Err(e) => (ways.listener)(&Event::NoOwners(e.to_string())),
             }
         }
@@ -124,8 +142,15 @@ impl Session<'_> {
             thread::Builder::new()
                 .name("sockrec-writer".to_owned())
                 .spawn(move || {
-                    let result =
-                        write_all(writer, start, &incoming, &returned, &written, ended.as_ref());
+                    let result = write_all(
+                        writer,
+                        start,
+                        &gone,
+                        &incoming,
+                        &returned,
+                        &written,
+                        ended.as_ref(),
+                    );
                     if let (Err(_), Some(stopper)) = (&result, stopper) {
                         // Full: a stop is under way already.
                         let _ = stopper.try_send(EndReason::Error);
@@ -154,12 +179,12 @@ impl Session<'_> {
                 tracker.arrive(place, arrival.netns, scopes);
                 arrivals.push(arrival);
             }
-            others.numbering
+            (others.numbering, others.refused)
         });
         let outbox = Outbox { parcels, empties, owners, batch: Box::default() };
         let mut collector = Collector::new(plan, tracker, outbox, &written, start.next_snapshot);
-        if let Some(numbering) = numbering {
-            collector.number(numbering, arrivals);
+        if let Some((numbering, refused)) = numbering {
+            collector.number(numbering, arrivals, refused);
         }
         let result = work(&mut collector, &mut ways);
         let mut progress = collector.progress();

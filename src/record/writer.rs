@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::batch::{Batch, Parcel};
-use crate::model::{Clocks, SampleRow, SnapshotId, SocketId};
+use crate::model::{Clocks, NetnsId, SampleRow, SnapshotId, SocketId};
 use crate::store::{Start, StoreError, TickWriter, Writer};
 use crate::wire::inet_diag::Message;
 
@@ -17,10 +17,12 @@ pub(super) struct Written {
     pub(super) file_bytes: AtomicU64,
 }
 
-/// Writes what comes until the capture ends. Batches go back empty, to be used again.
+/// Writes what comes until the capture ends, but first that these namespaces have gone. Batches go back
+/// empty, to be used again.
 pub(super) fn write_all(
     mut writer: Writer,
     start: Start,
+    gone: &[NetnsId],
     parcels: &Receiver<Parcel>,
     empties: &Sender<Box<Batch>>,
     written: &Written,
@@ -32,6 +34,7 @@ pub(super) fn write_all(
                 let mut tick = writer.begin_tick()?;
                 if snapshot == start.next_snapshot {
                     tick.end_former_boots(&start, snapshot)?;
+                    tick.end_gone_namespaces(gone, snapshot)?;
                 }
                 if is_keyframe {
                     tick.begin_group(group, &start, snapshot)?;
@@ -106,6 +109,12 @@ fn write_batch(
     start: &Start,
     batch: &Batch,
 ) -> Result<(), StoreError> {
+    for name in &batch.admitted {
+        tick.admitted(start, snapshot, name)?;
+    }
+    for refused in &batch.refused {
+        tick.refused(start, snapshot, refused)?;
+    }
     for arrival in &batch.arrivals {
         tick.arrival(start, arrival)?;
     }
@@ -161,6 +170,9 @@ fn write_batch(
     }
     for exception in &batch.exceptions {
         tick.exception(exception)?;
+    }
+    for netns in &batch.passed_over {
+        tick.passed_over(snapshot, *netns)?;
     }
     for change in &batch.clock_changes {
         tick.clock_change(change)?;

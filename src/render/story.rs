@@ -363,6 +363,7 @@ fn in_words(word: &str) -> &str {
         "absence" => "two complete dumps in a row lacked it",
         "replaced" => "its cookie has other addresses now",
         "host_restart" => "the machine was restarted",
+        "netns_gone" => "its network namespace had gone",
         "left_scope" => "it left what was recorded and may live on",
         "recording_end" => "nobody looked any longer",
         "extract_end" => "this extract goes no further",

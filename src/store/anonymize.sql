@@ -13,7 +13,8 @@ UPDATE scopes SET filter = 'filter ' || hidden_text('filter', filter) WHERE filt
 UPDATE boots SET uuid = hidden_text('boot', uuid);
 UPDATE namespaces SET netns_cookie = hidden_number('netns_cookie', netns_cookie),
     inode = hidden_number('netns_inode', inode), name = hidden_text('netns', name);
-UPDATE exceptions SET message = NULL;
+UPDATE noted_exceptions SET message = NULL;
+UPDATE refused_namespaces SET name = hidden_text('netns', name), message = NULL;
 UPDATE markers SET name = hidden_text('marker', name);
 
 UPDATE sockets SET cookie = hidden_number('cookie', cookie),

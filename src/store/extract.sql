@@ -29,8 +29,18 @@ WHERE c.capture_id IN (SELECT capture_id FROM captures) AND c.first_snapshot_id 
 INSERT OR IGNORE INTO scopes
 SELECT * FROM src.scopes WHERE scope_id IN (SELECT scope_id FROM capture_scopes);
 
-INSERT INTO exceptions
-SELECT * FROM src.exceptions WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
+INSERT OR IGNORE INTO refused_namespaces
+SELECT f.capture_id, f.name, f.first_snapshot_id,
+    CASE WHEN f.last_snapshot_id < x.last_id THEN f.last_snapshot_id END, f.errno, f.message
+FROM span AS x, src.refused_namespaces AS f
+WHERE f.capture_id IN (SELECT capture_id FROM captures) AND f.first_snapshot_id <= x.last_id
+    AND coalesce(f.last_snapshot_id, x.last_id) >= x.first_id;
+
+INSERT INTO noted_exceptions
+SELECT * FROM src.noted_exceptions WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
+
+INSERT INTO unasked_namespaces
+SELECT * FROM src.unasked_namespaces WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
 
 INSERT INTO event_losses
 SELECT * FROM src.event_losses WHERE snapshot_id IN (SELECT snapshot_id FROM taken);
@@ -50,7 +60,8 @@ JOIN src.sockets AS k ON k.socket_id = t.socket_id;
 
 INSERT OR IGNORE INTO namespaces
 SELECT * FROM src.namespaces WHERE netns_id IN (
-    SELECT netns_id FROM sockets UNION ALL SELECT netns_id FROM scopes);
+    SELECT netns_id FROM sockets UNION ALL SELECT netns_id FROM scopes
+    UNION ALL SELECT netns_id FROM unasked_namespaces);
 
 -- Spans that were never ended may go on.
 INSERT OR IGNORE INTO markers

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::model::{
     EndEvidence, Endpoint, FIN_WAIT2_MAX_NS, Family, FinalCounters, FormerSocket, FreedSocket,
@@ -242,33 +242,59 @@ pub(super) fn end_former_boots(
     capture: i64,
     first: SnapshotId,
 ) -> rusqlite::Result<()> {
-    let sql = format!(
-        "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
-             last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us,
-             bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out, segs_in,
-             data_segs_out, data_segs_in, total_retrans)
-         SELECT o.socket_id, o.last_snapshot_id, ?2, o.snapshot_id, ?3, o.samples, r.state,
-             {COUNTERS}
-         {OPEN_SOCKETS}
-         JOIN snapshots AS l ON l.snapshot_id = o.snapshot_id
-         JOIN captures AS former ON former.capture_id = l.capture_id
-         JOIN captures AS now ON now.capture_id = ?1
-         WHERE former.boot_id <> now.boot_id AND former.machine_id_hash = now.machine_id_hash
-            AND NOT o.is_remains"
-    );
+    let is_of_former_boot = "EXISTS (SELECT 1 FROM snapshots AS l
+        JOIN captures AS former ON former.capture_id = l.capture_id
+        JOIN captures AS now ON now.capture_id = ?2
+        WHERE l.snapshot_id = o.snapshot_id AND former.boot_id <> now.boot_id
+            AND former.machine_id_hash = now.machine_id_hash)";
+    end_open(connection, first, EndEvidence::HostRestart, is_of_former_boot, &capture)
+}
+
+/// Ends what earlier captures left open in these namespaces, which had gone when this snapshot began.
+pub(super) fn end_gone_namespaces(
+    connection: &Connection,
+    gone: &[NetnsId],
+    first: SnapshotId,
+) -> rusqlite::Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let was_in_one = "EXISTS (SELECT 1 FROM sockets AS w WHERE w.socket_id = o.socket_id
+        AND w.netns_id IN (SELECT value FROM json_each(?2)))";
+    end_open(connection, first, EndEvidence::NetnsGone, was_in_one, &list(gone))
+}
+
+/// Ends those of the open sockets `o`, and of what is left of others, that this holds for: by that
+/// snapshot they had gone.
+fn end_open(
+    connection: &Connection,
+    first: SnapshotId,
+    evidence: EndEvidence,
+    is_meant: &str,
+    parameter: &dyn ToSql,
+) -> rusqlite::Result<()> {
     connection.execute(
-        "UPDATE remains SET (last_snapshot_id, gone_before_snapshot_id, last_sample_snapshot_id,
-             samples) = (SELECT o.last_snapshot_id, ?2, o.snapshot_id, o.samples
-                FROM open_sockets AS o WHERE o.socket_id = remains.socket_id)
-         WHERE last_snapshot_id IS NULL AND socket_id IN (
-             SELECT o.socket_id FROM open_sockets AS o
-             JOIN snapshots AS l ON l.snapshot_id = o.snapshot_id
-             JOIN captures AS former ON former.capture_id = l.capture_id
-             JOIN captures AS now ON now.capture_id = ?1
-             WHERE former.boot_id <> now.boot_id AND former.machine_id_hash = now.machine_id_hash
-                AND o.is_remains)",
-        params![capture, first.0],
+        &format!(
+            "UPDATE remains SET (last_snapshot_id, gone_before_snapshot_id, last_sample_snapshot_id,
+                 samples) = (SELECT o.last_snapshot_id, ?1, o.snapshot_id, o.samples
+                    FROM open_sockets AS o WHERE o.socket_id = remains.socket_id)
+             WHERE last_snapshot_id IS NULL AND socket_id IN (
+                 SELECT o.socket_id FROM open_sockets AS o WHERE o.is_remains AND {is_meant})"
+        ),
+        params![first.0, parameter],
     )?;
-    connection.execute(&sql, params![capture, first.0, EndEvidence::HostRestart.name()])?;
+    connection.execute(
+        &format!(
+            "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
+                 last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us,
+                 bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out, segs_in,
+                 data_segs_out, data_segs_in, total_retrans)
+             SELECT o.socket_id, o.last_snapshot_id, ?1, o.snapshot_id, ?3, o.samples, r.state,
+                 {COUNTERS}
+             {OPEN_SOCKETS}
+             WHERE NOT o.is_remains AND {is_meant}"
+        ),
+        params![first.0, parameter, evidence.name()],
+    )?;
     Ok(())
 }

@@ -34,7 +34,7 @@ pub use file::{FileSizes, Room, file_sizes, has_log, is_being_recorded, room};
 pub use markers::write_marker;
 pub use merge::Merged;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
-pub use namespaces::KnownNamespaces;
+pub use namespaces::{FormerNamespace, KnownNamespaces};
 pub use new_file::{NewRecording, Stopper, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};

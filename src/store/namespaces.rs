@@ -6,15 +6,26 @@ use super::columns::int;
 use super::tick::{Done, TickWriter};
 use super::writer::Start;
 use crate::model::{
-    Arrival, ExceptionKind, Family, NamespaceFacts, NetnsId, Protocol, Scope, ScopeId, SnapshotId,
-    States,
+    Arrival, ExceptionKind, Family, NamespaceFacts, NetnsId, Protocol, RefusedNamespace, Scope,
+    ScopeId, SnapshotId, States,
 };
+
+/// A namespace that a recording knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormerNamespace {
+    /// Its number.
+    pub id: NetnsId,
+    /// `SO_NETNS_COOKIE`.
+    pub cookie: Option<u64>,
+    /// Its inode number, which the kernel re-uses.
+    pub inode: Option<u64>,
+}
 
 /// The namespaces of a boot that a recording knows, and what each was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownNamespaces {
-    /// Each with its cookie and inode.
-    pub namespaces: Vec<(NetnsId, Option<u64>, Option<u64>)>,
+    /// Each of them.
+    pub namespaces: Vec<FormerNamespace>,
     /// Their scopes.
     pub scopes: Vec<(ScopeId, Scope)>,
     /// The first free number.
@@ -132,7 +143,8 @@ pub(super) fn known(connection: &Connection, start: &Start) -> rusqlite::Result<
         .prepare("SELECT netns_id, netns_cookie, inode FROM namespaces WHERE boot_id = ?1")?
         .query_map([boot], |r| {
             let unsigned = |i| r.get::<_, Option<i64>>(i).map(|v| v.map(i64::cast_unsigned));
-            Ok((NetnsId(r.get(0)?), unsigned(1)?, unsigned(2)?))
+            let (cookie, inode) = (unsigned(1)?, unsigned(2)?);
+            Ok(FormerNamespace { id: NetnsId(r.get(0)?), cookie, inode })
         })?
         .collect::<rusqlite::Result<_>>()?;
     let scopes = connection
@@ -177,6 +189,21 @@ impl TickWriter<'_> {
                 .prepare_cached("SELECT boot_id FROM captures WHERE capture_id = ?1")?
                 .query_row([start.capture], |r| r.get(0))?;
             write(&self.transaction, boot, arrival.netns, &arrival.facts)?;
+            let asked_until: Option<i64> = self
+                .transaction
+                .prepare_cached(
+                    "SELECT max(cs.last_snapshot_id) FROM capture_scopes AS cs
+                     JOIN scopes AS sc ON sc.scope_id = cs.scope_id
+                     WHERE cs.capture_id = ?1 AND sc.netns_id = ?2",
+                )?
+                .query_row([start.capture, arrival.netns.0], |r| r.get(0))?;
+            self.transaction
+                .prepare_cached(
+                    "INSERT INTO unasked_namespaces (snapshot_id, netns_id)
+                     SELECT snapshot_id, ?2 FROM held_snapshots
+                     WHERE capture_id = ?1 AND snapshot_id > ?3",
+                )?
+                .execute(params![start.capture, arrival.netns.0, asked_until])?;
             for (id, scope) in &arrival.scopes {
                 let (netns, family, protocol, states, filter) = stored(scope);
                 self.transaction
@@ -187,13 +214,18 @@ impl TickWriter<'_> {
                     .execute(params![id.0, netns, family, protocol, states, filter])?;
                 self.transaction
                     .prepare_cached(
-                        "INSERT INTO exceptions (snapshot_id, kind, scope_id)
+                        "INSERT INTO noted_exceptions (snapshot_id, kind, scope_id)
                          SELECT n.snapshot_id, ?3, cs.scope_id FROM capture_scopes AS cs
                          JOIN held_snapshots AS n ON n.capture_id = cs.capture_id
-                            AND n.snapshot_id > cs.last_snapshot_id
+                            AND n.snapshot_id > cs.last_snapshot_id AND n.snapshot_id <= ?4
                          WHERE cs.capture_id = ?1 AND cs.scope_id = ?2",
                     )?
-                    .execute(params![start.capture, id.0, ExceptionKind::NotAsked.name()])?;
+                    .execute(params![
+                        start.capture,
+                        id.0,
+                        ExceptionKind::NotAsked.name(),
+                        asked_until
+                    ])?;
                 self.transaction
                     .prepare_cached(
                         "INSERT INTO capture_scopes (capture_id, scope_id, first_snapshot_id)
@@ -205,6 +237,47 @@ impl TickWriter<'_> {
             Ok(())
         };
         add().map_err(|e| self.error(e))
+    }
+
+    /// A snapshot passed over a namespace.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn passed_over(&mut self, snapshot: SnapshotId, netns: NetnsId) -> Done {
+        self.run(
+            "INSERT INTO unasked_namespaces (snapshot_id, netns_id) VALUES (?1, ?2)",
+            [snapshot.0, netns.0],
+        )
+    }
+
+    /// A namespace that is meant cannot be recorded from this snapshot on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn refused(
+        &mut self,
+        start: &Start,
+        first: SnapshotId,
+        refused: &RefusedNamespace,
+    ) -> Done {
+        self.run(
+            "INSERT OR IGNORE INTO refused_namespaces (capture_id, name, first_snapshot_id, errno,
+                 message)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![start.capture, refused.name, first.0, refused.errno, refused.message],
+        )
+    }
+
+    /// From this snapshot on it can be, or is not meant any more.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn admitted(&mut self, start: &Start, next: SnapshotId, name: &str) -> Done {
+        self.run(
+            "UPDATE refused_namespaces SET last_snapshot_id = ?3 - 1
+             WHERE capture_id = ?1 AND name = ?2 AND last_snapshot_id IS NULL",
+            params![start.capture, name, next.0],
+        )
     }
 
     /// A scope was asked for the last time: its namespace has left, or the kernel does not have it.

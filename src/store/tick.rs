@@ -14,7 +14,7 @@ use super::share::Shared;
 use super::writer::Start;
 use crate::model::{
     ClockChange, EndEvidence, EndUpdate, Ending, EventLoss, Exception, GroupId, HeldSample,
-    NewSocket, Observation, Origin, Remains, RemainsEnd, SampleRow, Snapshot, SnapshotId,
+    NetnsId, NewSocket, Observation, Origin, Remains, RemainsEnd, SampleRow, Snapshot, SnapshotId,
     SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TupleTold,
 };
 
@@ -139,6 +139,14 @@ impl TickWriter<'_> {
     /// When it cannot be written.
     pub fn end_former_boots(&mut self, start: &Start, first: SnapshotId) -> Done {
         former::end_former_boots(&self.transaction, start.capture, first).map_err(|e| self.error(e))
+    }
+
+    /// Ends what earlier captures left open in these namespaces, which had gone when this one began.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end_gone_namespaces(&mut self, gone: &[NetnsId], first: SnapshotId) -> Done {
+        former::end_gone_namespaces(&self.transaction, gone, first).map_err(|e| self.error(e))
     }
 
     /// Adds a socket.
@@ -568,7 +576,7 @@ impl TickWriter<'_> {
     /// When it cannot be written.
     pub fn exception(&mut self, exception: &Exception) -> Done {
         self.run(
-            "INSERT INTO exceptions (snapshot_id, kind, scope_id, errno, count, message)
+            "INSERT INTO noted_exceptions (snapshot_id, kind, scope_id, errno, count, message)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 exception.snapshot.0,

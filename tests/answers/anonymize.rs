@@ -47,7 +47,7 @@ fn recorded() -> Dir {
                    'secretuser', 'secretcgroup', 'secretunit', 'secretcontainer');
                INSERT INTO socket_owners VALUES (1, 1, 1, NULL), (2, 1, 1, 2);
                INSERT INTO markers (name, is_span, started_at_ns) VALUES ('secretmarker', 0, 1700000001000000000);
-               INSERT INTO exceptions (snapshot_id, kind, scope_id, message)
+               INSERT INTO noted_exceptions (snapshot_id, kind, scope_id, message)
                VALUES (2, 'dump_interrupted', 1, 'secretmessage');
                INSERT INTO cgroups VALUES (1, 77, 'secretcgroup', 'secretunit', 'secretcontainer');";
     Connection::open(dir.path("rec.db")).unwrap().execute_batch(sql).unwrap();

@@ -115,7 +115,7 @@ fn a_recording_that_was_made_to_deceive() {
                INSERT INTO processes (process_id, boot_id, pid, started_ticks, comm, command_line)
                VALUES (1, 1, 7, 1, 'c' || char(27) || '[5m', char(10) || char(8238));
                INSERT INTO socket_owners VALUES (1, 1, 1, NULL);
-               INSERT INTO exceptions (snapshot_id, kind, scope_id, message)
+               INSERT INTO noted_exceptions (snapshot_id, kind, scope_id, message)
                VALUES (1, 'dump_failed', 1, char(27) || '[31m'), (1, char(27), 1, NULL)";
     Connection::open(dir.path("sockrec.db")).unwrap().execute_batch(sql).unwrap();
     for line in [

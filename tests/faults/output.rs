@@ -314,3 +314,35 @@ fn an_export_has_to_go_to_a_file_in_a_directory_that_is_there() {
       caused by: No such file or directory (os error 2)
     ");
 }
+
+#[test]
+fn a_dash_is_stdout_where_data_can_go_there_and_refused_elsewhere() {
+    let dir = Dir::new();
+    dir.record("sockrec.db");
+    let before = dir.names();
+    for what in ["samples", "snapshots --format jsonl"] {
+        let plain = dir.sockrec(&format!("export {what}")).fine().stdout();
+        assert_eq!(dir.sockrec(&format!("export {what} -o -")).fine().stdout(), plain);
+    }
+    for line in [
+        "record -c 1 -o -",
+        "record -c 1 --metrics -",
+        "copy -o -",
+        "extract -o -",
+        "salvage sockrec.db -o -",
+        "merge sockrec.db -o -",
+        "import sockrec.db -o -",
+        "query connections -f -",
+        "info -f -",
+        "check -",
+    ] {
+        let ran = dir.sockrec(line);
+        assert_eq!(ran.code(), Some(2), "{line}: {}", ran.told());
+        assert!(ran.stderr.contains("name a file, or `./-`"), "{line}: {}", ran.told());
+    }
+    assert_eq!(dir.names(), before);
+    // A file that is called so can be named.
+    dir.sockrec("copy -o ./-").fine();
+    dir.sockrec("info -f ./-").fine();
+    dir.sockrec("export samples -o ./-.csv").fine();
+}

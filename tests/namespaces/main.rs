@@ -4,6 +4,7 @@
 mod harness;
 mod scene;
 
+use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use std::process::{Command, Stdio};
 use harness::{Dir, Running, ask, assert_recording_is_whole, run, until};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
-use sockrec::kernel::NamespaceSockets;
+use sockrec::kernel::{NamespaceHandles, NamespaceSockets, NamespaceWatch, Netns};
 
 use scene::{CLIENT, Dweller, Named, alone, descriptors, may_make_namespaces};
 
@@ -257,6 +258,18 @@ fn one_that_cannot_be_entered_is_said_once_and_the_others_are_recorded() {
     assert_eq!(told.matches(&refusal).count(), 1, "{told}");
     assert_recording_is_whole(&path);
     assert_eq!(ask(&path, "SELECT count(DISTINCT netns_id) FROM scopes").unwrap(), 1);
+    // The recording tells it, from when to when and why.
+    let coverage =
+        rows(&dir, "query coverage -f rec.db --columns kind,netns,snapshots,errno,message");
+    let refused: Vec<_> = coverage.iter().filter(|row| row.starts_with("netns_refused")).collect();
+    let why = "Operation not permitted (os error 1)";
+    assert_eq!(refused, [&format!("netns_refused,{},80,1,{why}", netns.0)]);
+    let json = dir.sockrec("query coverage -f rec.db --format json").stdout();
+    assert!(json.contains(&format!("\"netns\":\"{}\"", netns.0)), "{json}");
+    let table = dir.sockrec("query coverage -f rec.db").stdout();
+    assert!(table.contains("netns_refused") && table.contains(&netns.0), "{table}");
+    let rules = dir.sockrec("assert -f rec.db no-gaps no-resets");
+    assert_eq!(rules.code(), Some(1), "{}", rules.told());
 
     let ran = run(without(&format!("record -c 1 -o {file}.other --netns {}", netns.0)));
     assert_eq!(ran.code(), Some(2), "{}", ran.told());
@@ -316,6 +329,73 @@ fn the_sockets_of_a_namespace_go_on_in_the_next_capture() {
 }
 
 #[test]
+fn what_lived_in_a_namespace_that_has_gone_closed_in_the_gap() {
+    if !may_make_namespaces("a namespace that went between two captures") {
+        return;
+    }
+    let _alone = alone();
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let (kept, lost) = (Named::new(), Named::new());
+    let (stays, went) = (kept.connection(100), lost.connection(200));
+    let (kept_name, lost_name) = (kept.0.clone(), lost.0.clone());
+    let line = "record -q -t -4 -i 50ms -c 4 -o rec.db";
+    dir.sockrec(&format!("{line} --netns {kept_name} --netns {lost_name}")).recorded();
+    let sockets = |name: &str, which: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM sockets AS k JOIN namespaces AS w ON w.netns_id = k.netns_id
+             LEFT JOIN socket_ends AS e ON e.socket_id = k.socket_id
+             LEFT JOIN capture_spans AS s ON s.first_snapshot_id = e.closed_before_snapshot_id
+             WHERE w.name = '{name}' AND {which}"
+        );
+        ask(&path, &sql).unwrap()
+    };
+    // That nobody asks for it tells nothing of one that is there.
+    dir.sockrec(line).recorded();
+    assert_eq!(sockets(&lost_name, "e.socket_id IS NULL"), 3);
+    let (cookie, inode) = lost.numbers();
+    drop(went);
+    drop(lost);
+    // The kernel takes a while to free the sockets, which hold it.
+    if let Some(handles) = NamespaceHandles::new() {
+        until("the namespace has gone", || handles.is_gone(cookie, inode).then_some(()));
+    }
+    dir.sockrec(&format!("{line} --netns all")).recorded();
+    assert_recording_is_whole(&path);
+    let gone = "e.evidence = 'netns_gone' AND e.last_snapshot_id = 4 AND s.capture_id = 3";
+    assert_eq!(sockets(&lost_name, gone), 3);
+    assert_eq!(sockets(&kept_name, "e.socket_id IS NULL"), 3);
+    let line = format!("query connections -f rec.db --columns closed_evidence netns = {lost_name}");
+    assert_eq!(rows(&dir, &line), ["netns_gone", "netns_gone", "netns_gone"]);
+    drop(stays);
+}
+
+/// Where the kernel cannot be asked for a namespace that nothing leads to.
+#[test]
+fn what_a_look_at_all_namespaces_does_not_find_has_gone() {
+    if !may_make_namespaces("a look for one that has gone") {
+        return;
+    }
+    let _alone = alone();
+    let netns = Named::new();
+    let (cookie, inode) = netns.numbers();
+    let has_missed =
+        |meant: Netns| NamespaceWatch::start(vec![meant], None).unwrap().has_missed(cookie, inode);
+    assert!(!has_missed(Netns::All));
+    assert!(!has_missed(Netns::Own));
+    // Another one has its inode.
+    let other = NamespaceWatch::start(vec![Netns::All], None).unwrap();
+    assert!(other.has_missed(cookie + 1, inode));
+    drop(other);
+    drop(netns);
+    assert!(!has_missed(Netns::Own));
+    // One of another test may have its inode by now, which tells too. Where a process hides its own from
+    // root nothing does.
+    let sees_all = fs::read_link("/proc/1/ns/net").is_ok();
+    assert!(has_missed(Netns::All) || !sees_all);
+}
+
+#[test]
 fn the_owners_of_sockets_are_found_in_every_namespace() {
     if !may_make_namespaces("owners in namespaces") {
         return;
@@ -363,6 +443,10 @@ fn a_name_may_be_given_before_there_is_a_namespace_and_again() {
     let told = recorder.finish().recorded().stderr;
     assert_eq!(told.matches(&name).count(), 1, "that it was not there is said once: {told}");
     assert_recording_is_whole(&path);
+    let spans =
+        format!("SELECT count(last_snapshot_id) FROM refused_namespaces WHERE name = '{name}'");
+    // Until it was there; whether it was missed before it was there again is a matter of chance.
+    assert!(ask(&path, &spans).unwrap() >= 1);
     let cookies =
         format!("SELECT count(DISTINCT netns_cookie) FROM namespaces WHERE name = '{name}'");
     assert_eq!(ask(&path, &cookies).unwrap(), 2);

@@ -11,6 +11,7 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Socket, Type};
+use sockrec::kernel::NamespaceSockets;
 
 use crate::harness::{is_root, skip};
 
@@ -72,6 +73,12 @@ impl Named {
             });
             entered.join().unwrap()
         })
+    }
+
+    /// Its cookie and its inode.
+    pub(crate) fn numbers(&self) -> (u64, u64) {
+        let facts = self.inside(|| NamespaceSockets::open(None).unwrap().namespace());
+        (facts.cookie.unwrap(), facts.inode.unwrap())
     }
 
     /// A connection to itself, over which so many bytes went.

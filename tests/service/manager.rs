@@ -77,6 +77,21 @@ fn a_reload_has_the_limits_read_again_and_is_told_of() {
     assert!(said.contains(stay), "{said}");
 }
 
+#[test]
+fn a_watchdog_that_waits_for_no_time_is_none() {
+    let dir = Dir::new();
+    let manager = Manager::new(&dir);
+    start(&dir, "record -q -i 10ms -c 20 -o rec.db", "0").finish().recorded();
+    manager.0.set_nonblocking(true).unwrap();
+    let mut bytes = [0; 4_096];
+    let mut told = Vec::new();
+    while let Ok(length) = manager.0.recv(&mut bytes) {
+        told.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+    }
+    assert!(told.iter().any(|text| text.contains("READY=1")), "{told:?}");
+    assert!(!told.iter().any(|text| text.contains("WATCHDOG=1")), "{told:?}");
+}
+
 /// Where nobody listens nothing changes.
 #[test]
 fn a_manager_that_is_gone_keeps_nobody_from_recording() {

@@ -22,7 +22,7 @@ fn merge(parts: &[&Path], to: &Path) -> Result<Merged, StoreError> {
     NewRecording::create(to)?.merge(&sources, 1)
 }
 
-fn merged(parts: &[&Path], to: PathBuf) -> PathBuf {
+pub fn merged(parts: &[&Path], to: PathBuf) -> PathBuf {
     merge(parts, &to).unwrap();
     to
 }

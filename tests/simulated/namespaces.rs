@@ -3,14 +3,20 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use sockrec::kernel::{DumpEnd, EventBatch, NamespaceNews};
-use sockrec::model::{Clocks, Family, MadeAt, NamespaceFacts, Place, Protocol, States};
+use sockrec::kernel::{DumpEnd, EventBatch, NamespaceNews, Refusal};
+use sockrec::model::{
+    Clocks, Family, MadeAt, NamespaceFacts, Place, Protocol, RefusedNamespace, States,
+};
 use sockrec::query::Question;
 use sockrec::record::Kernel;
+use sockrec::store::Before;
 
+use crate::extracts::extract_to;
 use crate::harness::assert_recording_is_whole;
+use crate::merges::merged;
+use crate::retention::prune_before;
 use crate::socket::{FakeEvent, FakeSocket};
-use crate::world::{SECOND, World, later};
+use crate::world::{SECOND, World, later, sql_of};
 
 /// What namespaces show from the tick on in which they come; after the last one it stays so.
 #[derive(Default)]
@@ -20,8 +26,13 @@ struct Script {
     let_go: HashMap<usize, Vec<(Place, bool)>>,
     /// Read before the dumps of a tick.
     told: HashMap<usize, Vec<(Place, FakeEvent)>>,
+    /// Those that cannot be entered, by their names, and those that can after all.
+    refuses: HashMap<usize, Vec<&'static str>>,
+    admits: HashMap<usize, Vec<&'static str>>,
     /// What each dump takes.
     dump_ns: i64,
+    /// From this tick on each begins another group.
+    keyframes_from: Option<usize>,
 }
 
 impl Script {
@@ -88,6 +99,10 @@ impl Kernel for Scripted<'_> {
         DumpEnd::Complete
     }
 
+    fn wants_keyframe(&self) -> bool {
+        self.script.keyframes_from.is_some_and(|from| from <= self.tick + 1)
+    }
+
     fn listens_to_events(&self) -> bool {
         true
     }
@@ -121,11 +136,28 @@ impl Kernel for Scripted<'_> {
             news.arrived.push((place, facts(place)));
         }
         news.let_go = self.script.let_go.get(&self.tick).cloned().unwrap_or_default();
+        let refused = self.script.refuses.get(&self.tick).into_iter().flatten();
+        news.refused.extend(refused.map(|name| refusal(name)));
+        let admitted = self.script.admits.get(&self.tick).into_iter().flatten();
+        news.admitted.extend(admitted.map(|name| (*name).to_owned()));
         news
     }
 
     fn leave(&mut self, place: Place) {
         self.left.push(place);
+    }
+}
+
+fn refusal(name: &str) -> Refusal {
+    Refusal {
+        path: name.to_owned(),
+        namespace: RefusedNamespace {
+            name: name.to_owned(),
+            errno: Some(1),
+            message: "Operation not permitted".to_owned(),
+        },
+        is_forbidden: true,
+        is_said: false,
     }
 }
 
@@ -241,6 +273,7 @@ fn one_that_comes_back_was_not_asked_meanwhile() {
     let not_asked =
         world.sql("SELECT snapshot_id FROM exceptions WHERE kind = 'not_asked' ORDER BY 1");
     assert_eq!(not_asked, ["3", "4", "5"]);
+    assert_eq!(world.sql("SELECT count(*) FROM unasked_namespaces"), ["3"]);
 }
 
 #[test]
@@ -296,4 +329,61 @@ fn the_next_capture_goes_on_with_each_namespace() {
     assert_eq!(spans(&world), ["- 1 -", "ns1 1 -", "- 4 -", "ns1 4 -"]);
     let scopes = world.sql("SELECT count(*), count(DISTINCT netns_id) FROM scopes");
     assert_eq!(scopes, ["2 2"]);
+}
+
+#[test]
+fn whose_turn_it_was_and_who_was_refused_outlives_extract_merge_and_prune() {
+    let world = World::default();
+    let sockets: Vec<_> = (0..5).map(|n| FakeSocket::established(n + 1, 1_001, 80)).collect();
+    let mut script = Script { dump_ns: SECOND / 5, keyframes_from: Some(6), ..Script::default() };
+    for (place, socket) in (0..5).zip(&sockets) {
+        script.arrives(0, place, &[&[socket]]);
+    }
+    // Twice, from the begin and again; one to the end; one that came right between.
+    script.refuses.extend([(0, vec!["web1", "web2"]), (7, vec!["web1"]), (2, vec!["web3"])]);
+    script.admits.extend([(3, vec!["web1"]), (4, vec!["web3"])]);
+    script.record(&world, 40);
+
+    let coverage = "SELECT kind, netns, first_snapshot_id, last_snapshot_id, errno, message
+        FROM gaps WHERE kind = 'netns_refused' ORDER BY netns, first_snapshot_id";
+    let refused = world.sql(coverage);
+    let why = "1 Operation not permitted";
+    assert_eq!(
+        refused,
+        [
+            format!("netns_refused web1 1 2 {why}"),
+            format!("netns_refused web1 7 40 {why}"),
+            format!("netns_refused web2 1 40 {why}"),
+            format!("netns_refused web3 2 3 {why}")
+        ]
+    );
+    // A row a namespace and snapshot, not one a scope.
+    let turns = "SELECT u.snapshot_id, w.netns_cookie FROM unasked_namespaces AS u
+        JOIN namespaces AS w ON w.netns_id = u.netns_id ORDER BY 1, 2";
+    let unasked = world.sql(turns);
+    assert_eq!(unasked.len(), (5 - 3) * 40);
+    assert_eq!(world.sql("SELECT count(*) FROM noted_exceptions"), ["0"]);
+
+    let cut = world.sql("SELECT started_at_ns - 1 FROM snapshots WHERE snapshot_id = 6");
+    let cut: i64 = cut[0].parse().unwrap();
+    let part = |name: &str, span| {
+        let to = world.path().with_file_name(name);
+        extract_to(&world.path(), span, Before::Everyone, &to).unwrap()
+    };
+    let (one, two) = (part("one.db", (i64::MIN, cut)), part("two.db", (cut, i64::MAX)));
+    let whole = merged(&[&two, &one], world.path().with_file_name("whole.db"));
+    for path in [&one, &two, &whole] {
+        assert_recording_is_whole(path);
+    }
+    assert_eq!(sql_of(&whole, coverage), refused);
+    assert_eq!(sql_of(&whole, turns), unasked);
+
+    let (first, _) = prune_before(&whole, cut);
+    assert!(first > 3, "{first}");
+    assert_recording_is_whole(&whole);
+    let is_held = |row: &&String| row.split(' ').next().unwrap().parse::<i64>().unwrap() >= first;
+    let held: Vec<_> = unasked.iter().filter(is_held).cloned().collect();
+    assert_eq!(sql_of(&whole, turns), held);
+    let names = sql_of(&whole, "SELECT name, first_snapshot_id FROM refused_namespaces");
+    assert_eq!(names, ["web1 7", "web2 1"]);
 }

@@ -17,7 +17,7 @@ use crate::world::{SECOND, World};
 const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
 
 /// Drops what had ended before `moment_ns`; gives the first snapshot that is held and its start.
-fn prune_before(path: &Path, moment_ns: i64) -> (i64, i64) {
+pub fn prune_before(path: &Path, moment_ns: i64) -> (i64, i64) {
     let utc_ns = moment_ns + 1_000;
     let now = Clocks { utc_ns, monotonic_ns: 0, boottime_ns: 0 };
     let capacity = Capacity { max_age_ns: Some(1_000), ..Capacity::NONE };
@@ -36,6 +36,7 @@ fn assert_sound(path: &Path) {
                  + (SELECT count(*) FROM state_changes WHERE snapshot_id < f.id)
                  + (SELECT count(*) FROM held_samples WHERE snapshot_id < f.id)
                  + (SELECT count(*) FROM missing_sockets WHERE snapshot_id < f.id)
+                 + (SELECT count(*) FROM unasked_namespaces WHERE snapshot_id < f.id)
                  + (SELECT count(*) FROM conditions WHERE group_id < f.group_id)
                  + (SELECT count(*) FROM settings WHERE group_id < f.group_id)
                  + (SELECT count(*) FROM group_sockets WHERE group_id < f.group_id)

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sockrec::filter::{Filter, Services, Vocabulary};
@@ -321,16 +321,21 @@ impl World {
 
     /// Rows of plain SQL, values separated by a blank.
     pub fn sql(&self, sql: &str) -> Vec<String> {
-        let mut rows = Vec::new();
-        Reader::open(&self.path())
-            .unwrap()
-            .run(sql, &[], |row| {
-                rows.push(row.iter().map(text).collect::<Vec<_>>().join(" "));
-                Ok::<_, StoreError>(())
-            })
-            .unwrap();
-        rows
+        sql_of(&self.path(), sql)
     }
+}
+
+/// The same of any recording.
+pub fn sql_of(path: &Path, sql: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    Reader::open(path)
+        .unwrap()
+        .run(sql, &[], |row| {
+            rows.push(row.iter().map(text).collect::<Vec<_>>().join(" "));
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    rows
 }
 
 fn chosen(filter: &str) -> Chosen {

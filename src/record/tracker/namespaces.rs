@@ -91,6 +91,11 @@ impl Tracker {
         tracked.is_supported.then_some((index, &tracked.scope))
     }
 
+    /// There is no time for the dumps of this namespace.
+    pub(in crate::record) fn pass_over(&self, of: usize, out: &mut Batch) {
+        out.passed_over.push(self.namespaces[of].netns);
+    }
+
     pub(super) fn index_of(&self, place: Place) -> Option<usize> {
         self.namespaces.iter().position(|n| n.is_there && n.place == place)
     }

@@ -104,9 +104,22 @@ FROM src.snapshots AS o
 JOIN snaps AS x ON x.old_id = o.snapshot_id AND x.is_taken
 JOIN places AS p ON p.old_id = o.capture_id;
 
-INSERT INTO main.exceptions (snapshot_id, kind, scope_id, errno, count, message)
+INSERT INTO main.refused_namespaces
+SELECT p.new_id, o.name, o.first_snapshot_id + p.snapshot_shift, o.last_snapshot_id + p.snapshot_shift,
+    o.errno, o.message
+FROM src.refused_namespaces AS o
+JOIN places AS p ON p.old_id = o.capture_id
+WHERE true ON CONFLICT (capture_id, name, first_snapshot_id) DO UPDATE SET
+    last_snapshot_id = coalesce(last_snapshot_id, excluded.last_snapshot_id);
+
+INSERT INTO main.unasked_namespaces
+SELECT x.new_id, w.new_id FROM src.unasked_namespaces AS o
+JOIN snaps AS x ON x.old_id = o.snapshot_id AND x.is_taken
+JOIN netns_names AS w ON w.old_id = o.netns_id;
+
+INSERT INTO main.noted_exceptions (snapshot_id, kind, scope_id, errno, count, message)
 SELECT x.new_id, o.kind, s.new_id, o.errno, o.count, o.message
-FROM src.exceptions AS o
+FROM src.noted_exceptions AS o
 JOIN snaps AS x ON x.old_id = o.snapshot_id AND x.is_taken
 LEFT JOIN scope_names AS s ON s.old_id = o.scope_id
 ORDER BY o.exception_id;

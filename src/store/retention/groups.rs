@@ -11,6 +11,7 @@ pub(super) const TABLES: &[(&str, &str, &str)] = &[
     ("held_samples", "snapshot_id", "socket_id"),
     ("state_changes", "snapshot_id", "socket_id"),
     ("missing_sockets", "snapshot_id", "socket_id"),
+    ("unasked_namespaces", "snapshot_id", "netns_id"),
     ("conditions", "group_id", "condition_id"),
     ("settings", "group_id", "setting_id"),
     ("group_sockets", "group_id", "socket_id"),
@@ -134,7 +135,7 @@ impl Chunk {
                 [group.snapshot, next.snapshot],
             )?;
         }
-        for table in ["exceptions", "event_losses", "clock_changes"] {
+        for table in ["noted_exceptions", "event_losses", "clock_changes"] {
             let delete = format!("DELETE FROM {table} WHERE snapshot_id < ?1");
             transaction.execute(&delete, [self.next.snapshot])?;
         }
@@ -170,7 +171,7 @@ const DROPPED_SPAN: &str = "
 
 /// A scope that the kernel cannot dump has one row in its capture, which holds to its end.
 const STILL_UNSUPPORTED: &str = "
-    UPDATE exceptions SET snapshot_id = ?2
+    UPDATE noted_exceptions SET snapshot_id = ?2
     WHERE kind = 'dump_unsupported' AND snapshot_id >= ?1 AND snapshot_id < ?2
         AND (SELECT capture_id FROM snapshots WHERE snapshot_id = ?1)
             = (SELECT capture_id FROM snapshots WHERE snapshot_id = ?2)";

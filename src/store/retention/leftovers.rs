@@ -130,8 +130,11 @@ impl Leftovers {
         transaction.execute_batch(
             "DELETE FROM capture_scopes
                  WHERE last_snapshot_id < (SELECT min(first_snapshot_id) FROM groups);
+             DELETE FROM refused_namespaces
+                 WHERE last_snapshot_id < (SELECT min(first_snapshot_id) FROM groups);
              DELETE FROM scopes WHERE scope_id NOT IN (SELECT scope_id FROM capture_scopes)
-                 AND scope_id NOT IN (SELECT scope_id FROM exceptions WHERE scope_id IS NOT NULL);",
+                 AND scope_id NOT IN
+                     (SELECT scope_id FROM noted_exceptions WHERE scope_id IS NOT NULL);",
         )?;
         let namespaces: Vec<i64> = transaction
             .prepare_cached(
@@ -195,7 +198,7 @@ fn join_captures(connection: &Connection, pointed: &Pointed) -> rusqlite::Result
          WHERE previous_capture_id = ?1",
         [capture],
     )?;
-    for table in ["capture_scopes", "capture_sources", "captures"] {
+    for table in ["capture_scopes", "refused_namespaces", "capture_sources", "captures"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE capture_id = ?1"), [capture])?;
     }
     transaction.commit()?;

@@ -228,7 +228,7 @@ const IS_BLIND: &str = "
             OR cs.first_snapshot_id = (SELECT min(c.first_snapshot_id) FROM capture_scopes AS c
                 WHERE c.capture_id = ?1)
         ) AND NOT EXISTS (
-            SELECT 1 FROM exceptions AS x JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
+            SELECT 1 FROM noted_exceptions AS x JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
             WHERE x.kind = 'dump_unsupported' AND x.scope_id = cs.scope_id AND n.capture_id = ?1
         ) AND (
             SELECT count(*) FROM (

@@ -127,7 +127,8 @@ DELETE FROM scopes WHERE netns_id NOT IN (SELECT netns_id FROM namespaces);
 DELETE FROM processes WHERE boot_id NOT IN (SELECT boot_id FROM boots);
 DELETE FROM cgroups WHERE boot_id NOT IN (SELECT boot_id FROM boots);
 DELETE FROM markers WHERE boot_id NOT IN (SELECT boot_id FROM boots);
-UPDATE exceptions SET scope_id = NULL WHERE scope_id NOT IN (SELECT scope_id FROM scopes);
+UPDATE noted_exceptions SET scope_id = NULL WHERE scope_id NOT IN (SELECT scope_id FROM scopes);
+DELETE FROM unasked_namespaces WHERE netns_id NOT IN (SELECT netns_id FROM namespaces);
 UPDATE sockets SET origin = NULL WHERE origin NOT IN (SELECT origin FROM origins);
 UPDATE socket_ends SET ending = NULL WHERE ending NOT IN (SELECT ending FROM endings);
 UPDATE sockets SET peer_socket_id = NULL WHERE peer_socket_id IS NOT NULL AND NOT EXISTS (
