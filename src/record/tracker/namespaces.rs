@@ -1,12 +1,22 @@
 //! Which namespaces are recorded: they come, are let go of by everybody else, and leave.
 
 use super::{FullView, TrackedScope, Tracker};
-use crate::model::{NetnsId, Place, Scope, ScopeId, SnapshotId};
+use crate::model::{Nanos, NetnsId, Place, Scope, ScopeId, SnapshotId};
 use crate::record::batch::Batch;
 use crate::record::register::Register;
 
 /// Complete dumps of a namespace before it may leave: what earlier captures left open is told of by then.
 const DUMPS_BEFORE_LEAVING: u64 = 2;
+
+/// So long what a lagging reader of events has not read is waited for at most.
+const LAG_MAX_NS: Nanos = 5_000_000_000;
+
+/// A snapshot of which every dump was complete.
+#[derive(Clone, Copy)]
+struct CompleteTick {
+    snapshot: SnapshotId,
+    started_ns: Nanos,
+}
 
 /// A namespace, or the place of one that has left.
 pub(super) struct Namespace {
@@ -14,8 +24,9 @@ pub(super) struct Namespace {
     netns: NetnsId,
     /// Both ends of a connection are looked for within one namespace.
     pub(super) register: Register,
-    /// The last snapshots of which every dump was complete: what none of them showed is not there.
-    complete_ticks: [SnapshotId; 4],
+    /// Snapshots of which every dump was complete, the last ones but for those since the reader of
+    /// events lags behind: what none of them showed is not there.
+    complete_ticks: [CompleteTick; 4],
     is_there: bool,
     /// Nobody else is known to hold it.
     is_let_go: bool,
@@ -33,7 +44,7 @@ impl Tracker {
             place,
             netns,
             register: self.register_of(netns),
-            complete_ticks: [SnapshotId(0); 4],
+            complete_ticks: [CompleteTick { snapshot: SnapshotId(0), started_ns: 0 }; 4],
             is_there: true,
             is_let_go: false,
         };
@@ -119,15 +130,20 @@ impl Tracker {
         out: &mut Box<Batch>,
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
-        let Self { namespaces, scopes, live, tick, dumps, .. } = self;
+        let Self { namespaces, scopes, live, tick, dumps, events_read_until_ns, .. } = self;
+        let started_ns = tick.started.monotonic_ns;
+        // The reader of events may lag behind, and what it has not read tell of those who died.
+        let all_told_ns = events_read_until_ns.unwrap_or(started_ns).max(started_ns - LAG_MAX_NS);
         for (of, namespace) in namespaces.iter_mut().enumerate().filter(|(_, n)| n.is_there) {
             namespace.register.resolve(live, out, flush);
             let mut scopes = scopes[of * *dumps..][..*dumps].iter();
             if scopes.all(|scope| scope.is_complete || !scope.is_supported) {
                 let complete_ticks = &mut namespace.complete_ticks;
-                namespace.register.forget(complete_ticks[0]);
-                complete_ticks.rotate_left(1);
-                complete_ticks[3] = tick.snapshot;
+                if complete_ticks[0].started_ns <= all_told_ns {
+                    namespace.register.forget(complete_ticks[0].snapshot);
+                    complete_ticks.rotate_left(1);
+                    complete_ticks[3] = CompleteTick { snapshot: tick.snapshot, started_ns };
+                }
             }
         }
     }
