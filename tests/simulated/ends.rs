@@ -313,3 +313,25 @@ fn who_was_half_closed_is_seen_in_time_wait_first_by_the_next_capture() {
         ]
     );
 }
+
+/// Its event tells that it was the other end of one that had died before, and how that had ended.
+#[test]
+fn who_turns_out_to_be_the_other_end_tells_how_both_ended() {
+    let a = FakeSocket { bytes_received: 50, data_segs_in: 1, ..a().opened_at(1_400) };
+    let b = FakeSocket { bytes_sent: 50, bytes_acked: 50, ..a.peer(2) };
+    let rest = FakeSocket { cookie: 9, ..b.time_wait_since(1_500) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).shows(&[&rest]);
+    let last = a.fin_acked().fin_received().destroyed().ago(1_200);
+    world.tells(&[last.unread_for(1_100)]).shows(&[&rest]);
+    let late = b.fin_acked().fin_received().destroyed().ago(2_200);
+    world.tells(&[late.unread_for(2_100)]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "peer_socket_id", "ending", "ending_evidence"]),
+        [
+            "cookie=2 peer_socket_id=2 ending=orderly ending_evidence=time_wait",
+            "cookie=1 peer_socket_id=1 ending=orderly ending_evidence=both_fins",
+        ]
+    );
+}

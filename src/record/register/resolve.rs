@@ -21,7 +21,7 @@ impl Register {
         out: &mut Box<Batch>,
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
-        self.settle_doubts(live, out);
+        let paired_late = self.settle_doubts(live, out);
         self.complete_half_told(out);
         self.find_waiting_halves(out);
         self.ask_counters(out);
@@ -36,6 +36,7 @@ impl Register {
         }
         self.find_endings();
         self.ask_peers_for_endings(out);
+        self.share_endings(&paired_late, out);
         for birth in self.births.drain(..) {
             out.sockets.push(birth);
             if out.is_full() {
@@ -70,13 +71,19 @@ impl Register {
 
     /// Pairs sockets with those that were there before them and have been seen, or told of, since: one
     /// that has not may be of a connection that is over, with the same addresses and ports.
-    fn settle_doubts(&mut self, live: &HashMap<SocketKey, Live>, out: &mut Batch) {
+    fn settle_doubts(
+        &mut self,
+        live: &HashMap<SocketKey, Live>,
+        out: &mut Batch,
+    ) -> Vec<(Flow, SocketId)> {
+        let mut paired = Vec::new();
         for (flow, socket) in std::mem::take(&mut self.doubtful) {
             let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
             let Some(member) = self.flows.get(&flow).filter(is_alone) else { continue };
             let other = self.flows.get(&flow.reversed()).filter(|other| other.fits(member));
             let Some(&Member { socket: peer, cookie, ref dead, .. }) = other else { continue };
             let dead = dead.as_deref().copied();
+            let origin = member.dead.as_deref().and_then(|dead| dead.origin);
             let key = SocketKey { netns: self.netns, cookie, tuple: None };
             let of_live = live.get(&key).filter(|live| live.socket == peer);
             let is_there = match (dead, of_live) {
@@ -96,8 +103,19 @@ impl Register {
                 self.flows.pair(&flow);
                 self.note_peer(socket, peer, out);
                 self.note_peer(peer, socket, out);
+                // What one knows may be news for the other.
+                for (flow, socket, origin) in [
+                    (flow, socket, origin),
+                    (flow.reversed(), peer, dead.and_then(|dead| dead.origin)),
+                ] {
+                    if let Some(origin) = origin {
+                        self.direct(flow, socket, origin);
+                    }
+                }
+                paired.push((flow, socket));
             }
         }
+        paired
     }
 
     /// Final counters may tell who opened a connection.
@@ -302,6 +320,36 @@ impl Register {
                 None => {
                     let update = EndUpdate { ending: of_peer_now, ..EndUpdate::default() };
                     out.end_updates.push((peer, update));
+                }
+            }
+        }
+    }
+
+    /// Both ends of a connection that were paired after they had died tell each other how they ended.
+    fn share_endings(&mut self, paired: &[(Flow, SocketId)], out: &mut Batch) {
+        for &(flow, socket) in paired {
+            let ends = [flow, flow.reversed()].map(|flow| {
+                let member = self.flows.get(&flow)?;
+                Some((flow, member.socket, member.dead.as_ref()?.ending, member.is_stalled()))
+            });
+            let [Some(own), Some(other)] = ends else { continue };
+            if own.1 != socket {
+                continue; // another has its addresses and ports by now
+            }
+            for ((flow, socket, ending, is_stalled), of_peer) in [(own, other.2), (other, own.2)] {
+                let told = ending_with_peer(ending, of_peer);
+                if told == ending || (ending.is_none() && is_stalled) {
+                    continue;
+                }
+                if let Some(dead) = self.flows.dead_mut(&flow, socket) {
+                    dead.ending = told;
+                }
+                match self.death_of.get(&socket) {
+                    Some(&death) => self.deaths[death].end.ending = told,
+                    None => {
+                        let update = EndUpdate { ending: told, ..EndUpdate::default() };
+                        out.end_updates.push((socket, update));
+                    }
                 }
             }
         }
