@@ -431,7 +431,10 @@ impl Register {
         if began_ns <= began_by_ns + SAME_MOMENT_NS {
             dead.remnant = Remnant::None;
             LeftOf::unseen(socket)
-        } else if remnant != Remnant::TimeWait && began_ns > told_ns {
+        } else if remnant != Remnant::TimeWait
+            && !matches!(peer_gone_ns, Some(Some(_)))
+            && began_ns > told_ns
+        {
             LeftOf::NotToldYet
         } else {
             LeftOf::Nobody
