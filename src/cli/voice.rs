@@ -1,6 +1,7 @@
 //! What `record` says while it goes on: to a terminal, a log, the service manager, a file of metrics.
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -76,6 +77,36 @@ impl Voice {
                 self.has_failed = true;
             }
         }
+    }
+
+    /// A capture begins, and counts from nothing.
+    pub(super) fn begin_capture(&mut self) {
+        self.troubles = Troubles::new();
+        self.last = Progress::default();
+    }
+
+    /// How far the capture has come.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.last
+    }
+
+    /// The limits that hold now.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// There is no room.
+    pub(super) fn pause(&self, path: &Path) {
+        let path = path.display();
+        self.line.aside(&format!(
+            "no space left to write to `{path}`: recording pauses until there is room; what was \
+             recorded before is kept"
+        ));
+    }
+
+    /// There is room again.
+    pub(super) fn resume(&self) {
+        self.line.aside("there is room again: recording goes on");
     }
 
     fn tick(&mut self, progress: &Progress) {

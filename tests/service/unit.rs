@@ -8,6 +8,7 @@ use crate::harness::{Dir, is_root, skip};
 use crate::rights;
 
 const UNIT: &str = include_str!("../../packaging/sockrec.service");
+const NAMESPACES: &str = include_str!("../../packaging/namespaces.conf");
 
 /// What systemd rates as exposed, times ten. What is left: it sees the machine's network and processes,
 /// with the three capabilities that this takes.
@@ -37,6 +38,22 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     let dir = Dir::new();
     let Some(output) = systemd_analyze(&["verify", "--man=no", &unit(&dir)]) else { return };
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_drop_in_for_namespaces() {
+    let dir = Dir::new();
+    let unit = unit(&dir);
+    fs::create_dir(dir.path("sockrec.service.d")).unwrap();
+    let verify = |drop_in: &str| {
+        fs::write(dir.path("sockrec.service.d/namespaces.conf"), drop_in).unwrap();
+        systemd_analyze(&["verify", "--man=no", &unit])
+    };
+    let Some(output) = verify(NAMESPACES) else { return };
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    // It is looked at.
+    let output = verify(&format!("{NAMESPACES}NoSuchSetting=1\n")).unwrap();
+    assert!(!output.stderr.is_empty());
 }
 
 #[test]
@@ -84,16 +101,19 @@ fn calls_of(group: &str) -> Option<BTreeSet<String>> {
     Some(calls)
 }
 
-/// What the unit lets through, by its lines `SystemCallFilter`.
-fn allowed_calls() -> Option<BTreeSet<String>> {
+/// What a unit lets through, by its lines `SystemCallFilter`.
+fn allowed_calls(unit: &str) -> Option<BTreeSet<String>> {
     let mut allowed = BTreeSet::new();
-    for line in UNIT.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+    for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         let (is_denied, groups) = match line.strip_prefix('~') {
             Some(groups) => (true, groups),
             None => (false, line),
         };
         for group in groups.split(' ') {
-            let calls = calls_of(group)?;
+            let calls = match group.starts_with('@') {
+                true => calls_of(group)?,
+                false => BTreeSet::from([group.to_owned()]),
+            };
             allowed = if is_denied { &allowed - &calls } else { &allowed | &calls };
         }
     }
@@ -117,7 +137,7 @@ fn the_recorder_makes_no_system_call_that_the_unit_forbids() {
         skip("system calls: there is no strace");
         return;
     };
-    let Some(allowed) = allowed_calls() else { return };
+    let Some(allowed) = allowed_calls(UNIT) else { return };
     assert!(output.status.success() || output.status.code() == Some(3), "{output:?}");
     let text = fs::read_to_string(dir.path("calls")).unwrap();
     let made: BTreeSet<_> = text
@@ -128,4 +148,18 @@ fn the_recorder_makes_no_system_call_that_the_unit_forbids() {
     assert!(made.contains("recvfrom") || made.contains("recvmsg"), "{made:?}");
     let forbidden: Vec<_> = made.difference(&allowed).collect();
     assert!(forbidden.is_empty(), "{forbidden:?}");
+}
+
+/// Entering a namespace, and asking whether one is still there.
+#[test]
+fn the_drop_in_lets_through_what_namespaces_take() {
+    let Some(without) = allowed_calls(UNIT) else { return };
+    let with = allowed_calls(&format!("{UNIT}{NAMESPACES}")).unwrap();
+    assert!(with.contains("setns"));
+    assert!(!without.contains("open_by_handle_at") && with.contains("open_by_handle_at"));
+    let restricts = |text: &str| {
+        let mut values = text.lines().filter_map(|line| line.strip_prefix("RestrictNamespaces="));
+        values.next_back().map(str::to_owned)
+    };
+    assert_eq!((restricts(UNIT), restricts(NAMESPACES)), (Some("yes".into()), Some("net".into())));
 }
