@@ -76,17 +76,20 @@ WITH
             CASE WHEN NOT h.is_half THEN
                 tw.started_boottime_ns - m.time_wait_ms * 1000000 END AS time_wait_boottime_ns,
             -- Both closed, or one of them was aborted.
-            CASE WHEN e.ending IN (1, 2) THEN pe.ending IN (1, 2)
+            CASE WHEN pe.ending IS NULL THEN 0
+                WHEN e.ending IN (1, 2) THEN pe.ending IN (1, 2)
                 WHEN e.ending IN (4, 6) THEN pe.ending IN (4, 5) END AS is_told_by_peer,
-            CASE WHEN w.is_by_dump THEN pg.ended_at_ns ELSE pe.destroyed_at_ns END
-                AS peer_ended_at_ns,
-            CASE WHEN w.is_by_dump THEN pg.ended_boottime_ns ELSE pe.destroyed_boottime_ns END
-                AS peer_ended_boottime_ns,
-            CASE WHEN w.is_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
+            -- Who closed and is held was seen to be over before its event.
+            pe.ending IN (1, 2) AND pg.ended_boottime_ns < coalesce(pe.destroyed_boottime_ns,
+                pg.ended_boottime_ns + 1) AS is_peer_by_dump,
+            pg.ended_at_ns AS peer_gone_at_ns,
+            pg.ended_boottime_ns AS peer_gone_boottime_ns,
+            pe.destroyed_at_ns AS peer_destroyed_at_ns,
+            pe.destroyed_boottime_ns AS peer_destroyed_boottime_ns,
             e.ending IN (1, 2) AND pe.ending IN (1, 2) AS is_peer_orderly,
             -- Our FIN was acknowledged, and the other end has not ended.
-            coalesce(e.ending IN (2, 3, 11) AND k.peer_socket_id <> k.socket_id
-                AND pe.socket_id IS NULL, 0) AS is_peer_open,
+            CASE WHEN k.peer_socket_id <> k.socket_id AND pe.socket_id IS NULL
+                THEN coalesce(e.ending IN (2, 3, 11), 0) ELSE 0 END AS is_peer_open,
             o.is_capture_over,
             o.snapshot_id AS open_snapshot_id,
             o.counted_snapshot_id,
@@ -121,15 +124,12 @@ WITH
         LEFT JOIN remains AS m ON m.socket_id = k.socket_id
         LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
         LEFT JOIN snapshots AS pg ON pg.snapshot_id = pe.closed_before_snapshot_id
-        -- Who closed and is held was seen to be over before its event.
-        JOIN (SELECT 0 AS is_by_dump UNION ALL SELECT 1) AS w ON w.is_by_dump = coalesce(
-            pe.ending IN (1, 2) AND pg.ended_boottime_ns < coalesce(pe.destroyed_boottime_ns,
-                pg.ended_boottime_ns + 1), 0)
         LEFT JOIN snapshots AS tw ON tw.snapshot_id =
             CASE WHEN m.time_wait_ms IS NOT NULL THEN m.time_wait_snapshot_id END
         -- What is left of it was in FIN-WAIT-2 first: its socket went before it was over.
-        JOIN (SELECT 0 AS is_half UNION ALL SELECT 1) AS h ON h.is_half = (m.socket_id IS NOT NULL
-            AND e.evidence IS NOT 'closed' AND m.time_wait_snapshot_id IS NOT m.first_snapshot_id)
+        JOIN (SELECT 0 AS is_half UNION ALL SELECT 1) AS h ON h.is_half = CASE
+            WHEN m.socket_id IS NULL OR e.evidence = 'closed' THEN 0
+            ELSE m.time_wait_snapshot_id IS NOT m.first_snapshot_id END
         LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
         LEFT JOIN snapshots AS first ON first.snapshot_id = k.first_snapshot_id
         LEFT JOIN snapshots AS told ON told.snapshot_id =
@@ -165,7 +165,13 @@ WITH
             first_boottime_ns IS NULL OR there_boottime_ns < first_boottime_ns AS is_opening_by_event,
             active_boottime_ns > coalesce(last_boottime_ns, active_boottime_ns - 1)
                 AS is_active_by_event,
-            NOT is_half AND NOT is_left_half_closed AND (gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns)
+            CASE WHEN is_peer_by_dump THEN peer_gone_at_ns ELSE peer_destroyed_at_ns END
+                AS peer_ended_at_ns,
+            CASE WHEN is_peer_by_dump THEN peer_gone_boottime_ns ELSE peer_destroyed_boottime_ns END
+                AS peer_ended_boottime_ns,
+            CASE WHEN is_peer_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
+            NOT is_half AND NOT is_left_half_closed
+                AND (gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns)
                 AS is_closing_by_event
         FROM facts AS x
     ),
@@ -192,12 +198,13 @@ WITH
     closings AS (
         SELECT
             x.*,
-            coalesce(is_told_by_peer AND CASE WHEN ending <> 4 AND is_closing_by_event
+            CASE WHEN NOT coalesce(is_told_by_peer, 0) THEN 0
+                WHEN ending <> 4 AND is_closing_by_event
                     AND peer_ended_boottime_ns > closed_before_boottime_ns THEN 1
-                ELSE NOT is_peer_orderly
+                ELSE coalesce(NOT is_peer_orderly
                     AND peer_ended_boottime_ns BETWEEN closed_after_boottime_ns AND
-                    coalesce(closed_before_boottime_ns, peer_ended_boottime_ns + 1) - 1
-            END, 0) AS is_closing_by_peer
+                    coalesce(closed_before_boottime_ns, peer_ended_boottime_ns + 1) - 1, 0)
+            END AS is_closing_by_peer
         FROM bounds AS x
     ),
     lives AS (

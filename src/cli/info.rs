@@ -63,7 +63,7 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
             writeln!(
                 out,
                 "{} snapshots from {} to {} ({})",
-                span.snapshots,
+                recording.snapshot_count()?,
                 time(span.from_ns, zone),
                 time(span.to_ns, zone),
                 duration(span.to_ns - span.from_ns)
@@ -110,12 +110,11 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
 fn json(recording: &Recording) -> Result<(), QueryError> {
     let selection = Selection::default();
     let mut out = stdout();
-    let span = recording.span()?;
     write!(
         out,
         "{{\n\"is_being_recorded\": {},\n\"snapshots\": {},\n\"sockets\": {}",
         recording.is_being_recorded(),
-        span.map_or(0, |span| span.snapshots),
+        recording.snapshot_count()?,
         recording.socket_count()?
     )?;
     for (name, _, question, _) in PARTS {

@@ -234,7 +234,7 @@ pub(super) fn explain_empty(
     } else if recording.socket_count()? == 0 {
         note(&format!(
             "no socket was seen in {} from {from} to {to}; recorded were {}",
-            counted(span.snapshots.cast_unsigned(), "snapshot"),
+            counted(recording.snapshot_count()?.cast_unsigned(), "snapshot"),
             recording.scopes()?.join(", "),
         ));
     } else if !selection.sockets.is_open() || selection.filter.is_some() {

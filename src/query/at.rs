@@ -83,14 +83,19 @@ impl Recording {
         let mut of_captures: HashMap<i64, usize> = HashMap::new();
         let mut last_of_all = None;
         self.run(
+            // UTC grows from a step back to the next: the ends of such a run are its first and last moment.
+            // The clock may have been set while the first snapshot was taken: then the second began earlier.
             "SELECT s.capture_id, c.previous_capture_id, b.snapshot_id, s.last_snapshot_id,
-                 b.is_step, (SELECT min(started_at_ns) FROM snapshots
-                    WHERE snapshot_id BETWEEN s.first_snapshot_id AND s.last_snapshot_id),
-                 (SELECT max(ended_at_ns) FROM snapshots
-                    WHERE snapshot_id BETWEEN s.first_snapshot_id AND s.last_snapshot_id)
+                 b.is_step, (SELECT min(n.started_at_ns) FROM (SELECT started_at_ns FROM snapshots
+                    WHERE snapshot_id BETWEEN b.snapshot_id AND s.last_snapshot_id
+                    ORDER BY snapshot_id LIMIT 2) AS n),
+                 (SELECT ended_at_ns FROM snapshots WHERE snapshot_id <= min(s.last_snapshot_id,
+                        coalesce(b.next_snapshot_id - 1, s.last_snapshot_id))
+                    ORDER BY snapshot_id DESC LIMIT 1)
              FROM capture_spans AS s
              JOIN captures AS c ON c.capture_id = s.capture_id
-             JOIN (SELECT snapshot_id, max(is_step) AS is_step FROM (
+             JOIN (SELECT snapshot_id, max(is_step) AS is_step,
+                        lead(snapshot_id) OVER (ORDER BY snapshot_id) AS next_snapshot_id FROM (
                     SELECT first_snapshot_id AS snapshot_id, 0 AS is_step FROM capture_spans
                     UNION ALL SELECT snapshot_id, 1 FROM utc_steps_back)
                    GROUP BY snapshot_id) AS b

@@ -54,8 +54,6 @@ pub enum QueryError {
 /// From the first to the last snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Number of snapshots.
-    pub snapshots: i64,
     /// Start of the first, UTC nanoseconds.
     pub from_ns: i64,
     /// End of the last, UTC nanoseconds.
@@ -324,17 +322,32 @@ impl Recording {
     /// When the recording cannot be read.
     pub fn span(&self) -> Result<Option<Span>, StoreError> {
         let mut span = None;
+        // UTC grows from a step back to the next; where the clock was set while a snapshot was taken, the
+        // one after it began earlier. So there is no need to look at all of them.
         self.reader.run(
-            "SELECT count(*), min(started_at_ns), max(ended_at_ns) FROM held_snapshots",
+            "WITH runs AS (
+                 SELECT min(first_snapshot_id) AS snapshot_id FROM groups GROUP BY capture_id
+                 UNION ALL SELECT snapshot_id FROM utc_steps_back)
+             SELECT (SELECT min(n.started_at_ns) FROM held_snapshots AS n WHERE n.snapshot_id IN (
+                    SELECT snapshot_id FROM runs UNION ALL SELECT snapshot_id + 1 FROM runs)),
+                 (SELECT ended_at_ns FROM held_snapshots ORDER BY ended_at_ns DESC LIMIT 1)",
             &[],
             |row| {
-                if let [Value::Integer(n), Value::Integer(from), Value::Integer(to)] = row {
-                    span = Some(Span { snapshots: *n, from_ns: *from, to_ns: *to });
+                if let [Value::Integer(from), Value::Integer(to)] = row {
+                    span = Some(Span { from_ns: *from, to_ns: *to });
                 }
                 Ok::<_, StoreError>(())
             },
         )?;
         Ok(span)
+    }
+
+    /// How many snapshots are held.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn snapshot_count(&self) -> Result<i64, StoreError> {
+        Ok(self.reader.integer("SELECT count(*) FROM held_snapshots", &[])?.unwrap_or(0))
     }
 
     /// The names of the hosts that were recorded.
