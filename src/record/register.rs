@@ -395,13 +395,17 @@ impl Register {
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
     pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> LeftOf {
-        let Some(member) = self.flows.get(flow) else {
-            let Some((socket, began_by_ns)) = self.freed.remove(flow) else {
-                return LeftOf::Nobody;
-            };
-            let is_its_own = began_ns <= began_by_ns + SAME_MOMENT_NS;
-            return if is_its_own { LeftOf::unseen(socket) } else { LeftOf::Nobody };
-        };
+        let latest = self.flows.get(flow);
+        // One that was freed before this capture came after who was left open by then.
+        if let Some(&(socket, began_by_ns)) = self.freed.get(flow)
+            && latest.is_none_or(|latest| latest.socket < socket)
+        {
+            self.freed.remove(flow);
+            if began_ns <= began_by_ns + SAME_MOMENT_NS {
+                return LeftOf::unseen(socket);
+            }
+        }
+        let Some(member) = latest else { return LeftOf::Nobody };
         let (socket, peer, over_ns) = (member.socket, member.peer, member.there.over_ns);
         let peer_gone_ns = match self.flows.get(&flow.reversed()) {
             Some(other) if Some(other.socket) == peer => {

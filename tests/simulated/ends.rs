@@ -335,3 +335,25 @@ fn who_turns_out_to_be_the_other_end_tells_how_both_ended() {
         ]
     );
 }
+
+/// It came after a request that nobody answered, and that the capture before saw last.
+#[test]
+fn a_time_wait_is_left_of_the_last_one_of_its_addresses_before_the_capture() {
+    let a = a().to_afar().opened_at(1_100);
+    let request = FakeSocket { cookie: 9, ..a.peer(9).peer(9) }.request();
+    let mut world = World::with_events();
+    world.shows(&[&request]).shows(&[&request]);
+    world.tells(&[a.fin_acked().fin_received().destroyed()]).ends(&[], failed);
+    world.record();
+    world.goes_on_after(SECOND);
+    let rest = FakeSocket { cookie: 7, ..a.time_wait_since(1_500) };
+    world.shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["socket_id", "cookie", "ending_evidence"]),
+        [
+            "socket_id=1 cookie=9 ending_evidence=-",
+            "socket_id=2 cookie=1 ending_evidence=time_wait",
+        ]
+    );
+}
