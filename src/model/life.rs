@@ -161,6 +161,8 @@ pub struct Destroyed {
 pub struct EndUpdate {
     /// A dump showed what is left of it, after others had lacked it: so long it was there.
     pub shown_over: Option<SnapshotId>,
+    /// Its socket went half-closed, and dumps since have not shown what would be left of it.
+    pub absent: Option<SnapshotId>,
     /// Its socket is freed now.
     pub destroyed: Option<Destroyed>,
     /// Its final counters.
@@ -264,6 +266,8 @@ pub struct FreedSocket {
     /// read; if the other end may have closed later, until when events were listened for; and if it was
     /// half-closed, as long as it may have stayed so and kept its addresses and ports from others.
     pub time_wait_by_ns: Nanos,
+    /// The other end had sent nothing, not even its FIN, and no dump has proved since that it is over.
+    pub is_half_closed: bool,
     /// Network namespace.
     pub netns: NetnsId,
 }

@@ -32,5 +32,5 @@ pub use selection::{Selection, SocketFilter, SortKey};
 pub use status::Status;
 pub use story::{
     EVENT_COLUMNS, Interval, LIMIT_COLUMNS, Limits, Moment, OwnersSought, Row, Rows, STATE_COLUMNS,
-    StateSpan, Story, TRAFFIC_COLUMNS, thinned,
+    StateSpan, Story, TRAFFIC_COLUMNS, has_final_counters, thinned,
 };

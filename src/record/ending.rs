@@ -188,6 +188,9 @@ pub(super) struct Life {
     /// It was never seen but as a connection request, and its end would have been told had it
     /// become a socket.
     pub(super) is_vanished_request: bool,
+    /// No dump showed it, and it may have been a subflow of MPTCP, which the kernel disconnects also
+    /// when it is over.
+    pub(super) may_be_subflow: bool,
     /// The last counters that a dump showed.
     pub(super) last: Option<Evidence>,
     pub(super) last_words: Option<Final>,
@@ -202,7 +205,7 @@ impl Life {
         let last_words = match self.last_words {
             Some(Final::Full(counters)) => counters,
             Some(Final::Wiped { was_established }) => {
-                if self.last.is_some_and(|last| last.is_subflow) {
+                if self.last.map_or(self.may_be_subflow, |last| last.is_subflow) {
                     return None;
                 }
                 return was_established.map(|was_established| match was_established {

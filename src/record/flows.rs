@@ -12,6 +12,11 @@ use super::ending::Remnant;
 use super::last_words::LastWords;
 use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, SocketId, Tuple};
 
+/// So long the dead wait for the event of their other end on this host …
+const ALONE_KEPT_NS: Nanos = 60_000_000_000;
+/// … unless there are as many of them.
+const ALONE_MAX: usize = 20_000;
+
 /// Flows of the dead that are kept at most.
 const DEAD_MAX: usize = 200_000;
 
@@ -328,7 +333,7 @@ impl Flows {
 
     /// Forgets who died before this snapshot, and whose other end did too: its ending is told by
     /// both.
-    pub(super) fn forget(&mut self, before: SnapshotId, now: SnapshotId) {
+    pub(super) fn forget(&mut self, before: SnapshotId, now: SnapshotId, now_ns: Nanos) {
         for _ in 0..self.dead.len() {
             let Some(&(died, flow, socket)) = self.dead.front() else { break };
             let is_crowded = self.dead.len() > DEAD_MAX;
@@ -341,7 +346,12 @@ impl Flows {
             let peer = self.members.get(&flow.reversed());
             let is_waiting =
                 peer.is_some_and(|p| Some(p.socket) == member.peer && p.dead.is_none());
-            if is_waiting && !is_crowded {
+            // Its other end was reset, perhaps, and is held where no dump shows it.
+            let is_alone = member.peer.is_none()
+                && flow.is_within_host()
+                && member.there.over_ns.is_some_and(|over| now_ns - over < ALONE_KEPT_NS)
+                && self.dead.len() < ALONE_MAX;
+            if (is_waiting || is_alone) && !is_crowded {
                 self.dead.push_back((now, flow, socket));
             } else {
                 self.members.remove(&flow);

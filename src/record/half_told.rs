@@ -100,7 +100,8 @@ impl Register {
         }
         let Some(&death) = self.death_of.get(&socket) else { return };
         let death = &self.deaths[death];
-        let ending = death.life.and_then(|life| life.ending());
+        let may_be_subflow = self.has_subflows;
+        let ending = death.life.and_then(|life| Life { may_be_subflow, ..life }.ending());
         self.half_told.waiting.entry(key_of(&words.tuple)).or_default().push(Half {
             socket,
             cookie: words.cookie,

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::flows::{Flow, mapped};
 use crate::model::{Endpoint, Family, Nanos, Protocol, SnapshotId, SocketId, Tuple};
@@ -29,7 +29,11 @@ struct Closed {
 
 /// The listeners that are there, and those that closed lately.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(HashMap<(Protocol, u16), Vec<Listener>>);
+pub(super) struct Listeners {
+    by_port: HashMap<(Protocol, u16), Vec<Listener>>,
+    /// Those that this tick has not shown: where no event tells, they may be gone.
+    unseen: HashSet<SocketId>,
+}
 
 impl Listeners {
     pub(super) fn add(
@@ -39,7 +43,7 @@ impl Listeners {
         tuple: &Tuple,
         is_v6_only: bool,
     ) {
-        let same_port = self.0.entry((protocol, tuple.local.port)).or_default();
+        let same_port = self.by_port.entry((protocol, tuple.local.port)).or_default();
         same_port.retain(|listener| listener.socket != socket);
         same_port.push(Listener {
             socket,
@@ -52,6 +56,16 @@ impl Listeners {
         });
     }
 
+    /// A tick begins: its dumps will show who is there.
+    pub(super) fn begin_tick(&mut self) {
+        self.unseen.clear();
+    }
+
+    /// This tick has not shown this listener.
+    pub(super) fn miss(&mut self, socket: SocketId) {
+        self.unseen.insert(socket);
+    }
+
     /// Adds a socket that is gone, and that may have been a listener: its event tells only that it was
     /// bound.
     pub(super) fn add_possible(
@@ -61,7 +75,7 @@ impl Listeners {
         tuple: &Tuple,
         now: SnapshotId,
     ) {
-        self.0.entry((protocol, tuple.local.port)).or_default().push(Listener {
+        self.by_port.entry((protocol, tuple.local.port)).or_default().push(Listener {
             socket,
             address: mapped(tuple.local.address),
             accepts_v4: true,
@@ -80,7 +94,7 @@ impl Listeners {
         snapshot: SnapshotId,
         after_ns: Option<Nanos>,
     ) {
-        let same_port = self.0.get_mut(&(protocol, port)).into_iter().flatten();
+        let same_port = self.by_port.get_mut(&(protocol, port)).into_iter().flatten();
         for listener in same_port.filter(|listener| listener.socket == socket) {
             listener.closed = Some(Closed { snapshot, after_ns });
         }
@@ -90,7 +104,7 @@ impl Listeners {
     /// listen on do so again.
     pub(super) fn note_dialler(&mut self, flow: &Flow) {
         let (address, port) = flow.local();
-        let same_port = self.0.get_mut(&(flow.protocol(), port)).into_iter().flatten();
+        let same_port = self.by_port.get_mut(&(flow.protocol(), port)).into_iter().flatten();
         for listener in same_port.filter(|listener| listener.accepts_on(address)) {
             listener.dials_out = true;
         }
@@ -98,7 +112,7 @@ impl Listeners {
 
     /// Forgets who closed before this snapshot.
     pub(super) fn forget(&mut self, before: SnapshotId) {
-        self.0.retain(|_, same_port| {
+        self.by_port.retain(|_, same_port| {
             same_port.retain(|l| l.closed.is_none_or(|closed| closed.snapshot >= before));
             !same_port.is_empty()
         });
@@ -115,6 +129,7 @@ impl Listeners {
         let address = mapped(local.address);
         let is_any = local.address.is_unspecified();
         self.on(protocol, local.port)
+            .filter(|listener| !self.unseen.contains(&listener.socket))
             .any(|l| (is_any || l.accepts_on(address)) && l.tells_of(begun_by_ns))
     }
 
@@ -122,7 +137,9 @@ impl Listeners {
     /// (`CLOCK_MONOTONIC`).
     pub(super) fn accepted(&self, flow: &Flow, begun_by_ns: Option<Nanos>) -> bool {
         let (address, port) = flow.local();
-        self.on(flow.protocol(), port).any(|l| l.accepts_on(address) && l.tells_of(begun_by_ns))
+        self.on(flow.protocol(), port)
+            .filter(|listener| !self.unseen.contains(&listener.socket))
+            .any(|l| l.accepts_on(address) && l.tells_of(begun_by_ns))
     }
 
     /// Whether a listener may have been on this end's address and port a moment ago.
@@ -132,7 +149,7 @@ impl Listeners {
     }
 
     fn on(&self, protocol: Protocol, port: u16) -> impl Iterator<Item = &Listener> {
-        self.0.get(&(protocol, port)).into_iter().flatten()
+        self.by_port.get(&(protocol, port)).into_iter().flatten()
     }
 }
 

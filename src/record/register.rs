@@ -4,12 +4,15 @@
 //! Births and deaths are gathered during a tick and written at its end, when all of them can be
 //! held against each other: the other end of a connection tells what this end cannot.
 
+mod half_closed;
 mod late;
 mod resolve;
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
+
+use half_closed::HalfClosed;
 
 use super::batch::Batch;
 use super::ending::{Life, Remnant};
@@ -128,6 +131,10 @@ pub(super) struct Register {
     pub(super) listens: bool,
     /// Whether every event of this capture was read.
     pub(super) is_all_told: bool,
+    /// Whether subflows of MPTCP were seen.
+    pub(super) has_subflows: bool,
+    /// Sockets freed half-closed, of which no dump has shown yet what is left of them.
+    pub(super) half_closed: HalfClosed,
 }
 
 impl Register {
@@ -153,6 +160,8 @@ impl Register {
             held_order: VecDeque::new(),
             listens: false,
             is_all_told: true,
+            has_subflows: false,
+            half_closed: HalfClosed::default(),
         }
     }
 
@@ -197,6 +206,9 @@ impl Register {
         let FreedSocket { id: socket, cookie, generation, state, .. } = *freed;
         let rows = Rows { last: freed.last_sample, count: freed.samples };
         self.bury(cookie, Gone { socket, generation, state, rows });
+        if freed.is_half_closed {
+            self.half_closed.add(socket, SnapshotId(0));
+        }
         let Some(flow) = Flow::new(Protocol::Tcp, &freed.tuple) else { return };
         if state.is_none() {
             // The latest comes first.

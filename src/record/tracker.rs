@@ -261,6 +261,7 @@ impl Tracker {
         }
         for namespace in &mut self.namespaces {
             namespace.register.now = snapshot;
+            namespace.register.listeners.begin_tick();
         }
         for scope in &mut self.scopes {
             (scope.seen, scope.unreadable, scope.not_stored) = (0, 0, 0);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::human::{bytes, duration, time, visible};
 use super::options::{Format, Options};
 use super::{Exporter, exporter};
-use crate::query::{OwnersSought, Row, Rows, Story, thinned};
+use crate::query::{OwnersSought, Row, Rows, Story, has_final_counters, thinned};
 
 /// Lines of traffic at most; more would hide what happened when.
 const TRAFFIC_LINES: usize = 20;
@@ -148,7 +148,8 @@ impl Text<'_> {
             return self.line("no counters are known");
         }
         self.line(&format!(
-            "in all: {} sent, {} received",
+            "{}: {} sent, {} received",
+            if has_final_counters(&row) { "in all" } else { "until it was last seen" },
             size("bytes_sent"),
             size("bytes_received")
         ))?;
@@ -236,9 +237,14 @@ impl Text<'_> {
                 self.evidence(row.text("closed_evidence"))?;
             }
             None => {
-                let seen = self.time(row.integer("last_seen_at"));
-                let state = row.text("state").unwrap_or("an unknown state");
-                self.line(&format!("none is known: last seen at {seen} in {state}"))?;
+                let line = match (row.integer("last_seen_at"), row.text("state")) {
+                    (None, None) => format!("none is known, but not before {after}"),
+                    (seen, state) => {
+                        let (seen, state) = (self.time(seen), state.unwrap_or("an unknown state"));
+                        format!("none is known: last seen at {seen} in {state}")
+                    }
+                };
+                self.line(&line)?;
                 self.evidence(row.text("closed_evidence"))?;
             }
         }

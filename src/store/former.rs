@@ -120,7 +120,7 @@ pub(super) fn freed(
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
              e.destroyed_boottime_ns - p.ended_boottime_ns + p.ended_monotonic_ns, n.evidence,
              (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
-             k.netns_id, coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0)
+             k.netns_id, e.closed_before_snapshot_id IS NULL, coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
@@ -143,7 +143,7 @@ pub(super) fn freed(
             let (freed_ns, evidence): (Nanos, Option<String>) = (row.get(11)?, row.get(12)?);
             let listened_ns = row.get::<_, Option<Nanos>>(13)?.unwrap_or(0);
             // It went on half-closed as long as its other end was there.
-            let peer_freed_ns = freed_ns + row.get::<_, Nanos>(15)?;
+            let peer_freed_ns = freed_ns + row.get::<_, Nanos>(16)?;
             Ok(Some(FreedSocket {
                 id: SocketId(row.get(0)?),
                 cookie: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -157,6 +157,7 @@ pub(super) fn freed(
                     Some("fin_acked") | None => freed_ns.max(listened_ns),
                     Some(_) => peer_freed_ns,
                 },
+                is_half_closed: evidence.as_deref() == Some("half_closed") && row.get(15)?,
                 netns: NetnsId(row.get(14)?),
             }))
         })?;

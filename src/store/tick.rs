@@ -425,6 +425,14 @@ impl TickWriter<'_> {
                 ],
             )?;
         }
+        if let Some(absent) = update.absent {
+            self.run(
+                "UPDATE socket_ends SET closed_before_snapshot_id = ?2, evidence = ?3
+                 WHERE socket_id = ?1 AND closed_before_snapshot_id IS NULL
+                    AND socket_id NOT IN (SELECT socket_id FROM remains)",
+                params![socket.0, absent.0, EndEvidence::Absence.name()],
+            )?;
+        }
         if let Some(destroyed) = &update.destroyed {
             self.run(
                 "UPDATE socket_ends SET destroyed_snapshot_id = ?2, destroyed_at_ns = ?3,

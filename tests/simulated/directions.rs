@@ -152,3 +152,22 @@ fn who_heard_nothing_opened_it_whatever_listens_there() {
         );
     }
 }
+
+/// Without events nothing but the next dump tells that it is gone.
+#[test]
+fn a_listener_that_a_dump_lacks_tells_nothing_of_who_is_new_in_it() {
+    let listener = listener_of_all(9, 6_881);
+    let told = |is_shown: bool| {
+        let rest = untold(1, 443).opened_at(1_300).time_wait_since(1_500);
+        let mut world = World::default();
+        world.shows(&[&listener]).shows(&[&listener]);
+        match is_shown {
+            true => world.shows(&[&listener, &rest]),
+            false => world.shows(&[&rest]),
+        };
+        world.record();
+        lives(&world, &["cookie", "direction"])[1].clone()
+    };
+    assert_eq!(told(true), "cookie=1 direction=inbound");
+    assert_eq!(told(false), "cookie=1 direction=-");
+}

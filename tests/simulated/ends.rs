@@ -357,3 +357,67 @@ fn a_time_wait_is_left_of_the_last_one_of_its_addresses_before_the_capture() {
         ]
     );
 }
+
+/// Whoever probes a port and closes at once may be answered by what is reset.
+#[test]
+fn what_was_half_closed_and_left_nothing_is_over_once_two_dumps_have_shown_that() {
+    let probe = FakeSocket { bytes_acked: 102, ..a().to_afar().opened_at(1_400) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[probe.destroyed()]);
+    world.shows(&[]).ends(&[], failed).shows(&[]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["closed_after", "closed_before", "closed_evidence", "destroyed_at"]),
+        ["closed_after=1379 closed_before=5001 closed_evidence=absence destroyed_at=1700"]
+    );
+    crate::harness::assert_recording_is_whole(&world.path());
+}
+
+/// The next capture shows that nothing is left of it.
+#[test]
+fn what_was_half_closed_as_recording_stopped_is_over_in_the_next_capture() {
+    let probe = FakeSocket { bytes_acked: 102, ..a().to_afar().opened_at(1_400) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[probe.destroyed()]).shows(&[]);
+    world.record();
+    let columns = ["closed_before", "closed_evidence"];
+    assert_eq!(lives(&world, &columns), ["closed_before=- closed_evidence=-"]);
+    world.goes_on_after(SECOND);
+    world.shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(lives(&world, &columns), ["closed_before=5001 closed_evidence=absence"]);
+    crate::harness::assert_recording_is_whole(&world.path());
+}
+
+/// The kernel disconnects subflows of MPTCP also when they are over.
+#[test]
+fn where_mptcp_is_used_a_wiped_event_alone_is_no_abort() {
+    let told = |is_subflow| {
+        let listener = FakeSocket { is_subflow, ..FakeSocket::listener(9, 80, 0, 16) };
+        let mut world = World::with_events();
+        world.shows(&[&listener]).shows(&[&listener]);
+        world.tells(&[a().to_afar().opened_at(1_400).aborted()]).shows(&[&listener]);
+        world.record();
+        lives(&world, &["cookie", "ending", "ending_evidence"])[1].clone()
+    };
+    assert_eq!(told(false), "cookie=1 ending=reset ending_evidence=disconnected");
+    assert_eq!(told(true), "cookie=1 ending=- ending_evidence=-");
+}
+
+/// What was reset is in no dump, however long its socket is held.
+#[test]
+fn who_is_held_after_a_reset_is_the_other_end_of_who_reset_it() {
+    let a = a().opened_at(1_400);
+    let b = FakeSocket { rqueue: 100, ..a.peer(2) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[b.destroyed()]);
+    for _ in 0..12 {
+        world.shows(&[]);
+    }
+    world.tells(&[a.destroyed().ago(12_300)]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "peer_socket_id", "ending"]),
+        ["cookie=2 peer_socket_id=2 ending=reset", "cookie=1 peer_socket_id=1 ending=reset"]
+    );
+}

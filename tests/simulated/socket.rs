@@ -9,6 +9,8 @@ use crate::world::START_MONOTONIC;
 const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_CONG: u16 = 4;
 const INET_DIAG_PROTOCOL: u16 = 10;
+const INET_DIAG_ULP_INFO: u16 = 19;
+const INET_ULP_INFO_NAME: u16 = 1;
 
 /// Until when timers run that tell nothing: far off.
 const TIMER_END_MS: i64 = START_MONOTONIC / 1_000_000 + 600_000_000;
@@ -50,6 +52,8 @@ pub struct FakeSocket {
     pub last_ack_recv_at_ms: i64,
     /// Of a mini-socket: until when its timer runs.
     pub timer_ends_at_ms: i64,
+    /// A subflow of MPTCP.
+    pub is_subflow: bool,
 }
 
 impl FakeSocket {
@@ -85,6 +89,7 @@ impl FakeSocket {
             last_data_recv_at_ms: START_MONOTONIC / 1_000_000 - 5_500,
             last_ack_recv_at_ms: START_MONOTONIC / 1_000_000 - 5_000,
             timer_ends_at_ms: TIMER_END_MS,
+            is_subflow: false,
         }
     }
 
@@ -233,6 +238,11 @@ impl FakeSocket {
         }
         attribute(&mut m, INET_DIAG_INFO, &self.info(self.state, now_ms));
         attribute(&mut m, INET_DIAG_CONG, b"cubic\0");
+        if self.is_subflow {
+            let mut name = Vec::new();
+            attribute(&mut name, INET_ULP_INFO_NAME, b"mptcp\0");
+            attribute(&mut m, INET_DIAG_ULP_INFO, &name);
+        }
         m
     }
 

@@ -338,6 +338,10 @@ impl Story {
                 !is_null("bytes_sent") && has_wiped_counters(&row),
                 "what went through it after it was last seen: the kernel wiped its counters",
             ),
+            (
+                !is_null("bytes_sent") && is_over && is_null("destroyed_at"),
+                "what went through it after it was last seen",
+            ),
             (is_connection && is_over && is_null("ending"), "how it ended"),
             (
                 matches!(row.text("closed_evidence"), Some("recording_end" | "extract_end")),
@@ -354,6 +358,12 @@ impl Story {
             .extend(facts.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)));
         missing
     }
+}
+
+/// Whether the counters of the row are those of the end, or of a socket that is there.
+pub fn has_final_counters(row: &Row<'_>) -> bool {
+    let is_over = row.integer("closed_before").is_some();
+    !has_wiped_counters(row) && (row.integer("destroyed_at").is_some() || !is_over)
 }
 
 /// Whether the destroy event told no counters: those of the row are the last that a dump showed.

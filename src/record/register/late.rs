@@ -86,7 +86,7 @@ impl Register {
             Life { direction, last_words: words.said, ..life }.ending()
         });
         let (destroyed, counters) = (Some(words.destroyed), words.counters);
-        let update = EndUpdate { destroyed, counters, ending, shown_over: None };
+        let update = EndUpdate { destroyed, counters, ending, ..EndUpdate::default() };
         out.end_updates.push((held.socket, update));
         if ending.is_some_and(Ending::is_reset)
             && let Some(peer) = held.peer

@@ -44,6 +44,10 @@ impl Register {
             }
         }
         for death in self.deaths.drain(..) {
+            let is_told = death.end.destroyed.is_some() && death.end.closed_before.is_none();
+            if is_told && death.end.ending == Some(Ending::HalfClosed) {
+                self.half_closed.add(death.end.socket, self.now);
+            }
             out.ends.push(death.end);
             if out.is_full() {
                 flush(out);
@@ -56,7 +60,7 @@ impl Register {
 
     /// Forgets who died before this snapshot: complete dumps since have shown what is left of them.
     pub(in crate::record) fn forget(&mut self, before: SnapshotId) {
-        self.flows.forget(before, self.now);
+        self.flows.forget(before, self.now, self.now_ns);
         self.freed = HashMap::new();
         self.half_told.forget(self.now);
         self.listeners.forget(before);
@@ -277,6 +281,7 @@ impl Register {
             let death = &mut self.deaths[index];
             let Some(life) = &mut death.life else { continue };
             life.direction = origin.map(Origin::direction);
+            life.may_be_subflow = self.has_subflows;
             let (ending, remnant) = (life.ending(), life.remnant());
             death.end.ending = ending;
             if let Some(held) = self.held.get_mut(&death.cookie).filter(|h| h.socket == socket) {

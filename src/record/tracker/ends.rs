@@ -4,7 +4,9 @@ use super::lives::{end_former, end_live};
 use super::{FullView, Tracker};
 use crate::filter::Told;
 use crate::kernel::DumpEnd;
-use crate::model::{Clocks, EndEvidence, Exception, ExceptionKind, FormerSocket, HeldSample};
+use crate::model::{
+    Clocks, EndEvidence, Exception, ExceptionKind, FormerSocket, HeldSample, TcpState,
+};
 use crate::record::batch::Batch;
 
 impl Tracker {
@@ -84,13 +86,16 @@ impl Tracker {
                 }
                 let scope = &mut scopes[live.scope];
                 let protocol = scope.scope.protocol;
+                let register = &mut namespaces[scope.of].register;
+                if live.state == TcpState::LISTEN && !(register.listens && register.is_all_told) {
+                    register.listeners.miss(live.socket);
+                }
                 if scope.is_complete && live.is_missing {
                     let (closed_before, evidence) = if scope.proves_absence {
                         (Some(tick.snapshot), EndEvidence::Absence)
                     } else {
                         (None, EndEvidence::LeftScope)
                     };
-                    let register = &mut namespaces[scope.of].register;
                     end_live(live, closed_before, Some(evidence), protocol, register, out);
                     scope.live -= 1;
                     return false;

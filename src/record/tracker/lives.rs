@@ -66,6 +66,7 @@ pub(super) fn announce(
     );
     live.write_row(seen.snapshot, seen.protocol, out);
     note_listener(register, live, seen);
+    note_subflow(register, seen);
     if seen.is_over() {
         let mut death = live.death(Some(seen.snapshot), Some(seen.over_evidence()), seen.protocol);
         (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
@@ -109,9 +110,18 @@ pub(super) fn begin_remains(
     let time_wait = seen.is_time_wait().then_some(seen.snapshot);
     let (socket, first_snapshot) = (live.socket, seen.snapshot);
     let time_wait_ms = seen.time_wait_ms();
+    register.half_closed.remove(socket);
     out.remains.push(Remains { socket, cookie, first_snapshot, time_wait, time_wait_ms });
     if seen.is_time_wait() {
         register.seen_in_time_wait(seen.flow().as_ref(), live.socket, out);
+    }
+}
+
+/// Whether subflows of MPTCP are used.
+pub(super) fn note_subflow(register: &mut Register, seen: &Sighting<'_>) {
+    if !register.has_subflows && !seen.message.is_mini() {
+        let is_subflow = || seen.message.observe(seen.protocol).ulp == Some("mptcp");
+        register.has_subflows = seen.protocol == Protocol::Mptcp || is_subflow();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which namespaces are recorded: they come, are let go of by everybody else, and leave.
 
 use super::{FullView, TrackedScope, Tracker};
-use crate::model::{Nanos, NetnsId, Place, Scope, ScopeId, SnapshotId};
+use crate::model::{Nanos, NetnsId, Place, Protocol, Scope, ScopeId, SnapshotId};
 use crate::record::batch::Batch;
 use crate::record::register::Register;
 
@@ -137,6 +137,11 @@ impl Tracker {
         for (of, namespace) in namespaces.iter_mut().enumerate().filter(|(_, n)| n.is_there) {
             namespace.register.resolve(live, out, flush);
             let mut scopes = scopes[of * *dumps..][..*dumps].iter();
+            let shows_all = |scope: &TrackedScope| scope.is_complete && scope.shows_half_closed();
+            let mut of_tcp = scopes.clone().filter(|s| s.scope.protocol == Protocol::Tcp);
+            if of_tcp.all(shows_all) {
+                namespace.register.half_closed.end_tick(tick.snapshot, out);
+            }
             if scopes.all(|scope| scope.is_complete || !scope.is_supported) {
                 let complete_ticks = &mut namespace.complete_ticks;
                 if complete_ticks[0].started_ns <= all_told_ns {

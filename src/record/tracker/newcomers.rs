@@ -1,7 +1,8 @@
 //! Sockets that no dump of this capture has shown under their cookie.
 
 use super::lives::{
-    announce, begin_remains, death_of_former, end_former, end_life, is_same, left_of, note_listener,
+    announce, begin_remains, death_of_former, end_former, end_life, is_same, left_of,
+    note_listener, note_subflow,
 };
 use super::{Tracker, Undecided};
 use crate::model::{EndEvidence, Protocol, SnapshotId, SocketKey, TcpState};
@@ -66,6 +67,7 @@ impl Tracker {
                 let (cookie, open_by_ns) = (message.cookie(), seen.open_by_ns());
                 register.resume(flow, live.socket, cookie, open_by_ns, out);
                 note_listener(register, &live, seen);
+                note_subflow(register, seen);
                 if seen.is_over() && !live.is_over {
                     let evidence = Some(seen.over_evidence());
                     let death = death_of_former(&former, Some(tick.snapshot), evidence);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{Nanos, Scope, ScopeId, SnapshotId};
+use crate::model::{Nanos, Scope, ScopeId, SnapshotId, TcpState};
 use crate::record::chosen::{Chosen, proves_absence};
 
 /// What was reset and is held is told of late, and had begun after one of so many full views before.
@@ -68,6 +68,13 @@ impl TrackedScope {
         (self.is_supported, self.is_complete) = (false, false);
         (self.live, self.seen) = (0, 0);
         self.full_views = VecDeque::new();
+    }
+
+    /// Whether a complete dump of it shows what is left of a connection whose socket went before.
+    pub(super) fn shows_half_closed(&self) -> bool {
+        let states = self.scope.states;
+        let is_asked = |state| states.contains(state);
+        self.proves_absence && is_asked(TcpState::FIN_WAIT2) && is_asked(TcpState::TIME_WAIT)
     }
 
     pub(super) fn add_full_view(&mut self, view: FullView) {
