@@ -392,7 +392,8 @@ fn every_rule_finds_what_breaks_it() {
     recorder.until("sockets have come, changed and gone", || {
         let sql = "SELECT (SELECT count(*) FROM socket_ends) > 9 AND
              (SELECT count(*) FROM state_changes) > 9 AND
-             (SELECT count(*) FROM remains) > 0";
+             (SELECT count(*) FROM remains) > 0 AND
+             (SELECT count(*) FROM socket_owners) > 0";
         (ask(&path, sql).ok()? == 1).then_some(())
     });
     recorder.signal(rustix::process::Signal::INT);

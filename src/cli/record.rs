@@ -80,6 +80,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     let recorded = recorded?;
     let progress = recorded.summary.progress;
     let has_gaps = recorded.pauses > 0
+        || voice.has_refused()
         || progress.missed_ticks > 0
         || progress.failed_dumps > 0
         || progress.not_stored > 0

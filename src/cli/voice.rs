@@ -28,6 +28,7 @@ pub(super) struct Voice {
     unsupported: Vec<String>,
     /// Said once; the recording has every one.
     has_failed: bool,
+    has_refused: bool,
     troubles: Troubles,
     excess: Excess,
     manager: Manager,
@@ -42,6 +43,7 @@ impl Voice {
             interval_ns: args.interval,
             unsupported: Vec::new(),
             has_failed: false,
+            has_refused: false,
             troubles: Troubles::new(),
             excess: Excess::of(&limits.capacity),
             limits,
@@ -61,7 +63,10 @@ impl Voice {
             Event::Unsupported(family, protocol) => {
                 self.unsupported.push(format!("{}/{}", protocol.name(), family.name()));
             }
-            Event::Refused(refused) => self.line.aside(&not_recorded(refused)),
+            Event::Refused(refused) => {
+                self.line.aside(&not_recorded(refused));
+                self.has_refused = true;
+            }
             Event::NoOwners(message) => {
                 self.line.aside(&format!("cannot look for the owners of sockets: {message}"));
             }
@@ -88,6 +93,11 @@ impl Voice {
     /// How far the capture has come.
     pub(super) fn progress(&self) -> &Progress {
         &self.last
+    }
+
+    /// Whether a network namespace that is meant could not be recorded.
+    pub(super) fn has_refused(&self) -> bool {
+        self.has_refused
     }
 
     /// The limits that hold now.

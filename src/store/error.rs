@@ -261,6 +261,10 @@ impl StoreError {
                 "choose a directory of your own, or name the file itself where it is a link"
                     .to_owned()
             }
+            Self::ReadOnly { source, .. } if is_moved(source) => {
+                "it was moved or removed while it was recorded; where it went it holds what was stored"
+                    .to_owned()
+            }
             Self::ReadOnly { .. } => {
                 "check the permissions of the file, its directory and its file system".to_owned()
             }
@@ -308,4 +312,8 @@ fn without_query(error: rusqlite::Error) -> rusqlite::Error {
         }
         other => other,
     }
+}
+
+fn is_moved(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_READONLY_DBMOVED)
 }

@@ -346,15 +346,17 @@ fn fold_log(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> 
 }
 
 /// Makes a recording one file whose recorder ended cleanly while a reader held the log. What a
-/// crash left stays as it is, for the next recorder.
+/// crash left stays as it is, for the next recorder, and what cannot be read for `salvage`.
 pub(super) fn fold_left_log(path: &Path) -> rusqlite::Result<()> {
-    if !log_path(path).exists() {
-        return Ok(());
-    }
+    let Ok(log) = log_path(path).metadata() else { return Ok(()) };
     let Some(lock) = lock_if_idle(path) else { return Ok(()) };
     let connection = open_connection(path, Duration::ZERO)?;
     let is_ended = "SELECT NOT EXISTS (SELECT 1 FROM captures WHERE ended_at_ns IS NULL)";
-    if connection.query_row(is_ended, [], |row| row.get(0))? {
+    let is_ended: bool = connection.query_row(is_ended, [], |row| row.get(0))?;
+    // The file alone says so too where the begin of the next capture was lost with the log.
+    let frames: i64 =
+        connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get("log"))?;
+    if is_ended && (frames > 0 || log.len() == 0) {
         fold_log(&connection, Duration::ZERO)?;
     }
     drop(connection);

@@ -253,7 +253,9 @@ fn one_that_cannot_be_entered_is_said_once_and_the_others_are_recorded() {
     let path = dir.path("rec.db");
     let file = path.display();
     let line = format!("record -i 20ms -c 80 -o {file} --netns self --netns {}", netns.0);
-    let told = run(without(&line)).recorded().stderr;
+    let ran = run(without(&line)).recorded();
+    assert_eq!(ran.code(), Some(3), "{}", ran.told());
+    let told = ran.stderr;
     let refusal = format!("cannot record the network namespace `{}`", netns.0);
     assert_eq!(told.matches(&refusal).count(), 1, "{told}");
     assert_recording_is_whole(&path);
