@@ -55,7 +55,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Large enough to be worth sending, small enough that a full channel stays small.
-    const CHUNK_BYTES: usize = 128 * 1024;
+    const CHUNK_BYTES: usize = 64 * 1024;
     const CHUNK_ROWS: usize = 1_024;
 
     pub(super) fn is_full(&self) -> bool {

@@ -283,6 +283,8 @@ pub(super) struct Outbox {
     pub(super) empties: Receiver<Box<Batch>>,
     pub(super) owners: Option<OwnerFinder>,
     pub(super) batch: Box<Batch>,
+    /// Batches that this tick has sent so far.
+    pub(super) sent: usize,
 }
 
 impl Outbox {
@@ -318,7 +320,16 @@ impl Outbox {
         }
         let empty = self.empties.try_recv().unwrap_or_default();
         let full = std::mem::replace(batch, empty);
+        self.sent += 1;
         self.send(Parcel::Rows(full))
+    }
+
+    /// Keeps no more empty batches than a tick like this one needs.
+    fn end_tick(&mut self) {
+        while self.empties.len() > self.sent {
+            let _ = self.empties.try_recv();
+        }
+        self.sent = 0;
     }
 }
 
@@ -528,6 +539,7 @@ impl<'a> Collector<'a> {
             sockets_seen,
             events: self.tracker.event_counts(),
         }))?;
+        self.outbox.end_tick();
         if let Some(owners) = &mut self.outbox.owners {
             owners.end_tick(snapshot);
         }

@@ -4,13 +4,14 @@ use super::batch::Batch;
 use super::ending::{Evidence, Life, origin_of_state};
 use super::flows::Flow;
 use super::last_words::TICK_LAG_MS;
+use super::packed::{Packed, Times};
 use super::register::{Death, Gone, Rows};
 use crate::model::{
     ActivityTimes, EndEvidence, FinalCounters, FormerSocket, MadeAt, Nanos, Origin, Protocol,
     RemainsEnd, SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState,
     Tuple,
 };
-use crate::wire::inet_diag::{Message, RelativeTimes};
+use crate::wire::inet_diag::{HEADER_LEN, Message, RelativeTimes};
 
 /// The kernel's relative times are rounded to jiffies, which may come late, and when it made a message is
 /// known by a while: the same moment comes out so much differently from dump to dump (measured: 16 ms).
@@ -27,9 +28,9 @@ pub(super) struct Live {
     pub(super) state: TcpState,
     /// Hash of the last message without its relative times.
     pub(super) hash: u64,
-    pub(super) times: ActivityTimes,
+    times: Times,
     /// The last message without its relative times.
-    message: Box<[u8]>,
+    message: Packed,
     pub(super) known: SocketUpdate,
     /// The counters that were told last, where the last message has none: it is of the mini-socket
     /// that the full socket became, or whoever asked did not ask for them.
@@ -162,8 +163,8 @@ impl Live {
             generation,
             state: seen.message.state(),
             hash: seen.hash,
-            times: seen.times,
-            message: seen.payload.into(),
+            times: seen.times.into(),
+            message: Packed::new(seen.payload),
             known: seen.message.owner(),
             carried: None,
             last_seen: seen.snapshot,
@@ -238,11 +239,11 @@ impl Live {
 
     /// Whether nothing changed since the last message.
     pub(super) fn is_same_as(&self, seen: &Sighting<'_>) -> bool {
-        self.hash == seen.hash && is_same_moment(&self.times, &seen.times)
+        self.hash == seen.hash && self.times.are_within(&seen.times.into(), TIME_TOLERANCE_MS)
     }
 
     pub(super) fn has_endpoints_of(&self, message: &Message<'_>) -> bool {
-        Message::parse(&self.message)
+        Message::parse(&self.message.first::<HEADER_LEN>())
             .is_ok_and(|before| before.endpoint_bytes() == message.endpoint_bytes())
     }
 
@@ -261,48 +262,55 @@ impl Live {
             out.news.push((self.socket, SocketNews::Origin(origin)));
         }
         self.hash = seen.hash;
-        self.times = seen.times;
+        self.times = seen.times.into();
         self.last_seen = seen.snapshot;
-        if self.message.len() == seen.payload.len() {
-            self.message.copy_from_slice(seen.payload);
-        } else {
-            self.message = seen.payload.into();
-        }
-        self.write_row(seen.snapshot, seen.protocol, out);
+        self.message.replace(seen.payload);
+        self.add_row(seen.payload, seen.snapshot, seen.protocol, out);
     }
 
     /// Adds a row with the last message; a second one in a snapshot replaces the first.
     pub(super) fn write_row(&mut self, snapshot: SnapshotId, protocol: Protocol, out: &mut Batch) {
+        self.add_row(&self.message.unpack(), snapshot, protocol, out);
+    }
+
+    fn add_row(
+        &mut self,
+        message: &[u8],
+        snapshot: SnapshotId,
+        protocol: Protocol,
+        out: &mut Batch,
+    ) {
         if self.rows.last != Some(snapshot) {
             self.row_before = self.rows.last.replace(snapshot);
             self.rows.count += 1;
         }
-        out.add_sample(&self.message, self.socket, self.row_before, protocol, self.times);
+        out.add_sample(message, self.socket, self.row_before, protocol, self.times.into());
     }
 
     fn counters(&self, protocol: Protocol) -> FinalCounters {
-        Message::parse(&self.message)
+        Message::parse(&self.message.unpack())
             .map(|message| FinalCounters::of(&message.observe(protocol)))
             .unwrap_or_default()
     }
 
     pub(super) fn flow(&self, protocol: Protocol) -> Option<Flow> {
-        Flow::new(protocol, &Message::parse(&self.message).ok()?.tuple())
+        Flow::new(protocol, &Message::parse(&self.message.first::<HEADER_LEN>()).ok()?.tuple())
     }
 
     /// Whether it was seen closed, and its former remote address is that of a half-wiped event.
     pub(super) fn was_disconnected_from(&self, told: &Tuple) -> bool {
-        Message::parse(&self.message).is_ok_and(|message| {
+        Message::parse(&self.message.first::<HEADER_LEN>()).is_ok_and(|message| {
             message.is_half_wiped() && message.tuple().remote.address == told.remote.address
         })
     }
 
     pub(super) fn cookie(&self) -> u64 {
-        Message::parse(&self.message).map_or(0, |message| message.cookie())
+        Message::parse(&self.message.first::<HEADER_LEN>()).map_or(0, |message| message.cookie())
     }
 
     pub(super) fn local_port(&self) -> u16 {
-        Message::parse(&self.message).map_or(0, |message| message.tuple().local.port)
+        Message::parse(&self.message.first::<HEADER_LEN>())
+            .map_or(0, |message| message.tuple().local.port)
     }
 
     pub(super) fn gone(&self) -> Gone {
@@ -317,7 +325,8 @@ impl Live {
         evidence: Option<EndEvidence>,
         protocol: Protocol,
     ) -> Death {
-        let message = Message::parse(&self.message).ok();
+        let message = self.message.unpack();
+        let message = Message::parse(&message).ok();
         let tuple = message.map(|message| message.tuple());
         let flow = tuple.and_then(|tuple| Flow::new(protocol, &tuple));
         let observation = message.map(|message| message.observe(protocol));
@@ -361,7 +370,7 @@ impl Live {
     /// Whether it was never seen but as a connection request.
     pub(super) fn is_request(&self) -> bool {
         self.state == TcpState::SYN_RECV
-            && Message::parse(&self.message).is_ok_and(|message| message.is_mini())
+            && Message::parse(&self.message.unpack()).is_ok_and(|message| message.is_mini())
     }
 
     /// The end of what was left of it.
@@ -383,15 +392,4 @@ pub(super) fn has_states(protocol: Protocol) -> bool {
 
 fn has_peer_fin(state: TcpState) -> bool {
     matches!(state, TcpState::CLOSE_WAIT | TcpState::LAST_ACK | TcpState::CLOSING)
-}
-
-fn is_same_moment(a: &ActivityTimes, b: &ActivityTimes) -> bool {
-    let close = |a: Option<i64>, b: Option<i64>| match (a, b) {
-        (Some(a), Some(b)) => (a - b).abs() <= TIME_TOLERANCE_MS,
-        (a, b) => a == b,
-    };
-    close(a.timer_expires_at_ms, b.timer_expires_at_ms)
-        && close(a.last_data_sent_at_ms, b.last_data_sent_at_ms)
-        && close(a.last_data_recv_at_ms, b.last_data_recv_at_ms)
-        && close(a.last_ack_recv_at_ms, b.last_ack_recv_at_ms)
 }

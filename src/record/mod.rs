@@ -24,6 +24,7 @@ mod numbering;
 mod owner_finder;
 mod owners;
 mod pace;
+mod packed;
 mod processes;
 mod register;
 mod replay;

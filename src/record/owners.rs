@@ -242,7 +242,7 @@ impl OwnerSearch {
             None => {}
         }
         let watched = self.watched.entry(inode).or_default();
-        watched.sockets.push(socket);
+        push_exact(&mut watched.sockets, socket);
         if watched.ownerships.is_empty() {
             self.unowned.insert(inode);
         }
@@ -576,7 +576,7 @@ impl OwnerSearch {
                     None if of_socket().count() >= HOLDERS_MAX => continue,
                     None => self.changes.push(OwnerChange::Held(ownership)),
                 }
-                watched.ownerships.push((pid, ownership));
+                push_exact(&mut watched.ownerships, (pid, ownership));
                 self.found += 1;
             }
             self.unowned.remove(inode);
@@ -673,6 +673,12 @@ impl OwnerSearch {
             }
         }
     }
+}
+
+/// Most files are of one socket that one process holds, and a vector makes room for four at once.
+fn push_exact<T>(list: &mut Vec<T>, item: T) {
+    list.reserve_exact(1);
+    list.push(item);
 }
 
 /// Takes out what an earlier capture left of this process and socket.

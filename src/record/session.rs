@@ -21,7 +21,7 @@ use crate::store::{FormerNamespace, KnownNamespaces, Start, StoreError, Writer};
 
 /// What is left of a connection is there for so long: in FIN-WAIT-2 and then in TIME-WAIT.
 const REMAINS_NS: Nanos = 120_000_000_000;
-/// Parcels on their way to the writer: about 16 MiB of rows, or some twenty idle ticks.
+/// Parcels on their way to the writer: some 5 MiB of rows, or some twenty idle ticks.
 const CHANNEL_PARCELS: usize = 64;
 
 /// The ways in and out of a capture.
@@ -181,7 +181,7 @@ impl Session<'_> {
             }
             (others.numbering, others.refused)
         });
-        let outbox = Outbox { parcels, empties, owners, batch: Box::default() };
+        let outbox = Outbox { parcels, empties, owners, batch: Box::default(), sent: 0 };
         let mut collector = Collector::new(plan, tracker, outbox, &written, start.next_snapshot);
         if let Some((numbering, refused)) = numbering {
             collector.number(numbering, arrivals, refused);

@@ -33,7 +33,7 @@ const STATEMENTS: usize = 64;
 /// A log that grew beyond this is cut to it once it begins anew.
 const LOG_KEPT_BYTES: u64 = LOG_BYTES / 2;
 /// Page cache of the writer, in KiB.
-const CACHE_KIB: i64 = 8 * 1024;
+const CACHE_KIB: i64 = 4 * 1024;
 /// So long the end of a capture waits for readers to let go of the log.
 const READERS_WAITED_FOR: Duration = Duration::from_millis(500);
 

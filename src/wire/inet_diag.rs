@@ -29,7 +29,7 @@ const INET_ULP_INFO_NAME: u16 = 1;
 const MD5SIG_LEN: usize = 100;
 const MD5SIG_KEY_OFFSET: usize = 20;
 
-const HEADER_LEN: usize = 72;
+pub(crate) const HEADER_LEN: usize = 72;
 const EXPIRES_OFFSET: usize = 52;
 /// Above it the kernel's unsigned subtraction wrapped: the timer is overdue.
 const OVERDUE: u32 = 1 << 31;
