@@ -60,7 +60,7 @@ fn a_story_is_told_from_the_opening_to_the_end() {
       the last after the end of its life: what the kernel keeps of a connection
 
     Traffic
-      in all: 53.1kB sent, 0 received
+      until it was last seen: 53.1kB sent, 0 received
       retransmitted: nothing
       FROM                       TO                         SENT_BYTES_PER_S  RECEIVED_BYTES_PER_S  RETRANS_DELTA  RTT_US  SND_CWND
       2026-11-21 12:00:01.001 Z  2026-11-21 12:00:02.001 Z              1000                     0              0   250us         0
@@ -86,7 +86,7 @@ fn a_story_is_told_from_the_opening_to_the_end() {
       dump_failed  2026-11-21 12:00:16.000 Z  2026-11-21 12:00:16.001 Z      -  Cannot allocate memory
 
     Not known
-      which process held it; when the kernel freed its socket
+      which process held it; what went through it after it was last seen; when the kernel freed its socket
     ");
 }
 
