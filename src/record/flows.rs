@@ -125,6 +125,18 @@ impl Traffic {
         };
         may_have_come(self, other) && may_have_come(other, self)
     }
+
+    /// Whether all that one sent the other received, then.
+    fn is_that_of_peer(&self, other: &Self) -> bool {
+        let has_come = |from: &Self, to: &Self| {
+            let is_all = from.sent_bytes.zip(to.received_bytes).is_some_and(|(sent, received)| {
+                received == sent || received == sent + 1 // its FIN
+            });
+            let times = from.last_sent.zip(to.last_received);
+            is_all && times.is_some_and(|(sent_at, received_at)| sent_at.may_be(&received_at))
+        };
+        has_come(self, other) && has_come(other, self)
+    }
 }
 
 /// A connection that has ended.
@@ -397,6 +409,12 @@ impl Member {
             .over_ns
             .zip(other.there.alive_ns)
             .is_some_and(|(over_ns, alive_ns)| over_ns < alive_ns)
+    }
+
+    /// Whether what went over both connections tells that they are one.
+    pub(super) fn mirrors(&self, other: &Self) -> bool {
+        let (own, others) = (self.there.traffic.as_deref(), other.there.traffic.as_deref());
+        own.zip(others).is_some_and(|(own, others)| own.is_that_of_peer(others))
     }
 
     /// Whether the other may be the other end of this connection, and not of one that used the same

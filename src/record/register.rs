@@ -7,6 +7,7 @@
 mod half_closed;
 mod late;
 mod resolve;
+mod stragglers;
 
 use std::collections::VecDeque;
 

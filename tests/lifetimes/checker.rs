@@ -212,6 +212,8 @@ fn complaints(end: &End, row: &Row, ended: Span) -> Vec<&'static str> {
         // Some things only the last word tells.
         let must_be_known = end.last_word == LastWord::Full && row.gaps.is_none();
         is_so("bytes", are_bytes_right(end, row, must_be_known));
+        // Our FIN that was acknowledged does not tell what the other end did.
+        let must_be_known = must_be_known && end.peer.is_some();
         is_so("ending", is_ending_right(end, row, must_be_known));
     }
     wrong
@@ -308,6 +310,11 @@ impl Verdict {
     /// Whether nothing that is said is wrong.
     pub(crate) fn is_true(&self) -> bool {
         self.wrong.is_empty()
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_nothing_wrong(&self) {
+        assert!(self.wrong.is_empty(), "wrong:\n{}", self.wrong);
     }
 
     /// Nothing that is said may be wrong, and nothing missing unless that is said.

@@ -30,7 +30,7 @@ use events::{Event, Events};
 use kinds::{QUICK, Script, slow};
 use namespace::{Surroundings, in_own_namespace};
 use rates::{Rate, Workers};
-use recording::{Rig, User};
+use recording::{Rig, Row, User};
 use scene::{Pair, Scene};
 use truth::{End, LastWord, Log, Span};
 
@@ -108,7 +108,10 @@ fn compare_with_last_word(end: &End, event: &Event) {
 #[test]
 fn every_kind_of_lifetime_is_recorded_as_it_was() {
     let _alone = alone();
-    let verdict = in_own_namespace("every kind of lifetime", record_every_kind);
+    let verdict = in_own_namespace("every kind of lifetime", |surroundings| {
+        let recorded = record_every_kind(&Route::available(), "--interval 100ms");
+        recorded.check(surroundings)
+    });
     println!("known after {}", verdict.delays());
     verdict.assert_true();
     verdict.assert_none_missed();
@@ -120,10 +123,43 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const SCRIPTS_PER_SECOND: u32 = 100;
 const ROUNDS: u32 = 6;
 
-fn record_every_kind(surroundings: Surroundings) -> Verdict {
+/// As between hosts: what the other end did nothing but this one tells.
+#[test]
+fn each_end_is_told_truly_where_the_other_is_not_recorded() {
+    let _alone = alone();
+    if !Route::available().contains(&Route::Mapped) {
+        return; // that was said
+    }
+    // Clients of AF_INET, servers of AF_INET6.
+    for option in ["-4", "-6"] {
+        let verdict = in_own_namespace("one end of every kind of lifetime", |surroundings| {
+            let options = format!("--interval 100ms {option}");
+            let mut recorded = record_every_kind(&[Route::Mapped], &options);
+            recorded.log.keep(|end| end.local.is_ipv4() == (option == "-4"));
+            recorded.check(surroundings)
+        });
+        println!("{option}: known after {}", verdict.delays());
+        verdict.assert_nothing_wrong();
+        verdict.assert_none_missed();
+    }
+}
+
+/// What happened, and what was recorded of it.
+struct Recorded {
+    log: Log,
+    rows: Vec<Row>,
+    ended: Span,
+}
+
+impl Recorded {
+    fn check(&self, surroundings: Surroundings) -> Verdict {
+        check(&self.log, &self.rows, surroundings, self.ended)
+    }
+}
+
+fn record_every_kind(routes: &[Route], options: &str) -> Recorded {
     let rig = Rig::new();
     let until_seen = || rig.until_seen();
-    let routes = Route::available();
     let scene = |&route: &Route| Scene::on(route, false, &until_seen);
     let mut quick: Vec<Scene<'_>> = routes.iter().map(scene).collect();
     let slow: Vec<(Script, Scene<'_>)> = slow()
@@ -135,7 +171,7 @@ fn record_every_kind(surroundings: Surroundings) -> Verdict {
     };
     let mut leaving = open(&quick, "open before the recording");
     let mut staying = open(&quick, "open before the recording and after");
-    let recorder = rig.start(User::Own, "100ms");
+    let recorder = rig.start(User::Own, options);
 
     let mut log = Log::default();
     thread::scope(|scope| {
@@ -159,7 +195,7 @@ fn record_every_kind(surroundings: Surroundings) -> Verdict {
         log.add(pair.ends());
     }
     log.add(quick.into_iter().map(Scene::stay).collect());
-    check(&log, &rows, surroundings, ended)
+    Recorded { log, rows, ended }
 }
 
 /// Plays every quick script on every scene, at a steady rate.
@@ -220,7 +256,7 @@ fn record_rate(user: User, rate: Rate) -> Verdict {
     in_own_namespace(rate.name, |surroundings| {
         let rig = Rig::new();
         let workers = Workers::prepare();
-        let recorder = rig.start(user, "1s");
+        let recorder = rig.start(user, "--interval 1s");
         let log = workers.run(rate);
         rig.until_seen();
         let (rows, ended) = Span::of(|| recorder.stop());

@@ -63,8 +63,8 @@ impl Rig {
     }
 
     /// Starts a recorder and waits until it has recorded what is there.
-    pub(crate) fn start(&self, user: User, interval: &str) -> Recorder<'_> {
-        let line = format!("record -q -o {FILE} --interval {interval}");
+    pub(crate) fn start(&self, user: User, options: &str) -> Recorder<'_> {
+        let line = format!("record -q -o {FILE} {options}");
         let mut command = self.0.command(&line);
         if user == User::Ordinary && is_root() {
             // The program may have been built where others may not look.

@@ -179,4 +179,12 @@ impl Log {
             ends.into_iter().map(|end| End { peer: end.peer.map(|place| before + place), ..end }),
         );
     }
+
+    /// Keeps some ends, each without its other end.
+    pub(crate) fn keep(&mut self, is_kept: impl Fn(&End) -> bool) {
+        self.ends.retain(is_kept);
+        for end in &mut self.ends {
+            end.peer = None;
+        }
+    }
 }

@@ -421,3 +421,30 @@ fn who_is_held_after_a_reset_is_the_other_end_of_who_reset_it() {
         ["cookie=2 peer_socket_id=2 ending=reset", "cookie=1 peer_socket_id=1 ending=reset"]
     );
 }
+
+/// The kernel sends events from each processor on its own.
+#[test]
+fn ends_are_paired_though_the_events_of_another_connection_came_between() {
+    let sent = |bytes: u64, at_ms: i64| FakeSocket {
+        bytes_sent: bytes,
+        bytes_acked: bytes + 2,
+        ..a().opened_at(at_ms)
+    };
+    let (first, second) = (sent(100, 1_300), sent(40, 1_350));
+    let told = |socket: &FakeSocket, cookie| FakeSocket { cookie, ..socket.clone() }.destroyed();
+    let (one, other) = (first.fin_received(), first.peer(2).fin_received().fin_acked());
+    let (next, its_other) = (second.fin_received(), second.peer(4).fin_received().fin_acked());
+    let events = [told(&other, 2), told(&next, 3), told(&its_other, 4), told(&one, 1)];
+    let world = told_at_1700(&events);
+    let mut rows = lives(&world, &["cookie", "peer_socket_id", "ending"]);
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "cookie=1 peer_socket_id=1 ending=orderly",
+            "cookie=2 peer_socket_id=4 ending=orderly",
+            "cookie=3 peer_socket_id=3 ending=orderly",
+            "cookie=4 peer_socket_id=2 ending=orderly",
+        ]
+    );
+}

@@ -22,6 +22,7 @@ impl Register {
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
         let paired_late = self.settle_doubts(live, out);
+        self.pair_stragglers(out);
         self.complete_half_told(out);
         self.find_waiting_halves(out);
         self.ask_counters(out);

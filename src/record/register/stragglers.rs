@@ -1,0 +1,60 @@
+//! Both ends of a connection that came and went within a tick, of which others had the addresses and ports
+//! before the event of the second was read.
+//!
+//! The kernel sends events from every processor on its own: they may overtake each other.
+
+use hashbrown::HashMap;
+
+use super::Register;
+use crate::model::SocketId;
+use crate::record::batch::Batch;
+use crate::record::flows::{Flow, Member, There};
+
+impl Register {
+    /// Pairs those that died in this tick and fit each other and nobody else.
+    pub(super) fn pair_stragglers(&mut self, out: &mut Batch) {
+        let mut alone: HashMap<Flow, Vec<Member>> = HashMap::new();
+        for index in 0..self.deaths.len() {
+            let death = &self.deaths[index];
+            let (Some(flow), Some(traffic), None) = (death.flow, death.traffic, death.peer) else {
+                continue;
+            };
+            let there = There {
+                open_by_ns: death.open_by_ns,
+                alive_ns: death.active_ns,
+                over_ns: death.over_ns,
+                traffic: Some(Box::new(traffic)),
+            };
+            let member = Member::new(death.end.socket, death.cookie, there);
+            let is_paired = self.birth_of(member.socket).is_some_and(|birth| birth.peer.is_some());
+            if !is_paired {
+                alone.entry(flow).or_default().push(member);
+            }
+        }
+        let mut pairs: Vec<(SocketId, SocketId)> = Vec::new();
+        for (flow, members) in &alone {
+            let Some(others) = alone.get(&flow.reversed()) else { continue };
+            for member in members {
+                if let Some(other) = only_one_that_fits(member, others)
+                    && member.socket < other.socket
+                    && only_one_that_fits(other, members).is_some()
+                {
+                    pairs.push((member.socket, other.socket));
+                }
+            }
+        }
+        for (one, other) in pairs {
+            for (socket, peer) in [(one, other), (other, one)] {
+                self.note_peer(socket, peer, out);
+                if let Some(&death) = self.death_of.get(&socket) {
+                    self.deaths[death].peer = Some(peer);
+                }
+            }
+        }
+    }
+}
+
+fn only_one_that_fits<'m>(member: &Member, others: &'m [Member]) -> Option<&'m Member> {
+    let mut fitting = others.iter().filter(|other| other.fits(member) && other.mirrors(member));
+    fitting.next().filter(|_| fitting.next().is_none())
+}
