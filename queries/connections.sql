@@ -72,9 +72,11 @@ WITH
             ) END AS gone_boottime_ns,
             -- It is over once its TIME-WAIT has begun, whenever the socket went.
             CASE WHEN NOT h.is_half THEN
-                tw.started_at_ns - m.time_wait_ms * 1000000 END AS time_wait_at_ns,
+                coalesce(tw.started_at_ns - m.time_wait_ms * 1000000, tw.ended_at_ns) END
+                AS time_wait_at_ns,
             CASE WHEN NOT h.is_half THEN
-                tw.started_boottime_ns - m.time_wait_ms * 1000000 END AS time_wait_boottime_ns,
+                coalesce(tw.started_boottime_ns - m.time_wait_ms * 1000000, tw.ended_boottime_ns) END
+                AS time_wait_boottime_ns,
             -- Both closed, or one of them was aborted.
             CASE WHEN pe.ending IS NULL THEN 0
                 WHEN e.ending IN (1, 2) THEN pe.ending IN (1, 2)
@@ -124,8 +126,7 @@ WITH
         LEFT JOIN remains AS m ON m.socket_id = k.socket_id
         LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
         LEFT JOIN snapshots AS pg ON pg.snapshot_id = pe.closed_before_snapshot_id
-        LEFT JOIN snapshots AS tw ON tw.snapshot_id =
-            CASE WHEN m.time_wait_ms IS NOT NULL THEN m.time_wait_snapshot_id END
+        LEFT JOIN snapshots AS tw ON tw.snapshot_id = m.time_wait_snapshot_id
         -- What is left of it was in FIN-WAIT-2 first: its socket went before it was over.
         JOIN (SELECT 0 AS is_half UNION ALL SELECT 1) AS h ON h.is_half = CASE
             WHEN m.socket_id IS NULL OR e.evidence = 'closed' THEN 0
