@@ -105,7 +105,8 @@ WITH
             b.data_segs_out AS segs_before, b.total_retrans AS retrans_before,
             b.rtt_us AS rtt_before, b.busy_time_us AS busy_before,
             b.rwnd_limited_us AS rwnd_before, b.sndbuf_limited_us AS sndbuf_before,
-            k.closed_before_ns <= :to_ns OR NOT d.is_cut AS is_last_known,
+            -- One that is freed and goes on half-closed has told its last counters.
+            coalesce(k.closed_before_ns, k.destroyed_at_ns) <= :to_ns OR NOT d.is_cut AS is_last_known,
             a.socket_id IS NOT NULL AS is_there_after,
             a.bytes_sent AS sent_after, a.bytes_received AS received_after,
             a.data_segs_out AS segs_after, a.total_retrans AS retrans_after,

@@ -525,6 +525,9 @@ impl Death {
     /// Its event was read.
     fn hear(&mut self, words: &LastWords) {
         self.end.destroyed = Some(words.destroyed);
+        self.traffic = words.traffic();
+        self.active_ns = Some(words.active_ns);
+        self.last_received = words.last_received;
         if let Some(counters) = words.counters {
             self.end.counters = counters;
         }

@@ -103,11 +103,7 @@ fn compare_connections(whole: &Path, pruned: &Path, first_ns: i64, has_restarted
     let of = |path| rows(path, Question::Connections, ALWAYS);
     let (all, left) = (of(whole), of(pruned));
     let told_of = |row: &Row| {
-        // Of what went half-closed dumps prove later that it is over: it is dropped by its event.
-        let is_proved_later =
-            row["ending_evidence"] == "half_closed" && row["closed_evidence"] == "absence";
-        let closed = if is_proved_later { "destroyed_at" } else { "closed_before" };
-        ["last_seen_at", closed, "destroyed_at"]
+        ["last_seen_at", "closed_before", "destroyed_at"]
             .iter()
             .any(|column| integer(row, column) >= Some(first_ns))
     };

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::groups::Floor;
 use super::{Moment, Role, begin};
-use crate::model::FormerSocket;
+use crate::model::{Ending, FormerSocket};
 
 /// Sockets that one step looks at.
 const STEP_SOCKETS: i64 = 500;
@@ -259,6 +259,7 @@ const KEYFRAMES: &str = "
 /// Sockets (`?1` to `?2`) of which nothing tells from `?3` on. The other end of a connection tells of it.
 /// CROSS: few keyframes, each with a look into the key of samples; not the other way round.
 fn doomed_sql() -> String {
+    const HALF_CLOSED: u8 = Ending::HalfClosed as u8;
     let is_dead = |k: &str, e: &str, m: &str| {
         format!(
             "coalesce({k}.first_snapshot_id, 0) < ?3 AND coalesce({m}.first_snapshot_id, 0) < ?3
@@ -269,7 +270,14 @@ fn doomed_sql() -> String {
                 AND {k}.socket_id NOT IN (SELECT socket_id FROM temp.awaited)
              ELSE max(coalesce({e}.last_snapshot_id, 0), coalesce({e}.closed_before_snapshot_id, 0),
                  coalesce({e}.destroyed_snapshot_id, 0), coalesce({m}.last_snapshot_id, 0),
-                 coalesce({m}.gone_before_snapshot_id, 0)) < ?3 END"
+                 coalesce({m}.gone_before_snapshot_id, 0)) < ?3
+                 -- Half-closed as it went in this capture: its end is still to come.
+                 AND NOT ({m}.socket_id IS NULL AND {e}.closed_before_snapshot_id IS NULL
+                    AND {e}.ending IS {HALF_CLOSED}
+                    AND {e}.destroyed_snapshot_id >= (SELECT min(first_snapshot_id) FROM (
+                        SELECT capture_id, first_snapshot_id FROM groups
+                        UNION ALL SELECT capture_id, first_snapshot_id FROM dropped_spans)
+                    WHERE capture_id = (SELECT max(capture_id) FROM captures))) END"
         )
     };
     format!(
