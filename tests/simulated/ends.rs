@@ -448,3 +448,20 @@ fn ends_are_paired_though_the_events_of_another_connection_came_between() {
         ]
     );
 }
+
+/// It was reset from afar between two dumps, and a program held its socket.
+#[test]
+fn who_is_held_after_a_reset_from_afar_was_over_by_the_dumps_that_lacked_it() {
+    let a = a().to_afar().opened_at(1_400);
+    let mut world = World::with_events();
+    for _ in 0..8 {
+        world.shows(&[]);
+    }
+    world.tells(&[a.destroyed().ago(6_200)]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["closed_after", "closed_before", "closed_evidence", "destroyed_at"]),
+        ["closed_after=1479 closed_before=4001 closed_evidence=absence destroyed_at=7700"]
+    );
+    crate::harness::assert_recording_is_whole(&world.path());
+}

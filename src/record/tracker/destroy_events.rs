@@ -228,6 +228,10 @@ impl Tracker {
             true => self.shows_bound_sockets.then_some(words.sent_after_ns),
             false => Some(words.active_ns),
         };
+        let closed_before = match is_tcp && is_connected {
+            true => scope.second_full_view_since(words.open_by_ns()),
+            false => None,
+        };
         let opened_after = there_ns.and_then(|there_ns| scope.full_view_before(there_ns));
         register.birth(
             NewSocket {
@@ -261,8 +265,8 @@ impl Tracker {
             end: SocketEnd {
                 socket: id,
                 last_snapshot: None,
-                closed_before: None,
-                evidence: None,
+                closed_before,
+                evidence: closed_before.map(|_| EndEvidence::Absence),
                 last_sample: None,
                 samples: 0,
                 state: None,

@@ -88,6 +88,14 @@ impl TrackedScope {
         self.full_views.back().map(|view| view.snapshot)
     }
 
+    /// The second full view that began after this moment of `CLOCK_MONOTONIC`: what was there then, and is
+    /// in neither, was over by it.
+    pub(super) fn second_full_view_since(&self, monotonic_ns: Nanos) -> Option<SnapshotId> {
+        let mut views = self.full_views.iter().skip_while(|view| view.ended_ns < monotonic_ns);
+        // The first of these may have begun before.
+        views.nth(2).map(|view| view.snapshot)
+    }
+
     /// The last full view before this snapshot.
     pub(super) fn last_full_view_before(&self, snapshot: SnapshotId) -> Option<SnapshotId> {
         self.full_views.iter().rev().map(|view| view.snapshot).find(|&view| view < snapshot)
