@@ -322,9 +322,9 @@ fn who_turns_out_to_be_the_other_end_tells_how_both_ended() {
     let rest = FakeSocket { cookie: 9, ..b.time_wait_since(1_500) };
     let mut world = World::with_events();
     world.shows(&[]).shows(&[]).shows(&[&rest]);
-    let last = a.fin_acked().fin_received().destroyed().ago(1_200);
+    let last = a.fin_acked().fin_received().destroyed();
     world.tells(&[last.unread_for(1_100)]).shows(&[&rest]);
-    let late = b.fin_acked().fin_received().destroyed().ago(2_200);
+    let late = b.fin_acked().fin_received().destroyed();
     world.tells(&[late.unread_for(2_100)]).shows(&[&rest]);
     world.record();
     assert_eq!(
@@ -414,7 +414,7 @@ fn who_is_held_after_a_reset_is_the_other_end_of_who_reset_it() {
     for _ in 0..12 {
         world.shows(&[]);
     }
-    world.tells(&[a.destroyed().ago(12_300)]).shows(&[]);
+    world.tells(&[a.destroyed()]).shows(&[]);
     world.record();
     assert_eq!(
         lives(&world, &["cookie", "peer_socket_id", "ending"]),
@@ -457,11 +457,11 @@ fn who_is_held_after_a_reset_from_afar_was_over_by_the_dumps_that_lacked_it() {
     for _ in 0..8 {
         world.shows(&[]);
     }
-    world.tells(&[a.destroyed().ago(6_200)]).shows(&[]);
+    world.tells(&[a.destroyed()]).shows(&[]);
     world.record();
     assert_eq!(
         lives(&world, &["closed_after", "closed_before", "closed_evidence", "destroyed_at"]),
-        ["closed_after=1479 closed_before=4001 closed_evidence=absence destroyed_at=7700"]
+        ["closed_after=1379 closed_before=4001 closed_evidence=absence destroyed_at=7700"]
     );
     crate::harness::assert_recording_is_whole(&world.path());
 }
