@@ -227,7 +227,7 @@ fn a_lifetime_lies_within_its_bounds() {
     // That the whole machine stood still between the kernel's word and its reader is not noticed below
     // 100 ms (docs/ARCHITECTURE.md).
     let late = nanos(&row["closed_after"]) - after_close;
-    assert!(late <= 100_000_000, "{late} ns after its end: {row}");
+    assert!(late <= 100_000_000, "{late} ns after its end: {row:?}");
     assert!(nanos(&row["closed_before"]) >= before_close);
     let length = |name: &str| row[name].as_i64().unwrap();
     assert!(length("duration_min_ns") <= after_close - before_open + late.max(0));
