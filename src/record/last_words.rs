@@ -180,6 +180,11 @@ impl LastWords {
         is_fitting.then_some(early_ns.max(late_ns).max(0))
     }
 
+    /// The connection had begun by this moment of `CLOCK_MONOTONIC`, however long its event was unread.
+    pub(super) fn begun_by_ns(&self) -> Nanos {
+        self.destroyed.at.monotonic_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
+    }
+
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`, or by one that is as much later as
     /// the event was unread: that it was there before is not to be excluded.
     pub(super) fn open_by_ns(&self) -> Nanos {

@@ -465,3 +465,19 @@ fn who_is_held_after_a_reset_from_afar_was_over_by_the_dumps_that_lacked_it() {
     );
     crate::harness::assert_recording_is_whole(&world.path());
 }
+
+/// It may have begun after dumps that were made while its event was unread.
+#[test]
+fn an_event_that_was_unread_for_long_is_of_no_connection_that_dumps_lacked() {
+    let a = a().to_afar().opened_at(4_500);
+    let mut world = World::with_events();
+    for _ in 0..6 {
+        world.shows(&[]);
+    }
+    world.tells(&[a.destroyed().unread_for(5_000)]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["closed_before", "closed_evidence", "destroyed_at"]),
+        ["closed_before=5700 closed_evidence=destroy_event destroyed_at=5700"]
+    );
+}
