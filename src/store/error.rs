@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ffi::{self, ErrorCode};
 
+use super::file::has_log;
+
 /// Why a recording cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -124,6 +126,18 @@ pub enum StoreError {
         /// Whose it is.
         uid: u32,
     },
+    /// Its name leads to it no longer.
+    #[error("`{}` was moved or removed while it was recorded", path.display())]
+    Moved {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// There is no such file, or nothing in it, and a log beside it that is not empty.
+    #[error("`{}` cannot be made: `{}-wal` is the log of a recording that was moved or removed", path.display(), path.display())]
+    LogOfAnother {
+        /// The file.
+        path: PathBuf,
+    },
     /// No room for what was to be written.
     #[error("no space left to write to `{}`", path.display())]
     Full {
@@ -184,6 +198,7 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, source }
             }
+            Some(ErrorCode::ReadOnly) if is_moved(&source) => Self::Moved { path },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source },
             _ => Self::Sqlite { doing, path, source: without_query(source) },
         }
@@ -261,10 +276,17 @@ impl StoreError {
                 "choose a directory of your own, or name the file itself where it is a link"
                     .to_owned()
             }
-            Self::ReadOnly { source, .. } if is_moved(source) => {
-                "it was moved or removed while it was recorded; where it went it holds what was stored"
-                    .to_owned()
-            }
+            Self::Moved { path } if has_log(path) => format!(
+                "the last part of what was stored is in `{0}-wal`: move that along, as the new name with \
+                 `-wal` behind it",
+                path.display()
+            ),
+            Self::Moved { .. } => "where it went it holds what was stored".to_owned(),
+            Self::LogOfAnother { path } => format!(
+                "it holds what that lacks: move it beside that, as its name with `-wal` behind it; or \
+                 delete `{}-wal` if that is gone",
+                path.display()
+            ),
             Self::ReadOnly { .. } => {
                 "check the permissions of the file, its directory and its file system".to_owned()
             }

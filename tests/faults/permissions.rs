@@ -8,11 +8,8 @@ use std::process::Command;
 
 use insta::assert_snapshot;
 use rusqlite::Connection;
-use rustix::process::Signal;
 
-use crate::harness::{
-    Dir, MadeUp, Ran, ask, assert_recording_is_whole, is_root, observation, run, skip,
-};
+use crate::harness::{Dir, MadeUp, Ran, ask, is_root, observation, run, skip};
 
 /// Who may do nothing special: `nobody` where the tests run as root, else who runs them.
 const NOBODY: u32 = 65_534;
@@ -181,19 +178,4 @@ fn what_a_crash_left_in_a_directory_that_may_not_be_written() {
         assert_eq!(as_ordinary(&dir, line).fine().stdout(), "local_port\n1\n", "{ends:?}");
     }
     mode(&dir.path("sub"), 0o755);
-}
-
-#[test]
-fn a_recording_that_is_moved_while_it_is_recorded_is_told_so_and_kept() {
-    let dir = Dir::new();
-    let mut recorder = dir.start("record -q -i 10ms -o rec.db");
-    recorder.until_snapshots(&dir.path("rec.db"), 5);
-    fs::rename(dir.path("rec.db"), dir.path("moved.db")).unwrap();
-    recorder.signal(Signal::TERM);
-    let ran = recorder.finish();
-    assert_eq!(ran.code(), Some(1), "{}", ran.told());
-    assert!(ran.stderr.contains("hint: it was moved or removed while"), "{}", ran.told());
-    assert_eq!(dir.names(), ["moved.db"]);
-    assert!(ask(&dir.path("moved.db"), "SELECT count(*) FROM snapshots").unwrap() >= 5);
-    assert_recording_is_whole(&dir.path("moved.db"));
 }
