@@ -1,5 +1,6 @@
 //! What can go wrong with a recording, and what to do about it.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,12 @@ pub enum StoreError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// This process may have no more files open.
+    #[error("could not open `{}`: too many files are open", path.display())]
+    NoDescriptors {
+        /// The file.
+        path: PathBuf,
     },
     /// The file is something else.
     #[error("`{}` is not a sockrec recording: {why}", path.display())]
@@ -198,6 +205,7 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, source }
             }
+            Some(ErrorCode::CannotOpen) if lacks_descriptors() => Self::NoDescriptors { path },
             Some(ErrorCode::ReadOnly) if is_moved(&source) => Self::Moved { path },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source },
             _ => Self::Sqlite { doing, path, source: without_query(source) },
@@ -236,6 +244,10 @@ impl StoreError {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "recordings are for their owner only: run as that user; to record, choose a file in a \
                  directory that you may write to"
+                    .to_owned()
+            }
+            Self::NoDescriptors { .. } => {
+                "raise the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit"
                     .to_owned()
             }
             Self::NotARecording { .. } => {
@@ -338,4 +350,11 @@ fn without_query(error: rusqlite::Error) -> rusqlite::Error {
 
 fn is_moved(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_READONLY_DBMOVED)
+}
+
+/// SQLite does not say why it could not open a file; of the three that it has it may have closed some
+/// again.
+fn lacks_descriptors() -> bool {
+    let three: io::Result<Vec<File>> = (0..3).map(|_| File::open("/dev/null")).collect();
+    three.is_err_and(|e| e.raw_os_error() == Some(libc::EMFILE))
 }

@@ -272,6 +272,9 @@ fn be_i32(header: &[u8; HEADER_LEN], offset: usize) -> i32 {
 
 fn open_error(path: &Path, source: io::Error) -> StoreError {
     let path = path.to_owned();
+    if source.raw_os_error() == Some(libc::EMFILE) {
+        return StoreError::NoDescriptors { path };
+    }
     match source.kind() {
         io::ErrorKind::NotFound => StoreError::Missing { path },
         io::ErrorKind::IsADirectory => StoreError::NotARecording { path, why: "it is a directory" },
