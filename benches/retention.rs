@@ -95,7 +95,7 @@ fn measure(load: &Load) -> Result<()> {
         let began = Instant::now();
         made.writer.keep_within_limits(&start, now, rows as u64, || true)?;
         dropped.push(began.elapsed());
-        largest = largest.max(made.writer.file_bytes());
+        largest = largest.max(made.writer.on_disk().bytes);
     }
     made.end();
     let gone = sockrec::store::Reader::open(&path)?

@@ -14,7 +14,7 @@ use crate::record::{Pace, Plan, Progress, RecordError, SignalPace, Summary, Wake
 use crate::store::StoreError;
 
 /// Recording goes on once there is so much room.
-const ROOM_BYTES: u64 = 16 << 20;
+pub(super) const ROOM_BYTES: u64 = 16 << 20;
 /// So often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// If there seems to be room and nothing could be stored, it is tried again after so long.
@@ -24,6 +24,8 @@ const TRY_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Recorded {
     pub(super) summary: Summary,
     pub(super) pauses: u64,
+    /// Whether it ended in one.
+    pub(super) is_paused: bool,
 }
 
 /// Records, with pauses where there is no room.
@@ -62,7 +64,7 @@ impl<'a> Pauses<'a> {
             let result = session.record(self.plan, self.pace, self.voice, ended.clone());
             let last = *self.voice.progress();
             match result {
-                Ok(summary) => return Ok(self.sum_up(summary)),
+                Ok(summary) => return Ok(self.sum_up(summary, false)),
                 Err(e) if !is_full(&e) || self.plan.count.is_some() => return Err(e),
                 Err(e) if self.before.snapshots + last.snapshots == 0 => return Err(e),
                 Err(_) => {}
@@ -76,7 +78,7 @@ impl<'a> Pauses<'a> {
                 Ok(next) => session = next,
                 Err(reason) => {
                     let progress = Progress { snapshots: 0, samples: 0, ..last };
-                    return Ok(self.sum_up(Summary { progress, reason }));
+                    return Ok(self.sum_up(Summary { progress, reason }, true));
                 }
             }
             self.voice.resume();
@@ -88,13 +90,13 @@ impl<'a> Pauses<'a> {
         self.before.samples += progress.samples;
     }
 
-    fn sum_up(self, summary: Summary) -> Recorded {
+    fn sum_up(self, summary: Summary, is_paused: bool) -> Recorded {
         let progress = Progress {
             snapshots: summary.progress.snapshots + self.before.snapshots,
             samples: summary.progress.samples + self.before.samples,
             ..summary.progress
         };
-        Recorded { summary: Summary { progress, ..summary }, pauses: self.pauses }
+        Recorded { summary: Summary { progress, ..summary }, pauses: self.pauses, is_paused }
     }
 
     /// Opens everything anew once there is room, and after so long at the earliest; or says why nobody

@@ -19,14 +19,14 @@ use super::limits::limits;
 use super::message::{note, say, usage, warn};
 use super::namespaces;
 use super::output::{counted, no_states};
-use super::pauses::Pauses;
+use super::pauses::{Pauses, Recorded as Ended};
 use super::service;
 use super::session::{Session, filter_of};
 use super::user::go_on_as;
 use super::voice::Voice;
 use crate::kernel::{Netns, SystemClock, is_ignored};
 use crate::model::{EndReason, Protocol, States};
-use crate::record::{Limits, Plan, SignalPace, Summary};
+use crate::record::{Limits, Plan, SignalPace};
 use crate::render::Named;
 use crate::render::human::{bytes, duration};
 use crate::store::has_log;
@@ -65,7 +65,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     }
     let elapsed_ns = SystemClock.now().boottime_ns - started_ns;
     match &recorded {
-        Ok(recorded) => summarise(&args, &plan, &recorded.summary, elapsed_ns),
+        Ok(recorded) => summarise(&args, &plan, recorded, elapsed_ns),
         // Said before the command is waited for, which may go on for long.
         Err(_) if command.is_some() => warn("recording has ended, the command goes on"),
         Err(_) => {}
@@ -157,8 +157,8 @@ fn reload(args: &RecordArgs, on_reload: &Sender<Limits>) {
     }
 }
 
-fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64) {
-    let progress = &summary.progress;
+fn summarise(args: &RecordArgs, plan: &Plan, recorded: &Ended, elapsed_ns: i64) {
+    let progress = &recorded.summary.progress;
     if progress.failed_dumps > 0 {
         let failed = progress.failed_dumps;
         warn(&format!("{failed} dumps failed; `sockrec info` tells when and why"));
@@ -193,10 +193,16 @@ fn summarise(args: &RecordArgs, plan: &Plan, summary: &Summary, elapsed_ns: i64)
     }
     if has_log(&args.output) {
         let file = args.output.display();
-        warn(&format!(
-            "a reader kept `{file}-wal` from being folded in: until the last reader has ended, \
-             copy it along with `{file}`"
-        ));
+        let why = match recorded.is_paused {
+            true => format!(
+                "the disk is full: a part of what was recorded is still in `{file}-wal`; until a \
+                 recorder has gone on with it,"
+            ),
+            false => format!(
+                "a reader kept `{file}-wal` from being folded in: until the last reader has ended,"
+            ),
+        };
+        warn(&format!("{why} copy it along with `{file}`"));
     }
     if !args.quiet {
         say(&format!(

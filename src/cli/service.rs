@@ -31,6 +31,11 @@ impl Manager {
     }
 }
 
+/// What goes on that is no recording.
+pub(super) fn status(text: &str) {
+    notify(&[NotifyState::Status(text)]);
+}
+
 /// Recording is about to end.
 pub(super) fn stopping() {
     notify(&[NotifyState::Stopping]);

@@ -9,6 +9,7 @@ use super::Exit;
 use super::args::InfoArgs;
 use super::message::{usage, warn};
 use super::output::{counted, rfc3339, stdout, zone};
+use super::pauses::ROOM_BYTES;
 use crate::kernel::{SystemClock, free_bytes, host_facts};
 use crate::query::{Recording, Status};
 use crate::render::Format;
@@ -30,7 +31,14 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Exit> {
         }
     }
     if !status.is_being_recorded {
-        warn("nobody records into it");
+        let is_full = free.is_some_and(|bytes| bytes < ROOM_BYTES);
+        warn(match is_full {
+            true => {
+                "nobody records into it; the disk is full: a recorder that pauses goes on once \
+                     there is room"
+            }
+            false => "nobody records into it",
+        });
         return Ok(Exit::Gaps);
     }
     if status.is_behind() {

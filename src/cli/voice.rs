@@ -12,7 +12,7 @@ use super::metrics::MetricsFile;
 use super::namespaces::not_recorded;
 use super::output::counted;
 use super::retention::Excess;
-use super::service::Manager;
+use super::service::{self, Manager};
 use crate::record::{Event, Limits, Progress};
 use crate::render::human::{bytes, duration};
 
@@ -106,8 +106,13 @@ impl Voice {
     }
 
     /// There is no room.
-    pub(super) fn pause(&self, path: &Path) {
+    pub(super) fn pause(&mut self, path: &Path) {
         let path = path.display();
+        service::status(&format!("paused: no space left to write to `{path}`"));
+        if let Some(metrics) = &mut self.metrics {
+            // On the same disk there is no room for it either.
+            let _ = metrics.write(&self.last, false);
+        }
         self.line.aside(&format!(
             "no space left to write to `{path}`: recording pauses until there is room; what was \
              recorded before is kept"
@@ -117,6 +122,7 @@ impl Voice {
     /// There is room again.
     pub(super) fn resume(&self) {
         self.line.aside("there is room again: recording goes on");
+        service::status("recording goes on");
     }
 
     fn tick(&mut self, progress: &Progress) {

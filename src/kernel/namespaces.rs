@@ -19,6 +19,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::NamespaceSockets;
 use super::cgroup::cgroup_of_process;
+use super::self_stat::has_descriptors_left;
 use crate::model::{Family, NamespaceFacts, Place, Protocol, RefusedNamespace};
 
 /// Where `ip netns` mounts the namespaces that it names.
@@ -27,6 +28,9 @@ pub const NAMED: &str = "/run/netns";
 const OWN: &str = "/proc/self/ns/net";
 /// So often it is looked which namespaces there are.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So many descriptors all namespaces but the first leave to the recording and what else is opened.
+const KEPT_DESCRIPTORS: u64 = 32;
 
 /// Which network namespaces are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -454,6 +458,9 @@ impl Finder {
         let sockets = sockets.map_err(|e| match e {
             super::DiagError::Open(e) => e,
         })?;
+        if !self.known.is_empty() && !has_descriptors_left(&file, KEPT_DESCRIPTORS)? {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         let facts = facts.map(|facts| NamespaceFacts {
             inode: Some(inode),
             name: seen.name.clone(),

@@ -1,9 +1,12 @@
 //! What this process takes of the machine.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::statvfs;
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::param::page_size;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -23,6 +26,17 @@ pub fn open_descriptors() -> Option<u64> {
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// Whether so many descriptors can still be had beyond all those that a file or socket opened now would
+/// get: the kernel gives the lowest number that is free.
+///
+/// # Errors
+/// When there is none at all.
+pub(super) fn has_descriptors_left(any: &File, count: u64) -> io::Result<bool> {
+    let next = fcntl_dupfd_cloexec(any, 0)?;
+    let next = u64::from(next.as_raw_fd().unsigned_abs());
+    Ok(getrlimit(Resource::Nofile).current.is_none_or(|limit| next + count <= limit))
 }
 
 /// Room that a process without privileges has on the file system of a file or directory.

@@ -12,7 +12,7 @@ use super::collector::{
 use super::numbering::Numbering;
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
-use super::writer::{Written, write_all};
+use super::writer::{Lines, Written, write_all};
 use crate::model::{
     Arrival, Asked, Capture, EndReason, Nanos, NetnsId, Place, RefusedNamespace, Scope, ScopeId,
     SocketId,
@@ -142,18 +142,10 @@ impl Session<'_> {
             thread::Builder::new()
                 .name("sockrec-writer".to_owned())
                 .spawn(move || {
-                    let result = write_all(
-                        writer,
-                        start,
-                        &gone,
-                        &incoming,
-                        &returned,
-                        &written,
-                        ended.as_ref(),
-                    );
-                    if let (Err(_), Some(stopper)) = (&result, stopper) {
-                        // Full: a stop is under way already.
-                        let _ = stopper.try_send(EndReason::Error);
+                    let lines = Lines { parcels: incoming, empties: returned, ended, stopper };
+                    let result = write_all(writer, start, &gone, &lines, &written);
+                    if result.is_err() {
+                        lines.stop();
                     }
                     result
                 })

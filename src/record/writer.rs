@@ -1,13 +1,17 @@
 //! The writer thread: raw samples to observations to rows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::batch::{Batch, Parcel};
-use crate::model::{Clocks, NetnsId, SampleRow, SnapshotId, SocketId};
+use crate::model::{Clocks, EndReason, NetnsId, SampleRow, SnapshotId, SocketId};
 use crate::store::{Start, StoreError, TickWriter, Writer};
 use crate::wire::inet_diag::Message;
+
+/// The file is looked for after each snapshot, and where none comes, so often.
+const LOOK_AFTER: Duration = Duration::from_millis(1_500);
 
 /// What the writer has done so far, read by the collector's progress line.
 #[derive(Debug, Default)]
@@ -17,18 +21,46 @@ pub(super) struct Written {
     pub(super) file_bytes: AtomicU64,
 }
 
-/// Writes what comes until the capture ends, but first that these namespaces have gone. Batches go back
-/// empty, to be used again.
+/// From and to the writer thread.
+pub(super) struct Lines {
+    pub(super) parcels: Receiver<Parcel>,
+    /// Batches go back empty, to be used again.
+    pub(super) empties: Sender<Box<Batch>>,
+    /// Is told whose end is stored.
+    pub(super) ended: Option<Sender<Vec<SocketId>>>,
+    /// Ends the capture before its time.
+    pub(super) stopper: Option<Sender<EndReason>>,
+}
+
+impl Lines {
+    /// What is written leads nowhere any more.
+    pub(super) fn stop(&self) {
+        if let Some(stopper) = &self.stopper {
+            // Full: a stop is under way already.
+            let _ = stopper.try_send(EndReason::Error);
+        }
+    }
+}
+
+/// Writes what comes until the capture ends, but first that these namespaces have gone. A recording that
+/// is moved meanwhile is ended in order, and that is what went wrong.
 pub(super) fn write_all(
     mut writer: Writer,
     start: Start,
     gone: &[NetnsId],
-    parcels: &Receiver<Parcel>,
-    empties: &Sender<Box<Batch>>,
+    lines: &Lines,
     written: &Written,
-    ended: Option<&Sender<Vec<SocketId>>>,
 ) -> Result<(), StoreError> {
-    while let Ok(parcel) = parcels.recv() {
+    let mut is_moved = false;
+    loop {
+        let parcel = match lines.parcels.recv_timeout(LOOK_AFTER) {
+            Ok(parcel) => parcel,
+            Err(RecvTimeoutError::Timeout) => {
+                look(&writer, written, lines, &mut is_moved);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
         match parcel {
             Parcel::BeginTick { snapshot, group, is_keyframe } => {
                 let mut tick = writer.begin_tick()?;
@@ -41,30 +73,40 @@ pub(super) fn write_all(
                 } else {
                     tick.set_group(group);
                 }
-                let mut ends = ended.map(|_| Vec::new());
+                let mut ends = lines.ended.as_ref().map(|_| Vec::new());
                 let Some((rows, now)) =
-                    write_tick(tick, snapshot, &start, parcels, empties, written, &mut ends)?
+                    write_tick(tick, snapshot, &start, lines, written, &mut ends)?
                 else {
                     return Ok(());
                 };
-                if let (Some(ended), Some(ends)) = (ended, ends) {
+                if let (Some(ended), Some(ends)) = (&lines.ended, ends) {
                     // Who no longer wants to know has ended.
                     let _ = ended.send(ends);
                 }
-                writer.keep_within_limits(&start, now, rows, || !parcels.is_empty())?;
-                written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
+                writer.keep_within_limits(&start, now, rows, || !lines.parcels.is_empty())?;
+                look(&writer, written, lines, &mut is_moved);
             }
             Parcel::Capacity(capacity) => writer.set_capacity(capacity),
             Parcel::EndCapture { reason, at, missed_ticks, owner_changes } => {
                 writer.owner_changes(&start, &owner_changes)?;
                 writer.end_capture(&start, reason, at, missed_ticks)?;
-                written.file_bytes.store(writer.file_bytes(), Ordering::Relaxed);
-                return Ok(());
+                look(&writer, written, lines, &mut is_moved);
+                return if is_moved { Err(writer.moved()) } else { Ok(()) };
             }
             Parcel::Rows(_) | Parcel::EndTick(_) => {} // belong to a tick that never began
         }
     }
-    Ok(())
+}
+
+/// Looks for the file: how large it is, and whether it is where it was. Who moved it is told at once, not
+/// when the recording was to end: until it is, most of it is in a log that has not gone along.
+fn look(writer: &Writer, written: &Written, lines: &Lines, is_moved: &mut bool) {
+    let found = writer.on_disk();
+    written.file_bytes.store(found.bytes, Ordering::Relaxed);
+    if found.is_moved && !*is_moved {
+        *is_moved = true;
+        lines.stop();
+    }
 }
 
 /// Writes one tick; gives its rows of samples and its end. `None` when the collector went away in the
@@ -73,12 +115,11 @@ fn write_tick(
     mut tick: TickWriter<'_>,
     snapshot: SnapshotId,
     start: &Start,
-    parcels: &Receiver<Parcel>,
-    empties: &Sender<Box<Batch>>,
+    lines: &Lines,
     written: &Written,
     ends: &mut Option<Vec<SocketId>>,
 ) -> Result<Option<(u64, Clocks)>, StoreError> {
-    while let Ok(parcel) = parcels.recv() {
+    while let Ok(parcel) = lines.parcels.recv() {
         match parcel {
             Parcel::Rows(mut batch) => {
                 write_batch(&mut tick, snapshot, start, &batch)?;
@@ -87,7 +128,7 @@ fn write_tick(
                 }
                 batch.clear();
                 // A collector that is gone needs no more batches.
-                let _ = empties.send(batch);
+                let _ = lines.empties.send(batch);
             }
             Parcel::EndTick(snapshot) => {
                 let samples = tick.commit(&snapshot, start)?;

@@ -1,9 +1,12 @@
 //! What can go wrong with a recording, and what to do about it.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ffi::{self, ErrorCode};
+
+use super::file::has_log;
 
 /// Why a recording cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,12 @@ pub enum StoreError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// This process may have no more files open.
+    #[error("could not open `{}`: too many files are open", path.display())]
+    NoDescriptors {
+        /// The file.
+        path: PathBuf,
     },
     /// The file is something else.
     #[error("`{}` is not a sockrec recording: {why}", path.display())]
@@ -124,6 +133,18 @@ pub enum StoreError {
         /// Whose it is.
         uid: u32,
     },
+    /// Its name leads to it no longer.
+    #[error("`{}` was moved or removed while it was recorded", path.display())]
+    Moved {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// There is no such file, or nothing in it, and a log beside it that is not empty.
+    #[error("`{}` cannot be made: `{}-wal` is the log of a recording that was moved or removed", path.display(), path.display())]
+    LogOfAnother {
+        /// The file.
+        path: PathBuf,
+    },
     /// No room for what was to be written.
     #[error("no space left to write to `{}`", path.display())]
     Full {
@@ -184,6 +205,8 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, source }
             }
+            Some(ErrorCode::CannotOpen) if lacks_descriptors() => Self::NoDescriptors { path },
+            Some(ErrorCode::ReadOnly) if is_moved(&source) => Self::Moved { path },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source },
             _ => Self::Sqlite { doing, path, source: without_query(source) },
         }
@@ -221,6 +244,10 @@ impl StoreError {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "recordings are for their owner only: run as that user; to record, choose a file in a \
                  directory that you may write to"
+                    .to_owned()
+            }
+            Self::NoDescriptors { .. } => {
+                "raise the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit"
                     .to_owned()
             }
             Self::NotARecording { .. } => {
@@ -261,10 +288,17 @@ impl StoreError {
                 "choose a directory of your own, or name the file itself where it is a link"
                     .to_owned()
             }
-            Self::ReadOnly { source, .. } if is_moved(source) => {
-                "it was moved or removed while it was recorded; where it went it holds what was stored"
-                    .to_owned()
-            }
+            Self::Moved { path } if has_log(path) => format!(
+                "the last part of what was stored is in `{0}-wal`: move that along, as the new name with \
+                 `-wal` behind it",
+                path.display()
+            ),
+            Self::Moved { .. } => "where it went it holds what was stored".to_owned(),
+            Self::LogOfAnother { path } => format!(
+                "it holds what that lacks: move it beside that, as its name with `-wal` behind it; or \
+                 delete `{}-wal` if that is gone",
+                path.display()
+            ),
             Self::ReadOnly { .. } => {
                 "check the permissions of the file, its directory and its file system".to_owned()
             }
@@ -316,4 +350,11 @@ fn without_query(error: rusqlite::Error) -> rusqlite::Error {
 
 fn is_moved(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_READONLY_DBMOVED)
+}
+
+/// SQLite does not say why it could not open a file; of the three that it has it may have closed some
+/// again.
+fn lacks_descriptors() -> bool {
+    let three: io::Result<Vec<File>> = (0..3).map(|_| File::open("/dev/null")).collect();
+    three.is_err_and(|e| e.raw_os_error() == Some(libc::EMFILE))
 }

@@ -1,8 +1,8 @@
 //! The file of a recording before SQLite opens it: whose it is, and who writes to it.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -39,6 +39,7 @@ enum Content {
 pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
     check_directory(path)?;
     refuse_planted(path, Access::Write)?;
+    refuse_log_of_another(path)?;
     // None may come between.
     let no_link = if path.is_symlink() { 0 } else { libc::O_NOFOLLOW };
     // It shows who talked to whom: for its owner only.
@@ -63,6 +64,19 @@ pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
         }
     }
     Err(StoreError::AlreadyRecording { path: path.to_owned() })
+}
+
+/// Refuses to make a file beside the log of one that was moved: SQLite would take it for a log of the new
+/// one, or remove it. Who makes a recording gives it a log only once there is something in the file.
+pub(super) fn refuse_log_of_another(path: &Path) -> Result<(), StoreError> {
+    let is_nothing = match path.metadata() {
+        Ok(metadata) => metadata.is_file() && metadata.len() == 0,
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    };
+    match is_nothing && has_log(path) {
+        true => Err(StoreError::LogOfAnother { path: path.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Whether there is a directory to make this file in.
@@ -115,6 +129,39 @@ pub(super) fn log_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     PathBuf::from(log)
+}
+
+/// Which file it is, whatever it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// What a recorder finds under the name of its recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnDisk {
+    /// Bytes of the recording with its log.
+    pub bytes: u64,
+    /// Whether it is there no longer: it was moved, removed or replaced.
+    pub is_moved: bool,
+}
+
+pub(super) fn on_disk(path: &Path, opened: Identity) -> OnDisk {
+    let log_bytes = log_path(path).metadata().map_or(0, |m| m.len());
+    match path.metadata() {
+        Ok(found) => {
+            OnDisk { bytes: found.len() + log_bytes, is_moved: Identity::of(&found) != opened }
+        }
+        // What may not be looked at any more may well be there.
+        Err(e) => OnDisk { bytes: log_bytes, is_moved: e.kind() == io::ErrorKind::NotFound },
+    }
 }
 
 /// What a recording takes on its file system.
@@ -225,6 +272,9 @@ fn be_i32(header: &[u8; HEADER_LEN], offset: usize) -> i32 {
 
 fn open_error(path: &Path, source: io::Error) -> StoreError {
     let path = path.to_owned();
+    if source.raw_os_error() == Some(libc::EMFILE) {
+        return StoreError::NoDescriptors { path };
+    }
     match source.kind() {
         io::ErrorKind::NotFound => StoreError::Missing { path },
         io::ErrorKind::IsADirectory => StoreError::NotARecording { path, why: "it is a directory" },

@@ -30,7 +30,7 @@ mod writer;
 pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
 pub use error::StoreError;
 pub use extract::{Before, Excerpt, Stretch, Taken};
-pub use file::{FileSizes, Room, file_sizes, has_log, is_being_recorded, room};
+pub use file::{FileSizes, OnDisk, Room, file_sizes, has_log, is_being_recorded, room};
 pub use markers::write_marker;
 pub use merge::Merged;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, InterruptHandle};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::StoreError;
-use super::file::{check_directory, file_uri};
+use super::file::{check_directory, file_uri, refuse_log_of_another};
 use super::migrate::migrate;
 use super::reader::Reader;
 use super::writer::open_connection;
@@ -85,6 +85,7 @@ impl NewFile {
             return Err(StoreError::Exists { path: path.to_owned() });
         }
         check_directory(path)?;
+        refuse_log_of_another(path)?;
         let error = |source| StoreError::Open { path: path.to_owned(), source };
         let (partial, file) = partial_file(path).map_err(error)?;
         Ok(Self { path: path.to_owned(), partial, file })

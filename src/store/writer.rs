@@ -11,7 +11,9 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::StoreError;
 use super::columns::SqlInteger;
-use super::file::{file_sizes, file_uri, lock_if_idle, log_path, open_for_recording};
+use super::file::{
+    Identity, OnDisk, file_sizes, file_uri, lock_if_idle, log_path, on_disk, open_for_recording,
+};
 use super::former;
 use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
 use super::namespaces::{self, KnownNamespaces};
@@ -41,6 +43,7 @@ const READERS_WAITED_FOR: Duration = Duration::from_millis(500);
 pub struct Writer {
     connection: Connection,
     path: PathBuf,
+    opened: Identity,
     sql: RowSql,
     conditions: Shared,
     settings: Shared,
@@ -76,6 +79,8 @@ impl Writer {
     /// written. It is then left as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let lock = open_for_recording(path)?;
+        let opened = lock.metadata().map(|metadata| Identity::of(&metadata));
+        let opened = opened.map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let error = |e| StoreError::sqlite(path, "open", e);
         let mut connection = open_connection(path, Duration::from_secs(10)).map_err(error)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -103,6 +108,7 @@ impl Writer {
         Ok(Self {
             connection,
             path: path.to_owned(),
+            opened,
             sql: RowSql::new(),
             conditions: Shared::new(),
             settings: Shared::new(),
@@ -311,9 +317,14 @@ impl Writer {
         end().map_err(|e| StoreError::sqlite(&self.path, "write to", e))
     }
 
-    /// Bytes of the recording with its log.
-    pub fn file_bytes(&self) -> u64 {
-        file_sizes(&self.path).bytes()
+    /// What is found under its name.
+    pub fn on_disk(&self) -> OnDisk {
+        on_disk(&self.path, self.opened)
+    }
+
+    /// That it was moved.
+    pub fn moved(&self) -> StoreError {
+        StoreError::Moved { path: self.path.clone() }
     }
 }
 

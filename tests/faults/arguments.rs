@@ -24,6 +24,18 @@ fn misused(dir: &Dir, line: &str) -> String {
 }
 
 #[test]
+fn a_prune_without_a_limit() {
+    assert_snapshot!(misused(&dir(), "prune"), @"
+    error: the following required arguments were not provided:
+      <--max-size <SIZE>|--max-age <TIME>|--thin <TIME>>
+
+    Usage: sockrec prune <--max-size <SIZE>|--max-age <TIME>|--thin <TIME>>
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
 fn intervals() {
     let dir = Dir::new();
     assert_snapshot!(misused(&dir, "record --interval 0s"), @"

@@ -2,6 +2,7 @@
 //! case a limit of file sizes, which takes no privileges.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -71,8 +72,11 @@ fn a_disk_that_fills_up_pauses_the_recording_until_there_is_room() {
     const SCRIPT: &str = r#"
         until_told() { until grep -q "$1" told; do sleep 0.02; done; }
         head -c $((23 * 1024))k /dev/zero >small/filler
-        "$S" record -q -u -i 1ms -o small/rec.db 2>told & recorder=$!
+        NOTIFY_SOCKET=$PWD/notify "$S" record -q -u -i 1ms -o small/rec.db --metrics metrics 2>told &
+        recorder=$!
         until_told 'recording pauses'
+        until grep -q '^sockrec_recording 0' metrics; do sleep 0.02; done
+        "$S" info --live -f small/rec.db >/dev/null 2>info.told || echo "exit $?" >>info.told
         "$S" query snapshots --format csv -f small/rec.db >snapshots.csv 2>snapshots.told
         "$S" export samples -f small/rec.db -o small/out.csv 2>/dev/null
         rm -f small/out.csv small/filler
@@ -83,10 +87,25 @@ fn a_disk_that_fills_up_pauses_the_recording_until_there_is_room() {
         cp small/rec.db* .
     "#;
     let dir = Dir::new();
+    let manager = UnixDatagram::bind(dir.path("notify")).unwrap();
     let _churn = Churn::start();
     if !on_small_disk(&dir, "24m", SCRIPT) {
         return;
     }
+    manager.set_nonblocking(true).unwrap();
+    let heard = std::iter::from_fn(|| {
+        let mut bytes = [0; 4_096];
+        let length = manager.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    });
+    let heard: Vec<_> = heard.collect();
+    let paused = "STATUS=paused: no space left to write to `small/rec.db`";
+    let at = |status: &str| heard.iter().position(|told| told.trim_end() == status);
+    assert!(at(paused).is_some() && at(paused) < at("STATUS=recording goes on"), "{heard:?}");
+    assert_snapshot!(text(&dir, "info.told"), @"
+    warning: nobody records into it; the disk is full: a recorder that pauses goes on once there is room
+    exit 3
+    ");
     let told = text(&dir, "told");
     let told: Vec<_> =
         told.lines().filter(|line| line.contains("room") || line.contains("exit")).collect();
@@ -122,6 +141,7 @@ fn a_recording_that_pauses_ends_as_any_other() {
         "$S" record -q -u -i 1ms -o small/rec.db 2>told & recorder=$!
         until grep -q 'recording pauses' told; do sleep 0.02; done
         kill -TERM $recorder; wait $recorder; echo "exit $?" >>told
+        [ ! -s small/rec.db-wal ] || echo left >log
         "$S" record -q -u -i 1ms --duration 3s -o small/rec.db 2>again.told
         echo "exit $?" >>again.told
         cp small/rec.db* .
@@ -131,7 +151,11 @@ fn a_recording_that_pauses_ends_as_any_other() {
     if !on_small_disk(&dir, "2m", SCRIPT) {
         return;
     }
-    assert!(text(&dir, "told").ends_with("exit 3\n"), "{}", text(&dir, "told"));
+    let told = text(&dir, "told");
+    assert!(told.ends_with("exit 3\n") && !told.contains("reader"), "{told}");
+    let full =
+        "warning: the disk is full: a part of what was recorded is still in `small/rec.db-wal`";
+    assert_eq!(told.contains(full), dir.path("log").exists(), "{told}");
     let again = text(&dir, "again.told");
     let is_refused = again.contains("error: no space left to write to `small/rec.db`");
     assert_eq!(again.ends_with("exit 1\n"), is_refused, "{again}");

@@ -13,6 +13,7 @@ mod events;
 mod hostile_file;
 mod hostile_text;
 mod markers;
+mod moved;
 mod output;
 mod parts;
 mod permissions;

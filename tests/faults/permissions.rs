@@ -8,11 +8,9 @@ use std::process::Command;
 
 use insta::assert_snapshot;
 use rusqlite::Connection;
-use rustix::process::Signal;
+use rustix::process::Resource;
 
-use crate::harness::{
-    Dir, MadeUp, Ran, ask, assert_recording_is_whole, is_root, observation, run, skip,
-};
+use crate::harness::{Dir, MadeUp, Ran, ask, is_root, limited_to, observation, run, skip};
 
 /// Who may do nothing special: `nobody` where the tests run as root, else who runs them.
 const NOBODY: u32 = 65_534;
@@ -183,17 +181,16 @@ fn what_a_crash_left_in_a_directory_that_may_not_be_written() {
     mode(&dir.path("sub"), 0o755);
 }
 
+/// SQLite says of each file no more than that it cannot be opened.
 #[test]
-fn a_recording_that_is_moved_while_it_is_recorded_is_told_so_and_kept() {
+fn a_file_that_there_is_no_descriptor_for_says_so() {
     let dir = Dir::new();
-    let mut recorder = dir.start("record -q -i 10ms -o rec.db");
-    recorder.until_snapshots(&dir.path("rec.db"), 5);
-    fs::rename(dir.path("rec.db"), dir.path("moved.db")).unwrap();
-    recorder.signal(Signal::TERM);
-    let ran = recorder.finish();
-    assert_eq!(ran.code(), Some(1), "{}", ran.told());
-    assert!(ran.stderr.contains("hint: it was moved or removed while"), "{}", ran.told());
-    assert_eq!(dir.names(), ["moved.db"]);
-    assert!(ask(&dir.path("moved.db"), "SELECT count(*) FROM snapshots").unwrap() >= 5);
-    assert_recording_is_whole(&dir.path("moved.db"));
+    let ran = (6..16).map(|most| {
+        run(limited_to(dir.command("record -q -t -c 1 -o rec.db"), Resource::Nofile, most))
+    });
+    let told: Vec<_> = ran.map(|ran| ran.told()).collect();
+    assert!(told.iter().all(|told| !told.contains("cannot be used here")), "{told:#?}");
+    let expected = "exit 1\nerror: could not open `rec.db`: too many files are open\n\nhint: raise \
+                    the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit\n";
+    assert!(told.iter().filter(|told| *told == expected).count() > 1, "{told:#?}");
 }

@@ -37,7 +37,7 @@ fn a_recording_with_its_log_stays_within_its_limit() {
         made.snapshot(&busy(round)).commit();
         let (now, start) = (made.now(), made.start);
         assert!(made.writer.keep_within_limits(&start, now, 40, || true).unwrap());
-        largest = largest.max(made.writer.file_bytes());
+        largest = largest.max(made.writer.on_disk().bytes);
     }
     assert!(largest <= MAX, "{largest} of {MAX} bytes");
     let held = ask(&path, "SELECT count(*) FROM held_snapshots").unwrap();
@@ -68,12 +68,16 @@ fn a_reader_that_keeps_the_log_does_not_make_it_drop_everything() {
     let reader = read_only(&path).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM samples").unwrap();
     record(&mut made, 500..2_500);
-    assert!(made.writer.file_bytes() > MAX, "the log is not kept: {}", made.writer.file_bytes());
+    assert!(
+        made.writer.on_disk().bytes > MAX,
+        "the log is not kept: {}",
+        made.writer.on_disk().bytes
+    );
     let held = ask(&path, "SELECT count(*) FROM held_snapshots").unwrap();
     assert!(held > 100, "{held} snapshots are held");
     drop(reader);
     record(&mut made, 2_500..2_600);
-    assert!(made.writer.file_bytes() <= MAX, "{}", made.writer.file_bytes());
+    assert!(made.writer.on_disk().bytes <= MAX, "{}", made.writer.on_disk().bytes);
     made.end();
     assert_recording_is_whole(&path);
 }

@@ -101,13 +101,17 @@ impl Dir {
 }
 
 /// Has files of a program not grow beyond so many bytes: a write that would fails.
-pub(crate) fn limited(mut command: Command, bytes: u64) -> Command {
+pub(crate) fn limited(command: Command, bytes: u64) -> Command {
+    limited_to(command, Resource::Fsize, bytes)
+}
+
+/// Has a program not get more than so much of something.
+pub(crate) fn limited_to(mut command: Command, what: Resource, most: u64) -> Command {
     // SAFETY: both calls may be made between fork and exec, and allocate nothing.
     unsafe {
         command.pre_exec(move || {
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-            let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-            Ok(setrlimit(Resource::Fsize, limit)?)
+            Ok(setrlimit(what, Rlimit { current: Some(most), maximum: Some(most) })?)
         });
     }
     command

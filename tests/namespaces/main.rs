@@ -9,8 +9,8 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
-use harness::{Dir, Running, ask, assert_recording_is_whole, run, until};
-use rustix::process::Signal;
+use harness::{Dir, Running, ask, assert_recording_is_whole, limited_to, run, until};
+use rustix::process::{Resource, Signal};
 use socket2::{Domain, Socket, Type};
 use sockrec::kernel::{NamespaceHandles, NamespaceSockets, NamespaceWatch, Netns};
 
@@ -277,6 +277,27 @@ fn one_that_cannot_be_entered_is_said_once_and_the_others_are_recorded() {
     assert_eq!(ran.code(), Some(2), "{}", ran.told());
     assert!(ran.stderr.contains("CAP_SYS_ADMIN"), "{}", ran.told());
     assert_eq!(dir.names(), ["rec.db"]);
+}
+
+#[test]
+fn those_that_there_are_too_few_descriptors_for_are_refused_and_the_others_recorded() {
+    if !may_make_namespaces("more namespaces than descriptors") {
+        return;
+    }
+    let _alone = alone();
+    let named: Vec<_> = (0..20).map(|_| Named::new()).collect();
+    let dir = Dir::new();
+    let command = dir.command("record -t -i 20ms -c 3 -o rec.db --netns all");
+    let ran = run(limited_to(command, Resource::Nofile, 64)).recorded();
+    assert_eq!(ran.code(), Some(3), "{}", ran.told());
+    assert!(ran.stderr.contains("Too many open files"), "{}", ran.told());
+    let path = dir.path("rec.db");
+    assert_recording_is_whole(&path);
+    assert!(ask(&path, "SELECT count(DISTINCT netns_id) FROM scopes").unwrap() > 1);
+    // They would take 80.
+    let refused = "SELECT count(*) FROM refused_namespaces WHERE errno = 24";
+    let refused = ask(&path, refused).unwrap();
+    assert!(refused >= 12, "{refused} of {}", named.len());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::cli::limits::{CpuLimit, parse_cpu_limit};
 use crate::cli::moment::{parse_duration, parse_interval};
@@ -140,12 +140,15 @@ Examples:
   sockrec prune --thin 10s --after 1d --thin 1m --after 7d
 
 Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than asked.")]
+#[command(group(
+    ArgGroup::new("limit").required(true).multiple(true).args(["max_size", "max_age", "thin"])
+))]
 pub(in crate::cli) struct PruneArgs {
     /// Recording to prune
     #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
     pub(in crate::cli) file: PathBuf,
     /// The file with its log is to take no more than this (`2G`, `500M`)
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["max_age", "thin"])]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) max_size: Option<u64>,
     /// Snapshots older than this go (`14d`)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
