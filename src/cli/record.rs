@@ -17,6 +17,7 @@ use super::args::RecordArgs;
 use super::follow::{self, Follower};
 use super::limits::limits;
 use super::message::{note, say, usage, warn};
+use super::metrics;
 use super::namespaces;
 use super::output::{counted, no_states};
 use super::pauses::Pauses;
@@ -38,6 +39,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     filter_of(&args)?;
     // Before there is a file, which is to be that user's, and before there are other threads.
     args.user.as_deref().map(|name| go_on_as(name, follows_namespaces)).transpose()?;
+    metrics::refuse_what_is_needed(&args)?;
     namespaces::make_room(&args.netns, !args.command.is_empty());
     let opened = Session::open(&args, &mut plan)?;
     let (mut pace, stop) = SignalPace::new();
