@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::Exit;
 use super::anonymize::key;
@@ -20,7 +18,7 @@ use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
 };
 use super::paths::is_of_recording;
-use crate::kernel::is_ignored;
+use super::signals::{Wish, on_signals};
 use crate::model::{Column, Value};
 use crate::query::{Dense, QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
@@ -76,7 +74,12 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             }
             let output = Output::create(path)?;
             if output.partial.is_some() {
-                stop_at_signals(&is_interrupted).context("could not take over signals")?;
+                // So that the part of a file goes with Ctrl-C. Between two rows only.
+                let is_interrupted = Arc::clone(&is_interrupted);
+                on_signals(move |_| {
+                    is_interrupted.store(true, Ordering::Relaxed);
+                    Wish::End
+                })?;
             }
             let writer = Box::new(BufWriter::new(output.file()?));
             let count = write(
@@ -180,16 +183,6 @@ fn write(
     };
     out.finish()?;
     Ok(count)
-}
-
-/// So that the part of a file goes with Ctrl-C. Between two rows only: a second one ends the process
-/// wherever it stands.
-fn stop_at_signals(is_interrupted: &Arc<AtomicBool>) -> io::Result<()> {
-    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal)) {
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(is_interrupted))?;
-        flag::register(signal, Arc::clone(is_interrupted))?;
-    }
-    Ok(())
 }
 
 fn chosen_format(args: &ExportArgs) -> anyhow::Result<Format> {
