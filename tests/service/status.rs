@@ -75,6 +75,28 @@ fn growth_is_told_from_what_the_last_hour_added() {
 }
 
 #[test]
+fn what_was_dropped_is_not_counted() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut made = MadeUp::begin(&path);
+    made.group_len = 50;
+    for _ in 0..200 {
+        made.snapshot(&(0..20).map(observation).collect::<Vec<_>>()).commit();
+    }
+    made.end();
+    let before: Value =
+        serde_json::from_str(&dir.sockrec("info --live -f rec.db --format json").stdout()).unwrap();
+    let pruned = dir.sockrec("prune -f rec.db --max-age 1d");
+    assert!(pruned.stderr.contains("dropped"), "{}", pruned.told());
+    let ran = dir.sockrec("info --live -f rec.db --format json");
+    let told: Value = serde_json::from_str(&ran.stdout()).unwrap();
+    assert_eq!((&before["snapshots"], &told["snapshots"]), (&200.into(), &50.into()));
+    assert_eq!(ask(&path, "SELECT count(*) FROM held_snapshots").unwrap(), 50);
+    // All that is held was recorded within the last hour, but less than a minute is no measure.
+    assert!(told["growth_bytes_per_day"].is_null(), "{told}");
+}
+
+#[test]
 fn other_formats_than_text_and_json_are_refused() {
     let dir = Dir::new();
     dir.record("rec.db");
