@@ -28,7 +28,7 @@ WITH
                 AND n.started_at_ns > l.started_at_ns - 3600000000000
                 AND n.snapshot_id > (SELECT min(first_snapshot_id) FROM groups AS g
                     WHERE g.capture_id = c.capture_id)) AS recent_rows
-        FROM snapshots AS n, current AS c, last AS l
+        FROM held_snapshots AS n, current AS c, last AS l
     )
 SELECT c.capture_id, c.interval_ns, c.started_at_ns, c.ended_at_ns, c.boot, c.max_bytes,
     l.started_at_ns AS last_at_ns, l.started_boottime_ns AS last_boottime_ns,

@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::Exit;
 use super::args::CheckArgs;
-use super::message::{report, usage};
+use super::message::{hint, report, usage};
 use super::output::{counted, stdout};
 use crate::render::Format;
 use crate::render::human::visible;
-use crate::store::{Checked, Example, Finding, Verdict, check};
+use crate::store::{Checked, Example, Finding, Verdict, check, salvage_hint};
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let format = args.format.unwrap_or(Format::Table);
@@ -29,6 +29,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     match format {
         Format::Json => json(&checked, &file)?,
         _ => text(&checked, &file)?,
+    }
+    if checked.is_damaged() {
+        hint(&salvage_hint(&args.file));
     }
     let violated = checked.violated();
     Ok(match violated {

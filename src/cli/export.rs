@@ -2,15 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::Exit;
 use super::anonymize::key;
@@ -20,7 +17,8 @@ use super::message::usage;
 use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
 };
-use crate::kernel::is_ignored;
+use super::paths::is_of_recording;
+use super::signals::{Wish, on_signals};
 use crate::model::{Column, Value};
 use crate::query::{Dense, QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
@@ -70,10 +68,18 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             &is_interrupted,
         )?,
         Some(path) => {
-            refuse_the_recording(path, &args.file)?;
+            if is_of_recording(path, &args.file) {
+                let text = format!("`{}` is the recording itself", path.display());
+                return Err(usage(text, Some("export to another file")));
+            }
             let output = Output::create(path)?;
             if output.partial.is_some() {
-                stop_at_signals(&is_interrupted).context("could not take over signals")?;
+                // So that the part of a file goes with Ctrl-C. Between two rows only.
+                let is_interrupted = Arc::clone(&is_interrupted);
+                on_signals(move |_| {
+                    is_interrupted.store(true, Ordering::Relaxed);
+                    Wish::End
+                })?;
             }
             let writer = Box::new(BufWriter::new(output.file()?));
             let count = write(
@@ -177,32 +183,6 @@ fn write(
     };
     out.finish()?;
     Ok(count)
-}
-
-/// So that the part of a file goes with Ctrl-C. Between two rows only: a second one ends the process
-/// wherever it stands.
-fn stop_at_signals(is_interrupted: &Arc<AtomicBool>) -> io::Result<()> {
-    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal)) {
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(is_interrupted))?;
-        flag::register(signal, Arc::clone(is_interrupted))?;
-    }
-    Ok(())
-}
-
-/// Whatever way it is named: the recording and its log are not to be written over.
-fn refuse_the_recording(path: &Path, recording: &Path) -> anyhow::Result<()> {
-    let Ok(target) = fs::metadata(path) else { return Ok(()) };
-    for ending in ["", "-wal", "-shm"] {
-        let mut file = recording.as_os_str().to_owned();
-        file.push(ending);
-        let is_same = fs::metadata(Path::new(&file))
-            .is_ok_and(|file| (file.dev(), file.ino()) == (target.dev(), target.ino()));
-        if is_same {
-            let text = format!("`{}` is the recording itself", path.display());
-            return Err(usage(text, Some("export to another file")));
-        }
-    }
-    Ok(())
 }
 
 fn chosen_format(args: &ExportArgs) -> anyhow::Result<Format> {

@@ -71,6 +71,11 @@ pub(super) fn warn(text: &str) {
     tell(Level::Warning, &format!("warning: {text}"));
 }
 
+/// What can be done about what was found.
+pub(super) fn hint(text: &str) {
+    tell(Level::Notice, &format!("hint: {text}"));
+}
+
 /// A line that was asked for.
 pub(super) fn say(text: &str) {
     tell(Level::Info, text);

@@ -1,12 +1,14 @@
 //! `record --metrics FILE`: how recording goes, for what reads OpenMetrics.
 
-use std::fs::Permissions;
-use std::io::{self, Write};
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::args::RecordArgs;
+use super::message::usage;
+use super::paths::is_of_recording;
 use crate::kernel::{SystemClock, free_bytes, open_descriptors, resident_bytes};
 use crate::record::Progress;
 use crate::render::{Metric, MetricKind, openmetrics};
@@ -82,14 +84,39 @@ fn seconds(ns: i64) -> Option<f64> {
     Some(ns as f64 / 1e9)
 }
 
-/// Whoever reads sees all of it, as it was or as it is. It tells nothing of anybody: all may read it.
+/// Before anything is made: what bears the name is to be a file that may be lost.
+pub(super) fn refuse_what_is_needed(args: &RecordArgs) -> anyhow::Result<()> {
+    let Some(path) = &args.metrics else { return Ok(()) };
+    let name = path.display();
+    if is_of_recording(path, &args.output) {
+        let text = format!("the metrics would take the place of the recording: `{name}`");
+        return Err(usage(text, Some("name another file with `--metrics`")));
+    }
+    if !is_replaceable(path) {
+        let text = format!("`{name}` is no regular file, and metrics are put in the place of one");
+        let hint = "name a file with `--metrics`, or one that is still to be made";
+        return Err(usage(text, Some(hint)));
+    }
+    Ok(())
+}
+
+/// A device, a pipe or a socket serves others.
+fn is_replaceable(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |metadata| metadata.is_file())
+}
+
+/// Whoever reads sees all of it, as it was or as it is. It tells nothing of anybody: all may read it,
+/// whatever the umask is.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
+    if !is_replaceable(path) {
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "it is no regular file any longer"));
+    }
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
         .prefix(".sockrec-metrics")
-        .permissions(Permissions::from_mode(0o644))
         .tempfile_in(directory.unwrap_or(Path::new(".")))?;
     file.write_all(text.as_bytes())?;
+    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     file.persist(path)?;
     Ok(())
 }

@@ -36,6 +36,7 @@ mod retention;
 mod salvage;
 mod service;
 mod session;
+mod signals;
 mod sockets;
 mod sql;
 mod status;

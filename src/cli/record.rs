@@ -2,29 +2,29 @@
 
 use std::io;
 use std::process::{Child, Command};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use anyhow::Context;
 use crossbeam_channel::Sender;
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Handle;
 
 use super::Exit;
 use super::args::RecordArgs;
 use super::follow::{self, Follower};
 use super::limits::limits;
 use super::message::{note, say, usage, warn};
+use super::metrics;
 use super::namespaces;
 use super::output::{counted, no_states};
 use super::pauses::{Pauses, Recorded as Ended};
 use super::service;
 use super::session::{Session, filter_of};
+use super::signals::{Wish, on_signals};
 use super::user::go_on_as;
 use super::voice::Voice;
-use crate::kernel::{Netns, SystemClock, is_ignored};
+use crate::kernel::{Netns, SystemClock};
 use crate::model::{EndReason, Protocol, States};
 use crate::record::{Limits, Plan, SignalPace};
 use crate::render::Named;
@@ -38,6 +38,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     filter_of(&args)?;
     // Before there is a file, which is to be that user's, and before there are other threads.
     args.user.as_deref().map(|name| go_on_as(name, follows_namespaces)).transpose()?;
+    metrics::refuse_what_is_needed(&args)?;
     namespaces::make_room(&args.netns, !args.command.is_empty());
     let opened = Session::open(&args, &mut plan)?;
     let (mut pace, stop) = SignalPace::new();
@@ -93,36 +94,24 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
 }
 
 /// From here on a signal ends the recording, and a second one the process: should the disk hang, the file
-/// holds every snapshot that was committed. One that was to be ignored stays ignored.
+/// holds every snapshot that was committed.
 fn take_signals(
     args: &RecordArgs,
     pace: &SignalPace,
     stop: &Sender<EndReason>,
 ) -> anyhow::Result<Handle> {
-    let mut taken = vec![SIGINT, SIGTERM, SIGHUP];
-    taken.retain(|&signal| !is_ignored(signal));
-    let is_ending = Arc::new(AtomicBool::new(false));
-    for &signal in taken.iter().filter(|&&signal| signal != SIGHUP) {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&is_ending))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&is_ending)))
-            .context("could not take over signals")?;
-    }
-    let mut signals = Signals::new(taken).context("could not take over signals")?;
-    let handle = signals.handle();
     let (on_signal, on_reload) = (stop.clone(), pace.limits());
     let reloads = args.limits.is_some().then(|| args.clone());
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            if let (SIGHUP, Some(args)) = (signal, &reloads) {
-                service::reloading(|| reload(args, &on_reload));
-                continue;
-            }
-            service::stopping();
-            // Full: a stop is under way already.
-            let _ = on_signal.try_send(EndReason::Signal);
+    on_signals(move |signal| {
+        if let (SIGHUP, Some(args)) = (signal, &reloads) {
+            service::reloading(|| reload(args, &on_reload));
+            return Wish::GoOn;
         }
-    });
-    Ok(handle)
+        service::stopping();
+        // Full: a stop is under way already.
+        let _ = on_signal.try_send(EndReason::Signal);
+        Wish::End
+    })
 }
 
 fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {

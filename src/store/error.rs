@@ -275,10 +275,7 @@ impl StoreError {
                  `-o FILE`"
                     .to_owned()
             }
-            Self::Damaged { path, .. } => format!(
-                "copy what can still be read with `sockrec salvage {} -o saved.db`",
-                path.display()
-            ),
+            Self::Damaged { path, .. } => salvage_hint(path),
             Self::Incomplete { .. } | Self::Altered { .. } | Self::Foreign { .. } => {
                 "the file was damaged, changed by something else than sockrec, or made to deceive; \
                  `sockrec check` tells more"
@@ -326,6 +323,11 @@ impl StoreError {
             Self::Open { .. } | Self::Sqlite { .. } | Self::Stopped { .. } => return None,
         })
     }
+}
+
+/// What to do about a file that is damaged.
+pub fn salvage_hint(path: &Path) -> String {
+    format!("copy what can still be read with `sockrec salvage {} -o saved.db`", path.display())
 }
 
 /// Every query here fits every recording: a table or column that is not there was lost.

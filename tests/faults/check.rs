@@ -87,6 +87,36 @@ fn one_that_is_damaged() {
     ");
 }
 
+/// One page after the other: whatever SQLite makes of it, the file is told to be damaged.
+#[test]
+fn one_with_a_page_that_was_lost() {
+    const PAGE: usize = 4_096;
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut made = MadeUp::begin(&path);
+    made.group_len = 20;
+    for _ in 0..60 {
+        made.snapshot(&(0..40).map(observation).collect::<Vec<_>>()).commit();
+    }
+    made.end();
+    let whole = fs::read(&path).unwrap();
+    let pages = whole.len() / PAGE;
+    let hint = "hint: copy what can still be read with `sockrec salvage rec.db -o saved.db`\n";
+    // The roots of the tables come first; without the very first page it is no recording.
+    for page in (1..pages.min(24)).chain((24..pages).step_by((pages / 12).max(1))) {
+        for fill in [0, 0xa5] {
+            let mut damaged = whole.clone();
+            damaged[page * PAGE..(page + 1) * PAGE].fill(fill);
+            fs::write(&path, &damaged).unwrap();
+            let ran = dir.sockrec("check rec.db");
+            assert_eq!(ran.code(), Some(1), "page {}: {}", page + 1, ran.told());
+            assert!(ran.stdout().starts_with("violated   sqlite  "), "{}", ran.told());
+            assert!(ran.stdout().contains("not so for: message "), "{}", ran.told());
+            assert_eq!(ran.stderr, hint, "page {}", page + 1);
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_looked_at() {
     let dir = Dir::new();

@@ -1,11 +1,15 @@
 //! Signals.
 
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only};
+use crate::harness::{
+    Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only, until,
+};
 
 const COUNT: &str = "SELECT count(*) FROM snapshots";
 
@@ -58,24 +62,59 @@ fn a_signal_between_ticks_that_follow_closely_ends_it_too() {
     assert_recording_is_whole(&path);
 }
 
-/// The second ends the process where it stands, unless the first one was faster.
+/// timeout(1) signals the process and then its group, it among them: twice within microseconds.
 #[test]
-fn a_second_signal_costs_the_clean_end_at_most() {
+fn signals_that_come_together_are_one_wish() {
     let dir = Dir::new();
     let path = dir.path("rec.db");
-    for _ in 0..6 {
+    for signals in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]].repeat(3) {
         let so_far = ask(&path, COUNT).unwrap_or(0);
         let mut recorder = dir.start("record -q -i 5ms -o rec.db");
         recorder.until_snapshots(&path, so_far + 1);
-        recorder.signal(Signal::INT);
-        recorder.signal(Signal::TERM);
-        let ran = recorder.finish();
-        assert!(matches!(ran.code(), Some(0 | 3 | 130)), "{}", ran.told());
-        assert_recording_is_whole(&path);
+        signals.iter().for_each(|&signal| recorder.signal(signal));
+        recorder.finish().recorded();
+        assert_eq!(end_reason(&dir), "signal");
+        assert_is_one_file(&path);
     }
+    assert_recording_is_whole(&path);
+    let output = dir.path("out.csv");
+    let mut export = dir.start("export samples -f rec.db -o out.csv");
+    export.until("its file", || {
+        dir.names().iter().any(|name| name.contains("out.csv")).then_some(())
+    });
+    [Signal::TERM; 2].iter().for_each(|&signal| export.signal(signal));
+    // Unless it was faster.
+    let ran = export.finish();
+    assert_eq!(output.exists(), ran.code() == Some(0), "{}", ran.told());
+    assert!(!dir.names().iter().any(|name| name.contains("partial")), "{:?}", dir.names());
+}
+
+/// Here what the recorder waits for is a command that does not end.
+#[test]
+fn a_second_signal_later_ends_the_process_where_it_stands() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let script = "trap '' TERM; echo $$ > made; mv made pid; exec sleep 600";
+    let words = ["record", "-q", "-i", "5ms", "-o", "rec.db", "--", "sh", "-c", script];
+    let mut recorder = Running::spawn(dir.command_of(words));
+    let pid = recorder.until("the command", || fs::read_to_string(dir.path("pid")).ok());
+    recorder.until_snapshots(&path, 1);
+    let first = Instant::now();
+    let status = until("its end", || {
+        let status = recorder.child.try_wait().unwrap();
+        if status.is_none() {
+            recorder.signal(Signal::TERM);
+        }
+        status
+    });
+    let command = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    kill_process(command, Signal::KILL).unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(first.elapsed() >= Duration::from_millis(500), "{:?}", first.elapsed());
+    assert_recording_is_whole(&path);
+    recorder.finish();
     dir.record("rec.db");
     assert_is_one_file(&path);
-    assert_recording_is_whole(&path);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! How recording goes, for those who watch it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 
 use insta::assert_snapshot;
 use rustix::process::Signal;
@@ -69,6 +72,28 @@ fn growth_is_told_from_what_the_last_hour_added() {
     assert!((number("growth_bytes_per_day") / expected - 1.0).abs() < 0.001, "{told} {expected}");
     let days = number("free_bytes") / expected;
     assert!((number("days_that_fit") - days).abs() < 0.1 + days * 0.01, "{told} {days}");
+}
+
+#[test]
+fn what_was_dropped_is_not_counted() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut made = MadeUp::begin(&path);
+    made.group_len = 50;
+    for _ in 0..200 {
+        made.snapshot(&(0..20).map(observation).collect::<Vec<_>>()).commit();
+    }
+    made.end();
+    let before: Value =
+        serde_json::from_str(&dir.sockrec("info --live -f rec.db --format json").stdout()).unwrap();
+    let pruned = dir.sockrec("prune -f rec.db --max-age 1d");
+    assert!(pruned.stderr.contains("dropped"), "{}", pruned.told());
+    let ran = dir.sockrec("info --live -f rec.db --format json");
+    let told: Value = serde_json::from_str(&ran.stdout()).unwrap();
+    assert_eq!((&before["snapshots"], &told["snapshots"]), (&200.into(), &50.into()));
+    assert_eq!(ask(&path, "SELECT count(*) FROM held_snapshots").unwrap(), 50);
+    // All that is held was recorded within the last hour, but less than a minute is no measure.
+    assert!(told["growth_bytes_per_day"].is_null(), "{told}");
 }
 
 #[test]
@@ -158,4 +183,53 @@ fn metrics_that_cannot_be_written_end_no_recording() {
     let ran = dir.sockrec("record -q -i 10ms -c 3 -o rec.db --metrics none/m.prom").recorded();
     let told = "warning: could not write `none/m.prom`, no metrics from now on: ";
     assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.stderr);
+}
+
+/// The recording, whatever way it is named and whether it is there or not; and what is no file.
+#[test]
+fn metrics_take_the_place_of_nothing_that_is_needed() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("sub")).unwrap();
+    symlink("..", dir.path("sub/up")).unwrap();
+    symlink(Path::new("/dev/null"), dir.path("device")).unwrap();
+    UnixListener::bind(dir.path("socket")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, dir.path("pipe"), 0o600.into()).unwrap();
+    let of_recording = ["rec.db", "rec.db-wal", "rec.db-shm", "rec.db-journal", "sub/up/rec.db"];
+    let refuse = |names: &[&str], why: &str| {
+        let before = dir.names();
+        for name in names {
+            let ran = dir.sockrec(&format!("record -q -i 10ms -c 1 -o rec.db --metrics {name}"));
+            assert_eq!(ran.code(), Some(2), "{name}: {}", ran.told());
+            assert!(ran.stderr.contains(why), "{name}: {}", ran.told());
+            assert!(ran.stderr.contains("hint: name a"), "{name}: {}", ran.told());
+        }
+        assert_eq!(dir.names(), before);
+    };
+    refuse(&of_recording, "the metrics would take the place of the recording");
+    refuse(&["device", "socket", "pipe", "sub"], "is no regular file");
+    assert!(fs::metadata(dir.path("socket")).unwrap().file_type().is_socket());
+    assert!(fs::metadata(dir.path("pipe")).unwrap().file_type().is_fifo());
+    dir.record("rec.db");
+    symlink("rec.db", dir.path("link")).unwrap();
+    fs::hard_link(dir.path("rec.db"), dir.path("second_name")).unwrap();
+    refuse(&of_recording, "the metrics would take the place of the recording");
+    refuse(&["link", "second_name"], "the metrics would take the place of the recording");
+    dir.sockrec("check rec.db").fine();
+}
+
+/// The service has one that keeps others from its recordings.
+#[test]
+fn all_may_read_the_metrics_under_any_umask() {
+    let dir = Dir::new();
+    let mut command = dir.command("record -q -i 10ms -c 2 -o rec.db --metrics m.prom");
+    // SAFETY: umask() may be called between fork and exec, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            libc::umask(0o077);
+            Ok(())
+        });
+    }
+    run(command).recorded();
+    let mode = |name| fs::metadata(dir.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("m.prom"), mode("rec.db")), (0o644, 0o600));
 }

@@ -26,7 +26,7 @@ pub enum Verdict {
     Violated {
         /// How often.
         count: u64,
-        /// The first ones.
+        /// The first ones, and what ended the look.
         examples: Vec<Example>,
     },
     /// It could not be asked.
@@ -63,6 +63,13 @@ impl Checked {
         self.findings.iter().all(|finding| finding.verdict == Verdict::Holds)
     }
 
+    /// Whether the file itself is damaged.
+    pub fn is_damaged(&self) -> bool {
+        let is_of_file = |f: &&Finding| f.invariant.look == Look::Sqlite;
+        let is_violated = |f: &Finding| matches!(f.verdict, Verdict::Violated { .. });
+        self.findings.iter().find(is_of_file).is_some_and(is_violated)
+    }
+
     /// How many are violated.
     pub fn violated(&self) -> usize {
         let is_violated = |f: &&Finding| matches!(f.verdict, Verdict::Violated { .. });
@@ -92,7 +99,13 @@ pub fn check(path: &Path) -> Result<Checked, StoreError> {
         connection.pragma_update(None, "query_only", true)?;
         connection.execute_batch("BEGIN")
     };
-    begin().map_err(|source| reader.error(source))?;
+    match begin().map_err(|source| reader.error(source)) {
+        Ok(()) => {}
+        Err(StoreError::Damaged { source, .. }) => {
+            return Ok(Checked { is_being_recorded, findings: all_unknown(&source) });
+        }
+        Err(error) => return Err(error),
+    }
     let find = |invariant| Finding { invariant, verdict: verdict(connection, invariant) };
     Ok(Checked { is_being_recorded, findings: INVARIANTS.iter().map(find).collect() })
 }
@@ -107,8 +120,7 @@ fn all_unknown(source: &rusqlite::Error) -> Vec<Finding> {
     let why = source.to_string();
     let finding = |invariant: &'static Invariant| match invariant.look {
         Look::Sqlite => {
-            let example = vec![("message".to_owned(), Value::String(why.clone()))];
-            let verdict = Verdict::Violated { count: 1, examples: vec![example] };
+            let verdict = Verdict::Violated { count: 1, examples: vec![message(source)] };
             Finding { invariant, verdict }
         }
         _ => Finding { invariant, verdict: Verdict::NotKnown { why: why.clone() } },
@@ -131,14 +143,33 @@ fn verdict(connection: &Connection, invariant: &Invariant) -> Verdict {
 
 type Found = rusqlite::Result<(u64, Vec<Example>)>;
 
+/// What SQLite says of the file: that is damaged too if SQLite comes to no end because of what it finds.
 fn sqlite_messages(connection: &Connection) -> Found {
-    let (count, examples) =
-        rows(connection, "SELECT integrity_check AS message FROM pragma_integrity_check")?;
-    let is_sound = count == 1
-        && examples.first().is_some_and(
-            |e| matches!(e.as_slice(), [(_, Value::String(message))] if message == "ok"),
-        );
-    Ok(if is_sound { (0, Vec::new()) } else { (count, examples) })
+    const CHECK: &str = "SELECT integrity_check AS message FROM pragma_integrity_check";
+    let mut told = (0, Vec::new());
+    match add_rows(connection, CHECK, &mut told) {
+        Ok(()) => {}
+        Err(e) if is_of_damage(&e) => {
+            told.0 += 1;
+            told.1.truncate(EXAMPLES - 1);
+            told.1.push(message(&e));
+        }
+        Err(e) => return Err(e),
+    }
+    let is_sound = matches!(
+        told.1.first().map(Vec::as_slice),
+        Some([(_, Value::String(message))]) if told.0 == 1 && message == "ok"
+    );
+    Ok(if is_sound { (0, Vec::new()) } else { told })
+}
+
+fn is_of_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+fn message(error: &rusqlite::Error) -> Example {
+    vec![("message".to_owned(), Value::String(error.to_string()))]
 }
 
 fn schema_difference(connection: &Connection) -> Found {
@@ -151,18 +182,28 @@ fn schema_difference(connection: &Connection) -> Found {
 }
 
 fn rows(connection: &Connection, sql: &str) -> Found {
+    let mut found = (0, Vec::new());
+    add_rows(connection, sql, &mut found)?;
+    Ok(found)
+}
+
+/// Counts rows and keeps the first; those before an error too.
+fn add_rows(
+    connection: &Connection,
+    sql: &str,
+    (count, examples): &mut (u64, Vec<Example>),
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(sql)?;
     let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query([])?;
-    let (mut count, mut examples) = (0, Vec::new());
     while let Some(row) = rows.next()? {
-        count += 1;
+        *count += 1;
         if examples.len() < EXAMPLES {
             let value = |(i, name): (usize, &String)| Ok((name.clone(), shown(row.get_ref(i)?)));
             examples.push(names.iter().enumerate().map(value).collect::<rusqlite::Result<_>>()?);
         }
     }
-    Ok((count, examples))
+    Ok(())
 }
 
 fn shown(value: ValueRef<'_>) -> Value {

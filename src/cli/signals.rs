@@ -1,0 +1,50 @@
+//! Signals that end a command.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::kernel::is_ignored;
+
+/// timeout(1), shells and service managers signal a process and then its group: that is one wish.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// What is to be done about a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It was a wish to end: another one ends the process.
+    End,
+    /// Nothing is to end.
+    GoOn,
+}
+
+/// Hears of each signal that comes from here on, in a thread of its own. Once one was a wish to end,
+/// SIGINT and SIGTERM that come later than a moment after it end the process where it stands. A signal
+/// that was to be ignored stays ignored.
+pub(super) fn on_signals(
+    mut hear: impl FnMut(i32) -> Wish + Send + 'static,
+) -> anyhow::Result<Handle> {
+    const CONTEXT: &str = "could not take over signals";
+    let taken: Vec<_> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&s| !is_ignored(s)).collect();
+    let is_ending = Arc::new(AtomicBool::new(false));
+    for &signal in taken.iter().filter(|&&signal| signal != SIGHUP) {
+        register_conditional_shutdown(signal, 130, Arc::clone(&is_ending)).context(CONTEXT)?;
+    }
+    let mut signals = Signals::new(taken).context(CONTEXT)?;
+    let handle = signals.handle();
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            if hear(signal) == Wish::End && !is_ending.load(Ordering::Relaxed) {
+                thread::sleep(SAME_WISH);
+                is_ending.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    Ok(handle)
+}
