@@ -98,7 +98,7 @@ fn say_span(
         note(&format!("{what}: nothing was recorded then"));
         return Ok(());
     }
-    let (from, to, length) = (time(from, zone), time(to, zone), duration(to - from));
+    let (from, to, length) = (time(from, zone), time(to, zone), duration(to.saturating_sub(from)));
     note(&format!("{what}: {from} to {to} ({length})"));
     Ok(())
 }

@@ -66,7 +66,7 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
                 recording.snapshot_count()?,
                 time(span.from_ns, zone),
                 time(span.to_ns, zone),
-                duration(span.to_ns - span.from_ns)
+                duration(span.to_ns.saturating_sub(span.from_ns))
             )?;
             writeln!(out, "{} sockets", recording.socket_count()?)?;
         }

@@ -44,12 +44,13 @@ pub(super) fn is_of_recording(path: &Path, recording: &Path) -> bool {
     })
 }
 
-/// Where a path is in its real directory, and where it leads to.
+/// Where a path is in its real directory, and where it leads to if the kernel follows it there.
 fn places(path: &Path) -> Vec<PathBuf> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     let named = fs::canonicalize(directory.unwrap_or(Path::new(".")))
         .ok()
         .zip(path.file_name())
         .map(|(directory, name)| directory.join(name));
-    named.into_iter().chain(fs::canonicalize(path)).collect()
+    let followed = fs::metadata(path).and_then(|_| fs::canonicalize(path));
+    named.into_iter().chain(followed).collect()
 }

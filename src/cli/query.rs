@@ -362,8 +362,8 @@ fn tell_of_look(
         time(look.ended_at_ns, zone)
     ));
     let mut exit = Exit::Fine;
-    let age_ns = asked_ns - look.ended_at_ns;
-    if look.interval_ns.is_some_and(|interval_ns| age_ns > 2 * interval_ns) {
+    let age_ns = asked_ns.saturating_sub(look.ended_at_ns);
+    if look.interval_ns.is_some_and(|interval_ns| age_ns > interval_ns.saturating_mul(2)) {
         warn(&format!(
             "{host}nothing was recorded from then to {}: the answer is {} old",
             time(asked_ns, zone),

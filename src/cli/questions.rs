@@ -152,8 +152,8 @@ fn tell_of_moment(
         let notes = recording.notes_at(asked_ns, look.snapshot_id)?;
         let thinned = thinning(recording, look.snapshot_id, zone)?;
         told.extend(notes.into_iter().chain(thinned).map(|note| format!("{host}{note}")));
-        let age_ns = asked_ns - look.ended_at_ns;
-        if look.interval_ns.is_some_and(|interval_ns| age_ns > 2 * interval_ns) {
+        let age_ns = asked_ns.saturating_sub(look.ended_at_ns);
+        if look.interval_ns.is_some_and(|interval_ns| age_ns > interval_ns.saturating_mul(2)) {
             let (from, to) = (time(look.ended_at_ns, zone), time(asked_ns, zone));
             told.push(format!(
                 "{host}nothing was recorded from {from} to {to}: what was there before is shown"
@@ -277,10 +277,10 @@ fn bucket(
     const S: i64 = 1_000_000_000;
     const ROUND_S: [i64; 17] =
         [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200];
-    let span_ns = recording.span()?.map_or(0, |span| {
+    let span_ns = recording.span_of_ends()?.map_or(0, |span| {
         let from = selection.from_ns.map_or(span.from_ns, |from| from.max(span.from_ns));
         let to = selection.to_ns.map_or(span.to_ns, |to| to.min(span.to_ns));
-        (to - from).max(0)
+        to.saturating_sub(from).max(0)
     });
     if let Some(ns) = chosen_ns {
         if span_ns / ns > MOST_BUCKETS {

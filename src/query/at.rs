@@ -127,12 +127,15 @@ impl Recording {
                 if of_captures.insert(capture, place).is_none() {
                     line.captures.push(capture);
                 }
+                let before_first = first.saturating_sub(1);
                 // Ids that follow each other without a step back are one block.
                 match line.blocks.last_mut() {
-                    Some(block) if is_step == 0 && last_of_all == Some(first - 1) => block.1 = last,
+                    Some(block) if is_step == 0 && last_of_all == Some(before_first) => {
+                        block.1 = last
+                    }
                     block => {
                         if let Some(block) = block {
-                            block.1 = block.1.min(first - 1);
+                            block.1 = block.1.min(before_first);
                         }
                         line.blocks.push((first, last));
                     }

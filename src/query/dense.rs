@@ -306,7 +306,8 @@ impl Steps {
                 continue;
             }
             let before = self.before.get(&socket_id);
-            let before = before.filter(|(then_ns, _)| then_ns + self.dense.step_ns == at_ns);
+            let before = before
+                .filter(|(then_ns, _)| then_ns.checked_add(self.dense.step_ns) == Some(at_ns));
             if held.is_wanted && self.rows < self.limit {
                 self.rows += 1;
                 let mut row = vec![Value::Integer(at_ns)];

@@ -321,24 +321,35 @@ impl Recording {
     /// # Errors
     /// When the recording cannot be read.
     pub fn span(&self) -> Result<Option<Span>, StoreError> {
-        let mut span = None;
         // UTC grows from a step back to the next; where the clock was set while a snapshot was taken, the
         // one after it began earlier. So there is no need to look at all of them.
-        self.reader.run(
+        self.read_span(
             "WITH runs AS (
                  SELECT min(first_snapshot_id) AS snapshot_id FROM groups GROUP BY capture_id
                  UNION ALL SELECT snapshot_id FROM utc_steps_back)
              SELECT (SELECT min(n.started_at_ns) FROM held_snapshots AS n WHERE n.snapshot_id IN (
                     SELECT snapshot_id FROM runs UNION ALL SELECT snapshot_id + 1 FROM runs)),
                  (SELECT ended_at_ns FROM held_snapshots ORDER BY ended_at_ns DESC LIMIT 1)",
-            &[],
-            |row| {
-                if let [Value::Integer(from), Value::Integer(to)] = row {
-                    span = Some(Span { from_ns: *from, to_ns: *to });
-                }
-                Ok::<_, StoreError>(())
-            },
-        )?;
+        )
+    }
+
+    /// When the first and the last look ended, `None` without a snapshot: a file may have an end before
+    /// any start.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn span_of_ends(&self) -> Result<Option<Span>, StoreError> {
+        self.read_span("SELECT min(ended_at_ns), max(ended_at_ns) FROM held_snapshots")
+    }
+
+    fn read_span(&self, sql: &str) -> Result<Option<Span>, StoreError> {
+        let mut span = None;
+        self.reader.run(sql, &[], |row| {
+            if let [Value::Integer(from), Value::Integer(to)] = row {
+                span = Some(Span { from_ns: *from, to_ns: *to });
+            }
+            Ok::<_, StoreError>(())
+        })?;
         Ok(span)
     }
 

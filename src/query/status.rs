@@ -51,8 +51,8 @@ impl Status {
     pub fn days_that_fit(&self, free_bytes: Option<u64>) -> Option<f64> {
         let growth = self.growth_bytes_per_day.filter(|&growth| growth > 0.0)?;
         let free = free_bytes?.cast_signed().saturating_add(self.unused_bytes);
-        let used = self.sizes.bytes().cast_signed() - self.unused_bytes;
-        let room = self.max_bytes.map_or(free, |max| free.min((max - used).max(0)));
+        let used = self.sizes.bytes().cast_signed().saturating_sub(self.unused_bytes);
+        let room = self.max_bytes.map_or(free, |max| free.min(max.saturating_sub(used).max(0)));
         Some(room as f64 / growth)
     }
 
@@ -88,14 +88,14 @@ impl Recording {
                 matches!((value("boot"), boot), (Some(Value::Text(a)), Some(b)) if *a == b);
             let interval_ns = number("interval_ns");
             let passed_ns = match (number("last_boottime_ns"), number("last_at_ns")) {
-                (Some(at_ns), _) if is_this_boot => Some(now.boottime_ns - at_ns),
+                (Some(at_ns), _) if is_this_boot => Some(now.boottime_ns.saturating_sub(at_ns)),
                 // Of another machine, or of this one before it was started anew.
-                (_, at_ns) => at_ns.map(|at_ns| now.utc_ns - at_ns),
+                (_, at_ns) => at_ns.map(|at_ns| now.utc_ns.saturating_sub(at_ns)),
             };
             let is_waited_for = self.is_being_recorded();
             let lag_ns = passed_ns
                 .zip(interval_ns)
-                .map(|(passed, interval)| (passed - interval).max(0))
+                .map(|(passed, interval)| passed.saturating_sub(interval).max(0))
                 .filter(|_| is_waited_for);
             status = Some(Status {
                 is_being_recorded: self.is_being_recorded(),

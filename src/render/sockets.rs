@@ -77,7 +77,7 @@ impl Row<'_> {
         if let (timer @ ("on" | "keepalive" | "timewait" | "persist"), Some(expires)) =
             (self.text("timer").unwrap_or_default(), int("timer_expires_at"))
         {
-            let left_ms = int("at").map_or(0, |now| (expires - now).max(0) / 1_000_000);
+            let left_ms = int("at").map_or(0, |now| expires.saturating_sub(now).max(0) / 1_000_000);
             let retransmits = int("timer_retransmits").unwrap_or(0);
             words.push(format!("timer:({timer},{},{retransmits})", seconds(left_ms)));
         }

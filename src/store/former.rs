@@ -143,7 +143,7 @@ pub(super) fn freed(
             let (freed_ns, evidence): (Nanos, Option<String>) = (row.get(11)?, row.get(12)?);
             let listened_ns = row.get::<_, Option<Nanos>>(13)?.unwrap_or(0);
             // It went on half-closed as long as its other end was there.
-            let peer_freed_ns = freed_ns + row.get::<_, Nanos>(16)?;
+            let peer_freed_ns = freed_ns.saturating_add(row.get(16)?);
             Ok(Some(FreedSocket {
                 id: SocketId(row.get(0)?),
                 cookie: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -153,7 +153,7 @@ pub(super) fn freed(
                 last_sample: row.get::<_, Option<i64>>(9)?.map(SnapshotId),
                 samples: row.get(10)?,
                 time_wait_by_ns: match evidence.as_deref() {
-                    Some("half_closed") => freed_ns + FIN_WAIT2_MAX_NS,
+                    Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
                     Some("fin_acked") | None => freed_ns.max(listened_ns),
                     Some(_) => peer_freed_ns,
                 },

@@ -68,7 +68,7 @@ fn end(connection: &Connection, mark: &Mark) -> rusqlite::Result<Marked> {
     };
     // UTC may have been set back meanwhile; boot time tells then.
     let length_ns = match (span.started_boottime_ns, ended_boottime_ns) {
-        (Some(started_ns), Some(ended_ns)) => ended_ns - started_ns,
+        (Some(started_ns), Some(ended_ns)) => ended_ns.saturating_sub(started_ns),
         _ => mark.utc_ns.saturating_sub(span.started_at_ns),
     };
     if length_ns < 0 {

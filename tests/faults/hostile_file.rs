@@ -347,6 +347,49 @@ fn change(path: &Path, random: &mut Random, value: &str) -> String {
     format!("UPDATE OR IGNORE {table} SET {column} = {value}{rows}")
 }
 
+/// What no clock shows: each time of snapshots, in the last one and in all, as early and as late as a
+/// number can be.
+#[test]
+fn impossible_times_end_in_an_answer_or_an_error() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    made_up(&path);
+    let whole = fs::read(&path).unwrap();
+    let questions: Vec<_> = READERS
+        .iter()
+        .filter(|line| {
+            ["query", "export", "info", "assert"].iter().any(|word| line.starts_with(word))
+        })
+        .copied()
+        .chain(["info -f REC --live", "query connection 1 -f REC --columns all"])
+        .collect();
+    let of_clocks = ["at", "monotonic", "boottime"];
+    for column in of_clocks.iter().flat_map(|c| ["started", "ended"].map(|w| format!("{w}_{c}_ns")))
+    {
+        for value in ["-9223372036854775808", "9223372036854775807"] {
+            for rows in ["", " WHERE snapshot_id = (SELECT max(snapshot_id) FROM snapshots)"] {
+                let sql = format!("UPDATE snapshots SET {column} = {value}{rows}");
+                fs::write(&path, &whole).unwrap();
+                Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+                for line in &questions {
+                    println!("{sql}: {line}"); // the last one is that which hangs
+                    let ran = dir.sockrec(&line.replace("REC", "rec.db"));
+                    assert!(matches!(ran.code(), Some(0..=3)), "{sql}: {line}: {}", ran.told());
+                }
+                // The steady clocks cannot go back, and a look takes no time only where none passed.
+                let checked = dir.sockrec("check rec.db");
+                let is_impossible = match column.as_str() {
+                    "started_at_ns" | "ended_at_ns" => false, // UTC may be set to anything
+                    _ if column.starts_with("ended") == value.starts_with('-') => true,
+                    _ => rows.is_empty(),
+                };
+                let is_told = checked.stdout().contains("violated   steady-clocks");
+                assert!(is_told || !is_impossible, "{sql}: {}", checked.told());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_value_that_is_far_too_long_is_shown_or_refused() {
     let dir = Dir::new();

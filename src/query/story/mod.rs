@@ -27,6 +27,13 @@ pub struct Moment {
     pub boottime_ns: i64,
 }
 
+impl Moment {
+    /// Nanoseconds from an earlier moment to this one, as far as a number goes: a file may say anything.
+    pub(super) fn since(self, earlier: Self) -> i64 {
+        self.boottime_ns.saturating_sub(earlier.boottime_ns)
+    }
+}
+
 /// Where owners were looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnersSought {

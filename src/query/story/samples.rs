@@ -155,10 +155,10 @@ impl States {
                 Some((by, _)) => Some(by),
                 None => gone,
             };
-            span.min_ns = span.seen_to.boottime_ns - span.seen_from.boottime_ns;
+            span.min_ns = span.seen_to.since(span.seen_from);
             span.max_ns = until
                 .zip(span.entered_after)
-                .map(|(until, after): (Moment, Moment)| until.boottime_ns - after.boottime_ns);
+                .map(|(until, after): (Moment, Moment)| until.since(after));
             left_by = Some((span.seen_from, span.is_remains));
         }
         self.spans

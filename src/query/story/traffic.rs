@@ -29,7 +29,7 @@ pub struct Interval {
 impl Interval {
     /// An amount as a rate in seconds, `None` if it is not known or there was no time.
     pub fn per_s(&self, amount: Option<i64>) -> Option<i64> {
-        let ns = self.to.boottime_ns - self.from.boottime_ns;
+        let ns = self.to.since(self.from);
         let per_s =
             i128::from(amount?) * 1_000_000_000 / i128::from(Some(ns).filter(|ns| *ns > 0)?);
         i64::try_from(per_s).ok()
@@ -86,7 +86,8 @@ impl Limits {
 
     /// What is left of the busy time: the network, or its congestion window, set the pace.
     pub fn network_us(&self) -> Option<i64> {
-        Some((self.busy_us - self.rwnd_limited_us? - self.sndbuf_limited_us?).max(0))
+        let limited_us = self.rwnd_limited_us?.saturating_add(self.sndbuf_limited_us?);
+        Some(self.busy_us.saturating_sub(limited_us).max(0))
     }
 
     /// An amount as a share of the busy time.
@@ -192,7 +193,7 @@ fn between(old: &Sample, new: &Sample, from: Moment, to: Moment) -> Interval {
 
 /// The last sample held until then.
 fn limits(first: &Sample, last: &Sample, until: Moment) -> Option<Limits> {
-    let observed_ns = until.boottime_ns - first.taken.boottime_ns;
+    let observed_ns = until.since(first.taken);
     if observed_ns == 0 {
         return Some(Limits {
             observed_ns: None,
