@@ -289,6 +289,7 @@ CREATE TABLE socket_ends (
     destroyed_boottime_ns      INTEGER,
     idle_ms                    INTEGER,
     open_ms                    INTEGER,
+    over_ns                    INTEGER,
     rtt_us                     INTEGER,
     rttvar_us                  INTEGER,
     min_rtt_us                 INTEGER,

@@ -42,6 +42,9 @@ WITH
                 WHEN NOT h.is_half THEN e.evidence END AS dump_evidence,
             e.destroyed_at_ns,
             CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
+            -- For so long it may have gone on without its socket, where nothing else tells.
+            CASE WHEN e.ending IS NULL OR e.ending IN (3, 11) THEN coalesce(e.over_ns, 0) ELSE 0 END
+                AS over_ns,
             e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
             CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END - e.idle_ms * 1000000
                 AS active_boottime_ns,
@@ -117,8 +120,8 @@ WITH
             END AS samples,
             m.time_wait_snapshot_id AS time_wait_id,
             h.is_half,
-            -- The other end had sent nothing, not even its FIN, as the socket went.
-            m.socket_id IS NULL AND e.ending IS 11 AS is_left_half_closed,
+            m.socket_id IS NULL AND e.destroyed_at_ns IS NOT NULL AND e.over_ns IS NULL
+                AND (e.ending IS NULL OR e.ending IN (3, 11)) AS may_be_half_closed,
             coalesce(m.last_snapshot_id, o.last_snapshot_id) AS remains_last_id,
             m.gone_before_snapshot_id AS remains_gone_id
         FROM sockets AS k
@@ -171,8 +174,8 @@ WITH
             CASE WHEN is_peer_by_dump THEN peer_gone_boottime_ns ELSE peer_destroyed_boottime_ns END
                 AS peer_ended_boottime_ns,
             CASE WHEN is_peer_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
-            NOT is_half AND NOT is_left_half_closed
-                AND (gone_at_ns IS NULL OR destroyed_boottime_ns <= gone_boottime_ns)
+            NOT is_half AND NOT may_be_half_closed
+                AND (gone_at_ns IS NULL OR destroyed_boottime_ns + over_ns <= gone_boottime_ns)
                 AS is_closing_by_event
         FROM facts AS x
     ),
@@ -188,9 +191,9 @@ WITH
                 CASE WHEN is_active_by_event THEN active_boottime_ns ELSE last_boottime_ns END,
                 before_boottime_ns
             ) AS closed_after_boottime_ns,
-            CASE WHEN is_closing_by_event THEN destroyed_at_ns ELSE gone_at_ns END
+            CASE WHEN is_closing_by_event THEN destroyed_at_ns + over_ns ELSE gone_at_ns END
                 AS closed_before_ns,
-            CASE WHEN is_closing_by_event THEN destroyed_boottime_ns ELSE gone_boottime_ns END
+            CASE WHEN is_closing_by_event THEN destroyed_boottime_ns + over_ns ELSE gone_boottime_ns END
                 AS closed_before_boottime_ns
         FROM choices AS x
     ),
@@ -298,7 +301,8 @@ SELECT
         WHEN k.is_closing_by_time_wait THEN 'time_wait'
         WHEN k.is_closing_by_peer THEN k.peer_evidence
         WHEN k.is_peer_open THEN NULL
-        WHEN k.is_closing_by_event AND k.destroyed_at_ns IS NOT NULL THEN 'destroy_event'
+        WHEN k.is_closing_by_event AND k.destroyed_at_ns IS NOT NULL
+            THEN CASE WHEN k.over_ns > 0 THEN 'look_up' ELSE 'destroy_event' END
         WHEN k.is_ended AND k.dump_evidence IS NOT NULL THEN k.dump_evidence
         WHEN k.is_cut_after THEN 'extract_end'
         WHEN k.is_capture_over THEN 'recording_end'

@@ -17,7 +17,7 @@ use crate::kernel::{
     EventReader, EventSocket, Netns, SystemClock, has_net_admin, host_facts, sees_every_process,
 };
 use crate::model::{Capture, HostFacts, SocketId, Source};
-use crate::record::{Inputs, LiveKernel, Plan, SignalPace, Summary, run};
+use crate::record::{Inputs, LiveKernel, Plan, SignalPace, Summary, in_doubt, run};
 use crate::store::{ThinRule, Writer};
 
 /// What a capture was asked to do, as it stands in the recording.
@@ -157,7 +157,8 @@ impl Session {
             interval_ns: Some(plan.interval_ns),
             started: SystemClock.now(),
         };
-        let events = self.events.map(EventReader::start).transpose();
+        let is_in_doubt = in_doubt(plan.records_both_ends());
+        let events = self.events.map(|socket| EventReader::start(socket, is_in_doubt)).transpose();
         let events = events.context("could not start reading destroy events")?;
         let inputs = Inputs {
             kernel: &mut LiveKernel::new(first, watch, events, self.narrowed),

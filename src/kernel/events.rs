@@ -21,8 +21,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::{DiagError, SystemClock};
-use crate::model::{Clocks, Family, Nanos, Place, Protocol};
-use crate::wire::netlink::{FrameKind, frame_at};
+use crate::model::{Clocks, Family, Left, LookUp, Nanos, Place, Protocol, TcpState};
+use crate::wire::inet_diag::Message;
+use crate::wire::netlink::{Frame, FrameKind, frame_at};
+use crate::wire::request;
 
 /// Asked for; without CAP_NET_ADMIN the kernel gives `net.core.rmem_max` at most.
 const RECEIVE_BUFFER: usize = 32 * 1024 * 1024;
@@ -93,6 +95,8 @@ pub struct EventStamp {
     pub received: Clocks,
     /// It was not sent before this moment of `CLOCK_BOOTTIME`.
     pub sent_after_ns: Nanos,
+    /// What a look-up found of its connection after it was read, if there was one.
+    pub look_up: Option<LookUp>,
 }
 
 /// A span in which events were lost, see [`crate::model::EventLoss`].
@@ -134,7 +138,14 @@ impl EventBatch {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(payload);
         let payload = start..self.bytes.len();
-        self.stamps.push(EventStamp { payload, place, received, sent_after_ns });
+        self.stamps.push(EventStamp { payload, place, received, sent_after_ns, look_up: None });
+    }
+
+    /// Adds what a look-up found of the connection of the event that was added last.
+    pub fn look_up_last(&mut self, found: LookUp) {
+        if let Some(stamp) = self.stamps.last_mut() {
+            stamp.look_up = Some(found);
+        }
     }
 
     /// Hands out each event with its payload, which may be written into.
@@ -170,8 +181,12 @@ struct Inbox {
 /// A socket with the namespace that it is in.
 type EventSource = (Place, Arc<Socket>);
 
+/// Whether the connection of an event may go on without its socket, so that it is to be looked up.
+pub type IsInDoubt = Box<dyn Fn(&Message<'_>) -> bool + Send + Sync>;
+
 /// What the reader and who adds sockets have in common.
 struct Sources {
+    is_in_doubt: IsInDoubt,
     inbox: Mutex<Inbox>,
     sockets: Mutex<Vec<EventSource>>,
     epoll: OwnedFd,
@@ -185,11 +200,12 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// Starts the thread that reads, at first those of the first namespace.
+    /// Starts the thread that reads, at first those of the first namespace. A connection that is in
+    /// doubt is looked up as its event is read.
     ///
     /// # Errors
     /// When there is no thread or descriptor to be had.
-    pub fn start(socket: EventSocket) -> io::Result<Self> {
+    pub fn start(socket: EventSocket, is_in_doubt: IsInDoubt) -> io::Result<Self> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
@@ -199,7 +215,7 @@ impl EventReader {
             losing_since: None,
             dropped: None,
         });
-        let sources = Arc::new(Sources { inbox, sockets: Mutex::default(), epoll });
+        let sources = Arc::new(Sources { is_in_doubt, inbox, sockets: Mutex::default(), epoll });
         let of_thread = Arc::clone(&sources);
         let thread = thread::Builder::new()
             .name("sockrec-events".to_owned())
@@ -275,6 +291,72 @@ impl Sources {
         sockets.iter().find(|(of, _)| u64::from(of.0) == place).cloned()
     }
 
+    /// Reads until the queue is empty; says by when all that was sent before had been read.
+    fn drain(
+        &self,
+        (place, socket): &EventSource,
+        woken: Clocks,
+        sent_after_ns: Nanos,
+        buffer: &mut [u8],
+    ) -> io::Result<Clocks> {
+        let mut before = woken;
+        // Nobody takes the events while look-ups of them are under way.
+        let mut held = None;
+        let mut unanswered = 0_usize;
+        loop {
+            let mut free = &mut *buffer;
+            let result = socket.recv(&mut free, 0);
+            let inbox: &mut MutexGuard<'_, Inbox> = held.get_or_insert_with(|| lock(&self.inbox));
+            match result {
+                Ok(len) => {
+                    let received = SystemClock.now();
+                    let mut offset = 0;
+                    while let Ok(Some(frame)) = frame_at(&buffer[..len], offset) {
+                        offset = frame.next;
+                        let payload = &buffer[frame.payload.clone()];
+                        if frame.sequence != 0 {
+                            inbox.take_answer(&frame, payload, received);
+                            unanswered = unanswered.saturating_sub(1);
+                        } else if frame.kind == FrameKind::Payload(SOCK_DIAG_BY_FAMILY)
+                            && let Some(number) =
+                                inbox.take_event(*place, payload, received, sent_after_ns)
+                        {
+                            unanswered += usize::from(self.look_up(socket, payload, number));
+                        }
+                    }
+                    before = received;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    inbox.end_loss();
+                    return Ok(before);
+                }
+                // Said once for all that was lost since the queue was last empty.
+                Err(e) if e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => inbox.lose(),
+                Err(e) => {
+                    inbox.lose();
+                    return Err(e);
+                }
+            }
+            if unanswered == 0 {
+                held = None;
+            }
+        }
+    }
+
+    /// Asks for what is left of the connection of an event, if that is in doubt: the kernel answers
+    /// through the same queue, with the number of the event. Whether it was asked.
+    fn look_up(&self, socket: &Socket, event: &[u8], number: usize) -> bool {
+        let (Ok(message), Ok(number)) = (Message::parse(event), u32::try_from(number)) else {
+            return false;
+        };
+        if !(self.is_in_doubt)(&message) {
+            return false;
+        }
+        let request = request::look_up_state(message.family(), &message.tuple(), number);
+        socket.send_to(&request, &SocketAddr::new(0, 0), 0).is_ok()
+    }
+
     fn read_all(&self) {
         let inbox = &self.inbox;
         let mut delay = RunDelay::of_this_thread();
@@ -321,11 +403,11 @@ impl Sources {
             let is_only_one = lock(&self.sockets).len() == 1;
             let mut read_until = asleep;
             for event in &ready {
-                let Some((place, socket)) = self.socket(event.data.u64()) else { continue };
-                match drain(&socket, place, inbox, woken, sent_after_ns, &mut buffer) {
+                let Some(source) = self.socket(event.data.u64()) else { continue };
+                match self.drain(&source, woken, sent_after_ns, &mut buffer) {
                     Ok(empty_at) if is_only_one => read_until = empty_at,
                     Ok(_) => {}
-                    Err(_) => self.remove(place),
+                    Err(_) => self.remove(source.0),
                 }
             }
             // Of the others nothing had come by then, unless more were ready than there was room for.
@@ -353,68 +435,61 @@ fn discard_all(socket: &Socket) -> io::Result<()> {
 
 /// Since the queue was last empty events may have been lost.
 fn lose(inbox: &Mutex<Inbox>) {
-    let mut inbox = lock(inbox);
-    let from = inbox.empty_at;
-    inbox.losing_since.get_or_insert(from);
+    lock(inbox).lose();
 }
 
-/// Reads until the queue is empty; says by when all that was sent before had been read.
-fn drain(
-    socket: &Socket,
-    place: Place,
-    inbox: &Mutex<Inbox>,
-    woken: Clocks,
-    sent_after_ns: Nanos,
-    buffer: &mut [u8],
-) -> io::Result<Clocks> {
-    let mut before = woken;
-    loop {
-        let mut free = &mut *buffer;
-        let result = socket.recv(&mut free, 0);
-        match result {
-            Ok(len) => {
-                let received = SystemClock.now();
-                let mut inbox = lock(inbox);
-                take_datagram(&mut inbox, place, &buffer[..len], received, sent_after_ns);
-                before = received;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                let mut inbox = lock(inbox);
-                if let Some(from) = inbox.losing_since.take() {
-                    // Until the queue is empty the kernel drops what comes.
-                    inbox.batch.losses.push(LostSpan { from, to: SystemClock.now(), count: None });
-                }
-                return Ok(before);
-            }
-            // Said once for all that was lost since the queue was last empty.
-            Err(e) if e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => lose(inbox),
-            Err(e) => {
-                lose(inbox);
-                return Err(e);
-            }
+impl Inbox {
+    /// Takes an event, and gives its number, if there is room for it.
+    fn take_event(
+        &mut self,
+        place: Place,
+        payload: &[u8],
+        received: Clocks,
+        sent_after_ns: Nanos,
+    ) -> Option<usize> {
+        if self.batch.bytes.len() >= KEPT_BYTES {
+            self.dropped.get_or_insert((received, 0)).1 += 1;
+            return None;
+        }
+        self.batch.push_of(place, payload, received, sent_after_ns);
+        Some(self.batch.stamps.len())
+    }
+
+    fn lose(&mut self) {
+        self.losing_since.get_or_insert(self.empty_at);
+    }
+
+    /// Until the queue is empty the kernel drops what comes.
+    fn end_loss(&mut self) {
+        if let Some(from) = self.losing_since.take() {
+            self.batch.losses.push(LostSpan { from, to: SystemClock.now(), count: None });
+        }
+    }
+
+    /// Takes the answer to a look-up, which has the number of its event.
+    fn take_answer(&mut self, answer: &Frame, payload: &[u8], at: Clocks) {
+        let event = self.batch.stamps.get_mut(answer.sequence as usize - 1);
+        if let (Some(event), Some(left)) = (event, left_by(answer.kind, payload)) {
+            event.look_up = Some(LookUp { at, left });
         }
     }
 }
 
-fn take_datagram(
-    inbox: &mut Inbox,
-    place: Place,
-    datagram: &[u8],
-    received: Clocks,
-    sent_after_ns: Nanos,
-) {
-    let mut offset = 0;
-    while let Ok(Some(frame)) = frame_at(datagram, offset) {
-        offset = frame.next;
-        if frame.kind != FrameKind::Payload(SOCK_DIAG_BY_FAMILY) {
-            continue;
+/// What is left of a connection whose socket is freed, by the answer to a look-up of it. `None` if that
+/// tells nothing.
+fn left_by(answer: FrameKind, payload: &[u8]) -> Option<Left> {
+    match answer {
+        FrameKind::Error(code) if code == -Errno::NOENT.raw_os_error() => Some(Left::Nothing),
+        FrameKind::Payload(SOCK_DIAG_BY_FAMILY) => {
+            let message = Message::parse(payload).ok()?;
+            Some(match message.state() {
+                TcpState::TIME_WAIT => Left::TimeWait,
+                TcpState::FIN_WAIT2 if message.is_mini() => Left::FinWait2,
+                // Another connection with its addresses and ports, or a listener in its place.
+                _ => Left::Nothing,
+            })
         }
-        if inbox.batch.bytes.len() < KEPT_BYTES {
-            inbox.batch.push_of(place, &datagram[frame.payload], received, sent_after_ns);
-        } else {
-            inbox.dropped.get_or_insert((received, 0)).1 += 1;
-        }
+        _ => None,
     }
 }
 

@@ -17,7 +17,7 @@ mod self_stat;
 pub use cgroup::CgroupWalk;
 pub use clock::SystemClock;
 pub use diag::{DiagError, DiagSocket, DumpEnd};
-pub use events::{EventBatch, EventReader, EventSocket, EventStamp, LostSpan};
+pub use events::{EventBatch, EventReader, EventSocket, EventStamp, IsInDoubt, LostSpan};
 pub use host::{has_net_admin, host_facts, is_ignored, sees_every_process};
 pub use names::LiveNames;
 pub use namespace_handle::NamespaceHandles;

@@ -143,6 +143,26 @@ impl Ending {
     }
 }
 
+/// What a look-up found of a TCP connection whose socket is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing: it is over.
+    Nothing,
+    /// A TIME-WAIT: it is over.
+    TimeWait,
+    /// A FIN-WAIT-2 that nobody holds: the other end has not closed.
+    FinWait2,
+}
+
+/// A look-up of a TCP connection after its destroy event was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookUp {
+    /// When it had been answered.
+    pub at: Clocks,
+    /// What it found.
+    pub left: Left,
+}
+
 /// A destroy event: the kernel freed the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destroyed {
@@ -154,6 +174,16 @@ pub struct Destroyed {
     pub idle_ms: Option<i64>,
     /// The connection was there at least so long before, `None` where nothing tells.
     pub open_ms: Option<i64>,
+    /// By so much later the connection was over at the latest: 0 where the final counters tell, or what
+    /// a look-up told. `None` where it may have gone on half-closed.
+    pub over_ns: Option<Nanos>,
+}
+
+impl Destroyed {
+    /// The connection had begun by this moment of `CLOCK_MONOTONIC`, however long the event was unread.
+    pub fn begun_by_ns(&self) -> Nanos {
+        self.at.monotonic_ns - self.open_ms.unwrap_or(0) * 1_000_000
+    }
 }
 
 /// What came to be known of a connection after its end was stored.
@@ -266,7 +296,7 @@ pub struct FreedSocket {
     /// read; if the other end may have closed later, until when events were listened for; and if it was
     /// half-closed, as long as it may have stayed so and kept its addresses and ports from others.
     pub time_wait_by_ns: Nanos,
-    /// The other end had sent nothing, not even its FIN, and no dump has proved since that it is over.
+    /// It may have gone on half-closed, and no dump has proved since that it is over.
     pub is_half_closed: bool,
     /// Network namespace.
     pub netns: NetnsId,

@@ -24,8 +24,8 @@ pub use identity::{
     SocketKey, Tuple,
 };
 pub use life::{
-    Destroyed, Direction, EndUpdate, Ending, EventLoss, FIN_WAIT2_MAX_NS, FreedSocket, Origin,
-    Remains, RemainsEnd, SocketNews, UndestroyedSocket,
+    Destroyed, Direction, EndUpdate, Ending, EventLoss, FIN_WAIT2_MAX_NS, FreedSocket, Left,
+    LookUp, Origin, Remains, RemainsEnd, SocketNews, UndestroyedSocket,
 };
 pub use marker::{BootMoment, Mark, MarkPart, Marked};
 pub use observation::{

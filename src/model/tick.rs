@@ -285,6 +285,16 @@ pub struct SocketEnd {
     pub counters: FinalCounters,
 }
 
+impl SocketEnd {
+    /// Whether its socket is freed, while its connection may have gone on half-closed: neither its final
+    /// counters, nor a look-up, nor the other end tell.
+    pub fn may_go_on(&self) -> bool {
+        self.destroyed.is_some_and(|destroyed| destroyed.over_ns.is_none())
+            && self.closed_before.is_none()
+            && self.ending.is_none_or(Ending::is_one_sided)
+    }
+}
+
 /// Why an answer about a snapshot is not the whole truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExceptionKind {

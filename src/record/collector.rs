@@ -54,6 +54,15 @@ pub struct Plan {
     pub finds_owners: bool,
 }
 
+impl Plan {
+    /// Whether of each TCP connection within this host both ends are recorded.
+    pub fn records_both_ends(&self) -> bool {
+        let has = |family| self.dumps.contains(&(family, Protocol::Tcp));
+        let is_all = self.chosen.is_none() && self.states.proves_absence();
+        is_all && has(Family::Inet) && has(Family::Inet6)
+    }
+}
+
 /// What answers dumps.
 pub trait Kernel {
     /// Dumps one family and protocol of a namespace, see [`crate::kernel::DiagSocket::dump`].

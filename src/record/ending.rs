@@ -1,7 +1,9 @@
 //! Who opened a connection and how it ended, from the states that it was seen in and the kernel's
 //! counters. Wrong is worse than unknown: what does not tell for sure tells nothing.
 
-use crate::model::{Direction, Ending, Observation, Origin, TcpState};
+use super::flows::Flow;
+use crate::kernel::IsInDoubt;
+use crate::model::{Direction, Ending, Left, Observation, Origin, Protocol, TcpState};
 
 /// The counters of a full TCP socket that tell how it began and ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,6 +99,17 @@ impl Evidence {
         self.data_segs_in == Some(0) && self.bytes_received == Some(0)
     }
 
+    /// Whether the connection may go on half-closed without its socket: our FIN may have been
+    /// acknowledged, and the other end's need not have come.
+    fn may_go_on(&self) -> bool {
+        let may_be_fin = match self.acked_beyond_payload {
+            Some(1) => self.is_lone_fin_delivered() != Some(false),
+            Some(beyond) => beyond > 1,
+            None => true,
+        };
+        self.has_heard && may_be_fin && !self.has_peer_fin()
+    }
+
     /// Who opened a connection that is in this state. Where nothing is outstanding everything that
     /// was sent has been acknowledged, and the SYN counts (measured; see docs/ARCHITECTURE.md).
     pub(super) fn origin_of_live(&self, state: TcpState) -> Option<Origin> {
@@ -143,6 +156,17 @@ pub(super) fn origin_of_state(state: TcpState, is_mini: bool) -> Option<Origin> 
     }
 }
 
+/// Tells of which destroy events the connection may go on without its socket. Where both ends of a
+/// connection within this host are recorded, they tell.
+pub fn in_doubt(records_both_ends: bool) -> IsInDoubt {
+    Box::new(move |event| {
+        let flow = Flow::new(Protocol::Tcp, &event.tuple());
+        event.protocol() == Some(Protocol::Tcp)
+            && flow.is_some_and(|flow| !(records_both_ends && flow.is_within_host()))
+            && Evidence::of(&event.observe(Protocol::Tcp)).is_some_and(|said| said.may_go_on())
+    })
+}
+
 /// What may be left of a connection whose socket is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remnant {
@@ -167,6 +191,11 @@ pub(super) enum Final {
 }
 
 impl Final {
+    /// Whether the connection may go on without its socket.
+    pub(super) fn may_go_on(&self) -> bool {
+        matches!(self, Self::Full(counters) if counters.may_go_on())
+    }
+
     /// Who opened the connection, as far as this tells.
     pub(super) fn origin(&self) -> Option<Origin> {
         match self {
@@ -194,6 +223,8 @@ pub(super) struct Life {
     /// The last counters that a dump showed.
     pub(super) last: Option<Evidence>,
     pub(super) last_words: Option<Final>,
+    /// What was left of it when its destroy event was read, where that was looked up.
+    pub(super) left: Option<Left>,
 }
 
 impl Life {
@@ -241,6 +272,8 @@ impl Life {
             None if self.was_in_time_wait => Remnant::TimeWait,
             Some(Final::Full(last)) => match last.is_fin_acked(self.direction) {
                 Some(false) => Remnant::None,
+                _ if self.left == Some(Left::Nothing) => Remnant::None,
+                _ if self.left == Some(Left::FinWait2) => Remnant::HalfClosed,
                 Some(true) if last.is_peer_open() => Remnant::HalfClosed,
                 Some(true) if !last.has_peer_fin() => Remnant::FinWait2,
                 _ => Remnant::TimeWait,
@@ -261,7 +294,7 @@ impl Life {
     fn ending_with_fin(&self, last_words: &Evidence) -> Ending {
         if self.has_peer_fin || last_words.has_peer_fin() {
             Ending::BothFins
-        } else if last_words.is_peer_open() {
+        } else if last_words.is_peer_open() || self.left == Some(Left::FinWait2) {
             Ending::HalfClosed
         } else {
             Ending::FinAcked

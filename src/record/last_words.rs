@@ -4,8 +4,8 @@ use super::ending::{Evidence, Final, Life, Remnant};
 use super::flows::{Flow, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, Traffic, mapped};
 use crate::kernel::EventStamp;
 use crate::model::{
-    Clocks, Destroyed, Direction, FIN_WAIT2_MAX_NS, FinalCounters, Nanos, Protocol, SnapshotId,
-    Tuple,
+    Clocks, Destroyed, Direction, FIN_WAIT2_MAX_NS, FinalCounters, Left, LookUp, Nanos, Protocol,
+    SnapshotId, Tuple,
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
@@ -26,6 +26,8 @@ pub(super) struct LastWords {
     pub(super) said: Option<Final>,
     pub(super) counters: Option<FinalCounters>,
     pub(super) destroyed: Destroyed,
+    /// What was left of the connection then, where that was looked up and told.
+    pub(super) left: Option<Left>,
     /// Its event was sent at this moment of `CLOCK_MONOTONIC` or later.
     pub(super) sent_after_ns: Nanos,
     /// The connection was active at this moment of `CLOCK_MONOTONIC` or later; if nothing tells, its
@@ -81,6 +83,12 @@ impl LastWords {
             Some(evidence) => Some(Final::Full(evidence)),
             None => None,
         };
+        let look_up = stamp.look_up.filter(|look_up| {
+            // Another connection may have had its addresses and ports before it was asked for.
+            look_up.left != Left::FinWait2 || unread_ms * 1_000_000 < REUSE_MIN_NS
+        });
+        let is_connection = message.tuple().remote.port != 0;
+        let may_go_on = is_connection && said.is_some_and(|said| said.may_go_on());
         Self {
             protocol,
             cookie: message.cookie(),
@@ -95,7 +103,13 @@ impl LastWords {
                 at: received,
                 idle_ms,
                 open_ms: times.established_ms().map(|ms| (i64::from(ms) - OPENING_LAG_MS).max(0)),
+                over_ns: if may_go_on {
+                    look_up.and_then(|l| over_after(&l, received))
+                } else {
+                    Some(0)
+                },
             },
+            left: look_up.map(|look_up| look_up.left),
             sent_after_ns: received.monotonic_ns - unread_ms * 1_000_000,
             active_ns: received.monotonic_ns
                 - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
@@ -180,14 +194,15 @@ impl LastWords {
         is_fitting.then_some(early_ns.max(late_ns).max(0))
     }
 
-    /// The connection had begun by this moment of `CLOCK_MONOTONIC`, however long its event was unread.
-    pub(super) fn begun_by_ns(&self) -> Nanos {
-        self.destroyed.at.monotonic_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
-    }
-
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`, or by one that is as much later as
     /// the event was unread: that it was there before is not to be excluded.
     pub(super) fn open_by_ns(&self) -> Nanos {
         self.sent_after_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
     }
+}
+
+/// How long after an event was read the connection was over, by a look-up.
+fn over_after(look_up: &LookUp, received: Clocks) -> Option<Nanos> {
+    let after_ns = look_up.at.boottime_ns - received.boottime_ns;
+    (look_up.left != Left::FinWait2).then_some(after_ns)
 }

@@ -35,6 +35,7 @@ mod writer;
 
 pub use chosen::Chosen;
 pub use collector::{Event, Inputs, Kernel, Plan, Progress, RecordError, Summary, run};
+pub use ending::in_doubt;
 pub use limits::{CpuShare, Limits};
 pub use live_kernel::LiveKernel;
 pub use owner_finder::OwnerFinder;

@@ -294,7 +294,7 @@ impl Register {
         if let Some(flow) = &death.flow {
             let direction = death.origin.map(Origin::direction);
             let direction =
-                direction.or_else(|| self.direction_by_listeners(flow, death.open_by_ns));
+                direction.or_else(|| self.direction_by_listeners(flow, death.begun_by_ns()));
             let mut dead = death.dead();
             if let Some(life) = death.life {
                 dead.remnant = Life { direction, ..life }.remnant();
@@ -327,7 +327,7 @@ impl Register {
 
     /// Whether the final counters tell that a connection was reset, or aborted.
     pub(super) fn was_reset(&self, flow: &Flow, words: &LastWords) -> bool {
-        let direction = self.direction_by_listeners(flow, Some(words.open_by_ns()));
+        let direction = self.direction_by_listeners(flow, Some(words.destroyed.begun_by_ns()));
         let life = Life { direction, last_words: words.said, ..Life::default() };
         life.remnant() == Remnant::None
     }
@@ -392,14 +392,18 @@ impl Register {
     }
 
     /// The socket that a mini-socket with its cookie is left of: its destroy event was read, or dumps had
-    /// lacked it.
-    pub(super) fn over(&self, cookie: u64) -> Option<Gone> {
-        self.gone(cookie).or_else(|| self.held.get(&cookie)?.gone)
+    /// lacked it, and it has not been connected anew since.
+    pub(super) fn over(&self, cookie: u64, flow: Option<&Flow>) -> Option<Gone> {
+        self.gone(cookie).or_else(|| self.held_as(cookie, flow)?.gone)
+    }
+
+    fn held_as(&self, cookie: u64, flow: Option<&Flow>) -> Option<&Held> {
+        self.held.get(&cookie).filter(|held| held.flow.as_ref() == flow)
     }
 
     /// The mini-socket with this cookie is seen, and so the dumps that lacked it missed it.
-    pub(super) fn missed(&mut self, cookie: u64, out: &mut Batch) {
-        if let Some(held) = self.held.get(&cookie) {
+    pub(super) fn missed(&mut self, cookie: u64, flow: Option<&Flow>, out: &mut Batch) {
+        if let Some(held) = self.held_as(cookie, flow) {
             let update = EndUpdate { shown_over: Some(self.now), ..EndUpdate::default() };
             out.end_updates.push((held.socket, update));
         }
@@ -466,7 +470,8 @@ impl Register {
         let of_peer = || Some(&self.deaths[*self.death_of.get(&peer?)?]);
         let origin = told_by(death).or_else(|| Some(told_by(of_peer()?)?.of_peer()));
         let direction = origin.map(Origin::direction);
-        let direction = direction.or_else(|| self.direction_by_listeners(flow, death.open_by_ns));
+        let direction =
+            direction.or_else(|| self.direction_by_listeners(flow, death.begun_by_ns()));
         Some(Life { direction, ..death.life? }.remnant())
     }
 
@@ -533,7 +538,13 @@ impl Death {
         }
         if let Some(life) = &mut self.life {
             life.last_words = words.said;
+            life.left = words.left;
         }
+    }
+
+    /// It had begun by this moment of `CLOCK_MONOTONIC`, for sure.
+    fn begun_by_ns(&self) -> Option<Nanos> {
+        self.end.destroyed.map(|destroyed| destroyed.begun_by_ns()).or(self.open_by_ns)
     }
 
     fn gone(&self) -> Gone {

@@ -360,6 +360,9 @@ fn in_words(word: &str) -> &str {
         "syn_not_counted" => "the acknowledged bytes count no SYN of this end",
         "peer" => "the row of the other end, on this host, tells",
         "destroy_event" => "the kernel told that it freed the socket",
+        "look_up" => {
+            "a look-up found it over, right after the kernel had told that it freed the socket"
+        }
         "peer_destroy_event" => {
             "the kernel told that it freed the socket of the other end, aborted or closed later"
         }

@@ -120,7 +120,8 @@ pub(super) fn freed(
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
              e.destroyed_boottime_ns - p.ended_boottime_ns + p.ended_monotonic_ns, n.evidence,
              (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
-             k.netns_id, e.closed_before_snapshot_id IS NULL, coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0)
+             k.netns_id, e.closed_before_snapshot_id IS NULL AND e.over_ns IS NULL,
+             coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
@@ -157,7 +158,7 @@ pub(super) fn freed(
                     Some("fin_acked") | None => freed_ns.max(listened_ns),
                     Some(_) => peer_freed_ns,
                 },
-                is_half_closed: evidence.as_deref() == Some("half_closed") && row.get(15)?,
+                is_half_closed: row.get(15)?,
                 netns: NetnsId(row.get(14)?),
             }))
         })?;

@@ -371,11 +371,11 @@ impl TickWriter<'_> {
         self.run(
             "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
                  last_sample_snapshot_id, evidence, samples, state, ending, destroyed_snapshot_id,
-                 destroyed_at_ns, destroyed_boottime_ns, idle_ms, open_ms, rtt_us, rttvar_us,
-                 min_rtt_us, bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out,
+                 destroyed_at_ns, destroyed_boottime_ns, idle_ms, open_ms, over_ns, rtt_us,
+                 rttvar_us, min_rtt_us, bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out,
                  segs_in, data_segs_out, data_segs_in, total_retrans)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
+                 ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
             params![
                 end.socket.0,
                 end.last_snapshot.map(|s| s.0),
@@ -391,6 +391,7 @@ impl TickWriter<'_> {
                 destroyed.and_then(|d| d.idle_ms),
                 // How long it was there matters where no dump tells.
                 destroyed.filter(|_| end.last_snapshot.is_none()).and_then(|d| d.open_ms),
+                destroyed.and_then(|d| d.over_ns),
                 c.rtt_us,
                 c.rttvar_us,
                 c.min_rtt_us,
@@ -437,7 +438,7 @@ impl TickWriter<'_> {
             self.run(
                 "UPDATE socket_ends SET destroyed_snapshot_id = ?2, destroyed_at_ns = ?3,
                      destroyed_boottime_ns = ?4, idle_ms = ?5,
-                     open_ms = CASE WHEN last_snapshot_id IS NULL THEN ?6 END
+                     open_ms = CASE WHEN last_snapshot_id IS NULL THEN ?6 END, over_ns = ?7
                  WHERE socket_id = ?1",
                 params![
                     socket.0,
@@ -445,7 +446,8 @@ impl TickWriter<'_> {
                     destroyed.at.utc_ns,
                     destroyed.at.boottime_ns,
                     destroyed.idle_ms,
-                    destroyed.open_ms
+                    destroyed.open_ms,
+                    destroyed.over_ns
                 ],
             )?;
         }

@@ -95,6 +95,20 @@ pub fn filtered_dump(
 /// The bytes of a request for one TCP connection, of whatever cookie, with every extension. The kernel
 /// looks at neither states nor a filter then.
 pub fn look_up(family: Family, tuple: &Tuple, sequence: u32) -> Vec<u8> {
+    look_up_with(ExtensionFlags::all(), family, tuple, sequence)
+}
+
+/// The same without extensions: whether it is there, and in which state.
+pub fn look_up_state(family: Family, tuple: &Tuple, sequence: u32) -> Vec<u8> {
+    look_up_with(ExtensionFlags::empty(), family, tuple, sequence)
+}
+
+fn look_up_with(
+    extensions: ExtensionFlags,
+    family: Family,
+    tuple: &Tuple,
+    sequence: u32,
+) -> Vec<u8> {
     let of_family = |address: IpAddr| match (family, address) {
         (Family::Inet6, IpAddr::V4(v4)) => IpAddr::V6(v4.to_ipv6_mapped()),
         (_, address) => address,
@@ -103,7 +117,7 @@ pub fn look_up(family: Family, tuple: &Tuple, sequence: u32) -> Vec<u8> {
         fixed: InetRequest {
             family: family.number(),
             protocol: IPPROTO_TCP,
-            extensions: ExtensionFlags::all(),
+            extensions,
             states: StateFlags::from_bits_retain(States::ALL.0),
             socket_id: SocketId {
                 source_port: tuple.local.port,

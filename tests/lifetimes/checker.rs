@@ -186,11 +186,7 @@ fn complaints(end: &End, row: &Row, ended: Span) -> Vec<&'static str> {
     is_so("opened", may_lie(end.opened, row.opened_after, row.opened_before));
     is_so("cookie", end.cookie.is_none_or(|cookie| cookie == row.cookie));
     is_so("TIME-WAIT is no state of life", row.state.as_deref() != Some("TIME-WAIT"));
-    // Known: without the other end's word nothing tells a first FIN from an answer to one.
-    let is_told_early = end.peer.is_none()
-        && row.ending_evidence.as_deref() == Some("fin_acked")
-        && row.closed_evidence.as_deref() == Some("destroy_event");
-    if let Some(closed) = end.closed.filter(|_| !is_told_early) {
+    if let Some(closed) = end.closed {
         is_so("closed", may_lie(closed, row.closed_after, row.closed_before));
         let longest = closed.to.boottime_ns + SETTLING_NS - end.opened.from.boottime_ns;
         let shortest = closed.from.boottime_ns - end.opened.to.boottime_ns;
@@ -198,7 +194,7 @@ fn complaints(end: &End, row: &Row, ended: Span) -> Vec<&'static str> {
         is_so("duration_max_ns", row.duration_max_ns.is_none_or(|max| max >= shortest));
         let since = ended.to.boottime_ns - closed.from.boottime_ns;
         is_so("time_wait_min_ns", row.time_wait_min_ns.is_none_or(|min| min <= since));
-    } else if end.closed.is_none() {
+    } else {
         is_so("it is still open", row.closed_before.is_none() && row.ending.is_none());
     }
     let time_wait = row.time_wait_min_ns.zip(row.time_wait_max_ns);

@@ -141,6 +141,7 @@ fn each_end_is_told_truly_where_the_other_is_not_recorded() {
         println!("{option}: known after {}", verdict.delays());
         verdict.assert_nothing_wrong();
         verdict.assert_none_missed();
+        assert!(verdict.delay_ns(500) < INTERVAL.as_nanos() as i64, "{}", verdict.delays());
     }
 }
 

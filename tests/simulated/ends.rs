@@ -363,7 +363,7 @@ fn a_time_wait_is_left_of_the_last_one_of_its_addresses_before_the_capture() {
 fn what_was_half_closed_and_left_nothing_is_over_once_two_dumps_have_shown_that() {
     let probe = FakeSocket { bytes_acked: 102, ..a().to_afar().opened_at(1_400) };
     let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[probe.destroyed()]);
+    world.shows(&[]).shows(&[]).tells(&[probe.destroyed().looked_up_after(None)]);
     world.shows(&[]).ends(&[], failed).shows(&[]).shows(&[]).shows(&[]);
     world.record();
     assert_eq!(
@@ -378,7 +378,7 @@ fn what_was_half_closed_and_left_nothing_is_over_once_two_dumps_have_shown_that(
 fn what_was_half_closed_as_recording_stopped_is_over_in_the_next_capture() {
     let probe = FakeSocket { bytes_acked: 102, ..a().to_afar().opened_at(1_400) };
     let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[probe.destroyed()]).shows(&[]);
+    world.shows(&[]).shows(&[]).tells(&[probe.destroyed().looked_up_after(None)]).shows(&[]);
     world.record();
     let columns = ["closed_before", "closed_evidence"];
     assert_eq!(lives(&world, &columns), ["closed_before=- closed_evidence=-"]);

@@ -599,20 +599,20 @@ fn events_bring_new_sockets_only_of_the_states_that_are_recorded() {
 fn a_socket_that_left_the_recorded_states_is_ended_by_its_late_event() {
     let a = a();
     let states = States::only(TcpState::ESTABLISHED);
-    let left = |last: &FakeSocket| {
+    let left = |last: FakeEvent| {
         let mut world = World { states, ..World::with_events() };
-        world.shows(&[&a]).shows(&[]).shows(&[]).tells(&[last.destroyed()]).shows(&[]);
+        world.shows(&[&a]).shows(&[]).shows(&[]).tells(&[last]).shows(&[]);
         world.record();
         lives(&world, CLOSING)
     };
     assert_eq!(
-        left(&a.fin_acked().fin_received()),
+        left(a.fin_acked().fin_received().destroyed()),
         ["closed_after=0 closed_before=2700 closed_evidence=destroy_event destroyed_at=2700 \
           samples=1"]
     );
     // Half-closed: the other end had not even sent its FIN.
     assert_eq!(
-        left(&a.fin_acked()),
+        left(a.fin_acked().destroyed().looked_up_after(None)),
         ["closed_after=0 closed_before=- closed_evidence=left_scope destroyed_at=2700 samples=1"]
     );
 }

@@ -7,8 +7,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
-use sockrec::model::{self, Clocks, Family, MadeAt, Protocol, States, TcpState};
-use sockrec::record::Kernel;
+use sockrec::model::{self, Clocks, Family, Left, LookUp, MadeAt, Protocol, States, TcpState};
+use sockrec::record::{Kernel, in_doubt};
+use sockrec::wire::inet_diag::Message;
 
 use crate::socket::FakeSocket;
 use crate::world::{START_MONOTONIC, failed, interrupted, later};
@@ -58,6 +59,8 @@ pub struct Connection {
     /// Events are sent so much after the socket was freed, and read so much later still.
     pub event_delay_ms: i64,
     pub event_unread_ms: i64,
+    /// What is left of it is looked up as its event is read, where that is in doubt.
+    pub is_looked_up: bool,
 }
 
 impl Connection {
@@ -94,7 +97,6 @@ pub struct End {
     pub was_shown: bool,
     /// A dump that was complete showed what was left of it.
     pub was_rest_shown: bool,
-    pub was_half_closed_rest_shown: bool,
     /// Its event was read.
     pub was_told: bool,
 }
@@ -249,6 +251,15 @@ impl End {
         }
     }
 
+    /// What a look-up finds after its socket was freed.
+    fn left_at(&self, ms: i64) -> Left {
+        match self.shown_at(ms) {
+            Some((rest, true)) if rest.state == TcpState::FIN_WAIT2 => Left::FinWait2,
+            Some((_, true)) => Left::TimeWait,
+            _ => Left::Nothing,
+        }
+    }
+
     /// What a dump shows of it: its socket, or what is left of it.
     fn shown_at(&self, ms: i64) -> Option<(FakeSocket, bool)> {
         let c = &self.connection;
@@ -311,7 +322,6 @@ impl<'c> Machine<'c> {
                 peer_cookie: has_peer.then_some(first + u64::from(!is_opener)),
                 was_shown: false,
                 was_rest_shown: false,
-                was_half_closed_rest_shown: false,
                 was_told: false,
             };
             match (connection.finish, connection.place) {
@@ -378,7 +388,6 @@ impl Kernel for Machine<'_> {
             let Some((socket, is_rest)) = end.shown_at(now_ms) else { continue };
             end.was_shown |= !is_rest;
             end.was_rest_shown |= is_rest;
-            end.was_half_closed_rest_shown |= is_rest && socket.state == TcpState::FIN_WAIT2;
             each(&mut socket.message(family, made_at_ms), MadeAt::just(made_at_ms));
         }
         // A dump takes a millisecond.
@@ -420,6 +429,7 @@ impl Kernel for Machine<'_> {
             };
             end.was_told = true;
             let socket = end.socket_at(destroyed_ms);
+            let (looks_up, left) = (end.connection.is_looked_up, end.left_at(read_ms));
             let event = match end.word() {
                 Word::Whole => socket.destroyed(),
                 Word::Wiped => socket.aborted(),
@@ -430,6 +440,9 @@ impl Kernel for Machine<'_> {
             let (received, sent) = (back(read_ms), back(sent_ms));
             let payload = event.message(Protocol::Tcp, Family::Inet, sent.monotonic_ms());
             batch.push(&payload, received, sent.boottime_ns);
+            if looks_up && in_doubt(true)(&Message::parse(&payload).unwrap()) {
+                batch.look_up_last(LookUp { at: received, left });
+            }
         }
     }
 }

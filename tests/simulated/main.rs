@@ -11,6 +11,7 @@ mod events;
 mod extracts;
 mod filters;
 mod lifetimes;
+mod look_ups;
 mod machine;
 mod merges;
 mod mishaps;

@@ -212,7 +212,13 @@ impl FakeSocket {
 
     /// What the kernel tells when it frees the socket.
     pub fn destroyed(&self) -> FakeEvent {
-        FakeEvent { socket: self.clone(), is_wiped: false, ago_ms: 300, unread_ms: 0 }
+        let socket = self.clone();
+        FakeEvent { socket, is_wiped: false, ago_ms: 300, unread_ms: 0, look_up_ns: Some(0) }
+    }
+
+    /// Both ends.
+    pub fn tuple(&self) -> (Ipv4Addr, u16, Ipv4Addr, u16) {
+        (self.local_address, self.local_port, self.remote_address, self.remote_port)
     }
 
     /// What the kernel tells after this end has aborted the connection (`SO_LINGER` 0): half of the
@@ -327,9 +333,15 @@ pub struct FakeEvent {
     pub ago_ms: i64,
     /// So long before it was read it was sent.
     pub unread_ms: i64,
+    /// So long after it was read it is known what is left of its connection, if that is looked up.
+    pub look_up_ns: Option<i64>,
 }
 
 impl FakeEvent {
+    pub fn socket(&self) -> &FakeSocket {
+        &self.socket
+    }
+
     /// The same, read so long before the recorder takes it.
     pub fn ago(&self, ms: i64) -> Self {
         Self { ago_ms: ms, ..self.clone() }
@@ -338,6 +350,11 @@ impl FakeEvent {
     /// The same, read so long after it was sent.
     pub fn unread_for(&self, ms: i64) -> Self {
         Self { unread_ms: ms, ..self.clone() }
+    }
+
+    /// The same, where a look-up of what is left of its connection takes so long, or there is none.
+    pub fn looked_up_after(&self, ns: Option<i64>) -> Self {
+        Self { look_up_ns: ns, ..self.clone() }
     }
 
     /// The payload of its `SOCK_DIAG_BY_FAMILY` message, sent at this moment.

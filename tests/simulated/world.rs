@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 use sockrec::filter::{Filter, Services, Vocabulary};
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
 use sockrec::model::{
-    Capture, Clocks, EndReason, Family, HostFacts, MadeAt, NamespaceFacts, Place, Protocol, Source,
-    States, Value,
+    Capture, Clocks, EndReason, Family, HostFacts, Left, LookUp, MadeAt, NamespaceFacts, Place,
+    Protocol, Source, States, TcpState, Value,
 };
 use sockrec::query::{COLUMNS, QueryError, Question, Recording, Selection};
 use sockrec::record::{
-    Chosen, CpuShare, Event, Inputs, Kernel, Limits, Pace, Plan, RecordError, Summary, Wake, run,
+    Chosen, CpuShare, Event, Inputs, Kernel, Limits, Pace, Plan, RecordError, Summary, Wake,
+    in_doubt, run,
 };
 use sockrec::store::{Capacity, Reader, StoreError, Writer};
+use sockrec::wire::inet_diag::Message;
 
 use crate::socket::{FakeEvent, FakeSocket};
 
@@ -368,6 +370,18 @@ struct FakeKernel<'w> {
     last_taken: Option<(Clocks, usize)>,
 }
 
+impl FakeKernel<'_> {
+    /// What is left of a connection whose socket is freed, as the dumps from this one on show.
+    fn left_by(&self, socket: &FakeSocket, tick: usize) -> Left {
+        let mut shown = self.world.dumps[tick..].iter().flat_map(|dump| &dump.shows);
+        match shown.find(|other| other.tuple() == socket.tuple()) {
+            Some(rest) if rest.is_mini && rest.state == TcpState::FIN_WAIT2 => Left::FinWait2,
+            Some(rest) if rest.is_mini && rest.state == TcpState::TIME_WAIT => Left::TimeWait,
+            _ => Left::Nothing,
+        }
+    }
+}
+
 impl Kernel for FakeKernel<'_> {
     fn dump(
         &mut self,
@@ -411,6 +425,12 @@ impl Kernel for FakeKernel<'_> {
             let (family, protocol) = (self.world.dumps[tick].family, self.world.protocol);
             let payload = event.message(protocol, family, sent.monotonic_ms());
             batch.push(&payload, received, sent.boottime_ns);
+            if in_doubt(false)(&Message::parse(&payload).unwrap())
+                && let Some(after_ns) = event.look_up_ns
+            {
+                let left = self.left_by(event.socket(), tick + usize::from(is_after_dumps));
+                batch.look_up_last(LookUp { at: later(received, after_ns), left });
+            }
         }
         if !is_after_dumps {
             let spans = told.losses.iter().map(|&count| LostSpan { from: before, to: now, count });

@@ -18,7 +18,8 @@ impl Register {
             let misfit = |member: &Member| match member.there.open_by_ns {
                 Some(by_ns) => {
                     let after_ns = member.there.alive_ns.unwrap_or(by_ns);
-                    let direction = self.direction_by_listeners(flow, Some(words.open_by_ns()));
+                    let direction =
+                        self.direction_by_listeners(flow, Some(words.destroyed.begun_by_ns()));
                     words.misfit_of_time_wait((after_ns, by_ns), direction)
                 }
                 None => Some(0),

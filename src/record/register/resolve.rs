@@ -45,8 +45,7 @@ impl Register {
             }
         }
         for death in self.deaths.drain(..) {
-            let is_told = death.end.destroyed.is_some() && death.end.closed_before.is_none();
-            if is_told && death.end.ending == Some(Ending::HalfClosed) {
+            if death.end.may_go_on() {
                 self.half_closed.add(death.end.socket, self.now);
             }
             out.ends.push(death.end);
@@ -172,9 +171,10 @@ impl Register {
             let flow = flow_of(birth);
             let member = flow.and_then(|flow| self.flows.get(&flow));
             let death = self.death_of.get(&birth.id).map(|&death| &self.deaths[death]);
-            let begun_by_ns = match member.filter(|member| member.socket == birth.id) {
-                Some(member) => member.there.open_by_ns,
-                None => death.and_then(|death| death.open_by_ns),
+            let member = member.filter(|member| member.socket == birth.id);
+            let begun_by_ns = match death {
+                Some(death) => death.begun_by_ns(),
+                None => member.and_then(|member| member.there.open_by_ns),
             };
             let told = match flow {
                 Some(flow) => self.origin_by_listeners(&flow, begun_by_ns),

@@ -229,7 +229,7 @@ impl Tracker {
             false => Some(words.active_ns),
         };
         let closed_before = match is_tcp && is_connected {
-            true => scope.second_full_view_since(words.begun_by_ns()),
+            true => scope.second_full_view_since(words.destroyed.begun_by_ns()),
             false => None,
         };
         let opened_after = there_ns.and_then(|there_ns| scope.full_view_before(there_ns));
@@ -340,5 +340,6 @@ fn take_last_words(death: &mut Death, words: &LastWords) {
     }
     if let Some(life) = &mut death.life {
         life.last_words = words.said;
+        life.left = words.left;
     }
 }

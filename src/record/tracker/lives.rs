@@ -21,7 +21,8 @@ pub(super) fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nan
     if !(seen.is_over() && seen.message.is_mini()) {
         return LeftOf::Nobody;
     }
-    match (register.over(seen.message.cookie()), seen.flow()) {
+    let flow = seen.flow();
+    match (register.over(seen.message.cookie(), flow.as_ref()), flow) {
         (Some(gone), _) => LeftOf::Socket(gone),
         (None, Some(flow)) => register.left_of(&flow, seen.remains_after_ns(), told_ns),
         (None, None) => LeftOf::Nobody,

@@ -54,8 +54,9 @@ impl Tracker {
         let mut live = Live::new(self.next_socket, scope_index, 0, seen);
         if let Some(gone) = gone {
             live.remain(&gone, seen, out);
-            let has_own_cookie = register.over(message.cookie()).is_none();
-            register.missed(message.cookie(), out);
+            let flow = seen.flow();
+            let has_own_cookie = register.over(message.cookie(), flow.as_ref()).is_none();
+            register.missed(message.cookie(), flow.as_ref(), out);
             begin_remains(&live, seen, has_own_cookie, register, out);
             self.live.insert(key, live);
             return;

@@ -259,7 +259,7 @@ const KEYFRAMES: &str = "
 /// Sockets (`?1` to `?2`) of which nothing tells from `?3` on. The other end of a connection tells of it.
 /// CROSS: few keyframes, each with a look into the key of samples; not the other way round.
 fn doomed_sql() -> String {
-    const HALF_CLOSED: u8 = Ending::HalfClosed as u8;
+    let [fin_acked, half_closed] = Ending::ONE_SIDED.map(Ending::number);
     let is_dead = |k: &str, e: &str, m: &str| {
         format!(
             "coalesce({k}.first_snapshot_id, 0) < ?3 AND coalesce({m}.first_snapshot_id, 0) < ?3
@@ -273,7 +273,8 @@ fn doomed_sql() -> String {
                  coalesce({m}.gone_before_snapshot_id, 0)) < ?3
                  -- Half-closed as it went in this capture: its end is still to come.
                  AND NOT ({m}.socket_id IS NULL AND {e}.closed_before_snapshot_id IS NULL
-                    AND {e}.ending IS {HALF_CLOSED}
+                    AND {e}.over_ns IS NULL
+                    AND ({e}.ending IS NULL OR {e}.ending IN ({fin_acked}, {half_closed}))
                     AND {e}.destroyed_snapshot_id >= (SELECT min(first_snapshot_id) FROM (
                         SELECT capture_id, first_snapshot_id FROM groups
                         UNION ALL SELECT capture_id, first_snapshot_id FROM dropped_spans)

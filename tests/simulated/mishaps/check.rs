@@ -161,27 +161,25 @@ impl Checking<'_> {
 
     fn closing(&self, said: &mut Vec<String>) {
         let (after, before) = (self.moment("closed_after"), self.moment("closed_before"));
-        let over = self.end.over_us.filter(|(first, _)| *first <= self.ended_us);
-        let Some((first_us, last_us)) = over else {
+        let Some(over_us) = self.end.over_us.filter(|over_us| *over_us <= self.ended_us) else {
             if let Some(before) = before {
                 let by = ms(before - self.boottime(self.ended_us));
                 said.push(format!("it is still open, {by} ms after closed_before"));
             }
             return;
         };
-        let first_us = if self.end.shown.is_half_shown.get() { last_us } else { first_us };
-        let (first_ns, last_ns) = (self.boottime(first_us), self.boottime(last_us));
-        if let Some(after) = after.filter(|&after| after > last_ns) {
-            said.push(format!("closed {} ms before closed_after", ms(after - last_ns)));
+        let over_ns = self.boottime(over_us);
+        if let Some(after) = after.filter(|&after| after > over_ns) {
+            said.push(format!("closed {} ms before closed_after", ms(after - over_ns)));
         }
-        if let Some(before) = before.filter(|&before| before < first_ns) {
-            said.push(format!("closed {} ms after closed_before", ms(first_ns - before)));
+        if let Some(before) = before.filter(|&before| before < over_ns) {
+            said.push(format!("closed {} ms after closed_before", ms(over_ns - before)));
         }
-        let begun_ns = self.boottime(self.end.begun_us());
-        if self.row.number("duration_min_ns").is_some_and(|min| min > last_ns - begun_ns) {
+        let life_ns = over_ns - self.boottime(self.end.begun_us());
+        if self.row.number("duration_min_ns").is_some_and(|min| min > life_ns) {
             said.push("duration_min_ns".to_owned());
         }
-        if self.row.number("duration_max_ns").is_some_and(|max| max < first_ns - begun_ns) {
+        if self.row.number("duration_max_ns").is_some_and(|max| max < life_ns) {
             said.push("duration_max_ns".to_owned());
         }
     }

@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sockrec::kernel::{DumpEnd, EventBatch, LostSpan};
-use sockrec::model::{Clocks, Family, MadeAt, Place, Protocol, States, TcpState};
-use sockrec::record::{Kernel, Pace, Wake};
+use sockrec::model::{Clocks, Family, LookUp, MadeAt, Place, Protocol, States};
+use sockrec::record::{Kernel, Pace, Wake, in_doubt};
+use sockrec::wire::inet_diag::Message;
 
 use super::script::{DumpFate, Run, Script, Tick};
 use super::truth::{Shape, Truth};
@@ -195,7 +196,7 @@ impl Kernel for Machine<'_> {
             if end.shape_at(us) == Shape::Hidden {
                 continue;
             }
-            let (shown, shape) = (&end.shown, end.shape_at(us));
+            let shown = &end.shown;
             if tick.misses == Some(number) && shown.is_shown.get() && !shown.is_missed.get() {
                 shown.is_missed.set(true);
                 continue;
@@ -203,9 +204,6 @@ impl Kernel for Machine<'_> {
             let cookie = self.truth.cookie_at(number, us);
             let socket = end.shown_at(us, cookie).unwrap();
             shown.is_shown.set(true);
-            if shape == Shape::Mini(TcpState::FIN_WAIT2) {
-                shown.is_half_shown.set(true);
-            }
             self.now_us.set(us);
             let made_at_ms = self.time.at(us).monotonic_ns / 1_000_000;
             let now_ms = self.time.jiffies_ms(us, number).min(socket.timer_ends_at_ms);
@@ -240,6 +238,13 @@ impl Kernel for Machine<'_> {
             let sent_after_ns = self.time.at(sent.after_us).boottime_ns;
             end.shown.told_us.set(Some(sent.read_us));
             batch.push(&payload, self.time.at(sent.read_us), sent_after_ns);
+            // Not every answer comes.
+            let is_answered = pick((sent.at_us, sent.end, "answer"), 5) > 0;
+            if is_answered && in_doubt(true)(&Message::parse(&payload).unwrap()) {
+                let at_us = sent.read_us + pick((sent.at_us, "look-up"), 100);
+                let left = self.truth.left_at(sent.end, at_us);
+                batch.look_up_last(LookUp { at: self.time.at(at_us), left });
+            }
         }
         let unread_since = self.unread.iter().find(|(from, to)| (*from..*to).contains(&now_us));
         let read_until_us = unread_since.map_or(now_us, |(from, _)| *from);

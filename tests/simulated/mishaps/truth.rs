@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
-use sockrec::model::TcpState;
+use sockrec::model::{Left, TcpState};
 
 use super::script::{Connection, Course, Place, Slot};
 use crate::socket::{FakeEvent, FakeSocket};
@@ -42,7 +42,6 @@ struct Data {
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
     pub is_shown: Cell<bool>,
-    pub is_half_shown: Cell<bool>,
     pub is_missed: Cell<bool>,
     /// When its destroy event was read.
     pub told_us: Cell<Option<i64>>,
@@ -65,8 +64,8 @@ pub struct End {
     fin_acked_us: i64,
     fin_received_us: i64,
     has_unread: bool,
-    /// The connection was over at this end between these moments.
-    pub over_us: Option<(i64, i64)>,
+    /// When the connection was over at this end.
+    pub over_us: Option<i64>,
     pub freed: Option<Freed>,
     pub time_wait_us: Option<(i64, i64)>,
     pub peer: Option<usize>,
@@ -257,6 +256,20 @@ impl Truth {
         truth
     }
 
+    /// What a look-up finds at this moment of the connection of an end whose socket is freed.
+    pub fn left_at(&self, number: usize, us: i64) -> Left {
+        let of = &self.ends[number];
+        let has_tuple = |end: &&End| (end.local, end.remote) == (of.local, of.remote);
+        for end in self.ends.iter().filter(has_tuple) {
+            match end.shape_at(us) {
+                Shape::Mini(TcpState::FIN_WAIT2) => return Left::FinWait2,
+                Shape::Mini(TcpState::TIME_WAIT) => return Left::TimeWait,
+                _ => {}
+            }
+        }
+        Left::Nothing
+    }
+
     fn new_socket(&mut self) -> usize {
         self.cookies.push(Cell::new(None));
         self.cookies.len() - 1
@@ -334,7 +347,7 @@ impl Truth {
                 old.leave_time_wait(connected_us);
             }
             let over = self.ends[from..].iter().filter_map(|end| end.over_us);
-            free_us = over.map(|(_, last)| last).max().unwrap_or(connected_us) + 100;
+            free_us = over.max().unwrap_or(connected_us) + 100;
         }
     }
 }
@@ -376,7 +389,7 @@ impl Making<'_> {
             (end.local, end.is_connection) = (self.client, false);
             end.goes_to(self.begun_us, Shape::Full(TcpState::CLOSE));
             end.goes_to(begun_us, Shape::Hidden);
-            end.over_us = Some((begun_us, begun_us));
+            end.over_us = Some(begun_us);
             truth.ends.push(end);
         }
         let mut ends = Vec::new();
@@ -412,7 +425,7 @@ impl Making<'_> {
     fn fail(&self, ends: &mut [End], over_us: i64, is_wiped: bool) {
         for end in ends {
             end.goes_to(over_us, Shape::Hidden);
-            end.over_us = Some((over_us, over_us));
+            end.over_us = Some(over_us);
             let at_us = over_us + self.connection.hold_us[0] + 20;
             // A request has no event.
             end.freed = end.is_opener.then_some(Freed { at_us, is_wiped });
@@ -453,7 +466,7 @@ impl Making<'_> {
                 }
                 Course::Reconnected if end.is_opener => {
                     end.goes_to(closed_us, Shape::Hidden);
-                    end.over_us = Some((closed_us, closed_us));
+                    end.over_us = Some(closed_us);
                     end.endings = &["reset"];
                 }
                 Course::Aborted | Course::Unread if is_first => {
@@ -487,7 +500,7 @@ fn close_first(end: &mut End, closed_us: i64, half_us: i64, held_us: Option<i64>
     if at_us >= over_us {
         end.fin_received_us = over_us;
     }
-    end.over_us = Some((at_us.min(over_us), over_us));
+    end.over_us = Some(over_us);
     end.freed = Some(Freed { at_us, is_wiped: false });
     end.endings = &["orderly"];
 }
@@ -502,14 +515,14 @@ fn close_second(end: &mut End, closed_us: i64, half_us: i64, held_us: i64) {
     end.goes_to(own_us, Shape::Full(TcpState::LAST_ACK));
     end.goes_to(over_us, Shape::Hidden);
     (end.fin_received_us, end.fin_acked_us) = (received_us, over_us);
-    end.over_us = Some((over_us, over_us));
+    end.over_us = Some(over_us);
     end.freed = Some(Freed { at_us: over_us + held_us, is_wiped: false });
     end.endings = &["orderly"];
 }
 
 fn reset(end: &mut End, over_us: i64, freed_after_us: i64, is_wiped: bool) {
     end.goes_to(over_us, Shape::Hidden);
-    end.over_us = Some((over_us, over_us));
+    end.over_us = Some(over_us);
     end.freed = Some(Freed { at_us: over_us + freed_after_us, is_wiped });
     end.endings = &["reset"];
 }

@@ -1,0 +1,97 @@
+//! What is left of a connection is looked up as its destroy event is read, where its counters do not tell.
+
+use sockrec::model::TcpState;
+
+use crate::events::{a, lives};
+use crate::socket::{FakeEvent, FakeSocket};
+use crate::world::World;
+
+const CLOSING: &[&str] = &["closed_after", "closed_before", "closed_evidence", "destroyed_at"];
+const TWO_MS: i64 = 2_000_000;
+
+/// It sent a FIN that was acknowledged, and received data and perhaps a FIN.
+fn of_both_fins_or_one() -> FakeSocket {
+    let a = a().to_afar().opened_at(1_400);
+    FakeSocket { bytes_acked: a.bytes_sent + 2, bytes_received: 9, data_segs_in: 1, ..a }
+}
+
+fn told(event: FakeEvent, shown: &[&FakeSocket]) -> World {
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[event]).shows(shown).shows(shown).shows(shown);
+    world.record();
+    crate::harness::assert_recording_is_whole(&world.path());
+    world
+}
+
+#[test]
+fn a_connection_of_which_nothing_is_left_was_over_by_the_look_up() {
+    let event = of_both_fins_or_one().destroyed().looked_up_after(Some(TWO_MS));
+    let world = told(event, &[]);
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1379 closed_before=1702 closed_evidence=look_up destroyed_at=1700"]
+    );
+    let columns = ["ending", "ending_evidence", "duration_max_ns"];
+    assert_eq!(
+        lives(&world, &columns),
+        ["ending=- ending_evidence=fin_acked duration_max_ns=702000000"]
+    );
+}
+
+#[test]
+fn a_connection_that_is_left_half_closed_is_not_over() {
+    let a = of_both_fins_or_one();
+    let rest = FakeSocket { cookie: 7, ..a.time_wait_since(1_690) }.in_state(TcpState::FIN_WAIT2);
+    let event = a.destroyed().looked_up_after(Some(TWO_MS));
+    let world = told(event.clone(), &[&rest]);
+    let columns = ["state", "closed_before", "closed_evidence", "ending_evidence", "destroyed_at"];
+    assert_eq!(
+        lives(&world, &columns),
+        [
+            "state=FIN-WAIT-2 closed_before=- closed_evidence=recording_end ending_evidence=half_closed \
+          destroyed_at=1700"
+        ]
+    );
+}
+
+#[test]
+fn a_connection_in_time_wait_was_over_by_the_look_up_at_the_latest() {
+    let a = of_both_fins_or_one();
+    let rest = FakeSocket { cookie: 7, ..a.time_wait_since(1_650) };
+    let world = told(a.destroyed().looked_up_after(Some(TWO_MS)), &[&rest]);
+    let columns = ["cookie", "closed_before", "closed_evidence", "ending"];
+    let rows = lives(&world, &columns);
+    assert_eq!(rows, ["cookie=1 closed_before=1670 closed_evidence=time_wait ending=orderly"]);
+}
+
+#[test]
+fn a_connection_that_was_not_looked_up_is_over_once_two_dumps_lack_it() {
+    let world = told(of_both_fins_or_one().destroyed().looked_up_after(None), &[]);
+    assert_eq!(
+        lives(&world, CLOSING),
+        ["closed_after=1379 closed_before=4001 closed_evidence=absence destroyed_at=1700"]
+    );
+}
+
+/// What is there now was made since by others.
+#[test]
+fn a_half_closed_one_is_no_longer_its_own_where_its_event_was_unread_for_long() {
+    let a = of_both_fins_or_one();
+    let rest = FakeSocket { cookie: 7, ..a.time_wait_since(1_690) }.in_state(TcpState::FIN_WAIT2);
+    let world = told(a.destroyed().unread_for(1_200), &[&rest]);
+    assert_eq!(lives(&world, &["ending_evidence"])[0], "ending_evidence=fin_acked");
+}
+
+#[test]
+fn counters_that_tell_need_no_look_up() {
+    let both = of_both_fins_or_one();
+    let peer_only = FakeSocket { bytes_received: 1, data_segs_in: 0, ..both.clone() };
+    let neither = FakeSocket { bytes_acked: both.bytes_sent, ..both };
+    for (socket, ending) in [(peer_only, "both_fins"), (neither, "fin_not_acked")] {
+        let world = told(socket.destroyed().looked_up_after(None), &[]);
+        assert_eq!(
+            lives(&world, &["closed_before", "closed_evidence", "ending_evidence"]),
+            [format!("closed_before=1700 closed_evidence=destroy_event ending_evidence={ending}")]
+        );
+    }
+}
