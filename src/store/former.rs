@@ -118,14 +118,16 @@ pub(super) fn freed(
     let mut statement = connection.prepare(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.generation, e.last_sample_snapshot_id, e.samples,
-             e.destroyed_boottime_ns - p.ended_boottime_ns + p.ended_monotonic_ns, n.evidence,
+             min(e.destroyed_boottime_ns - p.ended_boottime_ns + p.ended_monotonic_ns,
+                 coalesce(d.ended_monotonic_ns, 9223372036854775807)), n.evidence,
              (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
              k.netns_id, e.closed_before_snapshot_id IS NULL AND e.over_ns IS NULL,
              coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0)
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
-         -- The machine may have been suspended since the event: not before it.
+         -- The machine may have been suspended since the event: not before it. Nor was it freed after the
+         -- snapshot that recorded it.
          JOIN snapshots AS p ON p.snapshot_id = coalesce((SELECT max(b.snapshot_id)
                  FROM snapshots AS b WHERE b.snapshot_id < d.snapshot_id
                     AND b.capture_id = d.capture_id), d.snapshot_id)

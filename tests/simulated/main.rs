@@ -19,6 +19,7 @@ mod namespaces;
 mod retention;
 mod socket;
 mod thinning;
+mod used_again;
 mod world;
 
 use sockrec::model::{Family, Protocol, States, TcpState};
