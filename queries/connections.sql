@@ -42,9 +42,8 @@ WITH
                 WHEN NOT h.is_half THEN e.evidence END AS dump_evidence,
             e.destroyed_at_ns,
             CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
-            -- For so long it may have gone on without its socket, where nothing else tells.
-            CASE WHEN e.ending IS NULL OR e.ending IN (3, 11) THEN coalesce(e.over_ns, 0) ELSE 0 END
-                AS over_ns,
+            -- For so long it may have gone on without its socket, where nothing else tells; NULL: longer.
+            CASE WHEN e.ending IS NULL OR e.ending IN (1, 3, 11) THEN e.over_ns ELSE 0 END AS over_ns,
             e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
             CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END - e.idle_ms * 1000000
                 AS active_boottime_ns,
@@ -175,7 +174,7 @@ WITH
                 AS peer_ended_boottime_ns,
             CASE WHEN is_peer_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
             NOT is_half AND NOT may_be_half_closed
-                AND (gone_at_ns IS NULL OR destroyed_boottime_ns + over_ns <= gone_boottime_ns)
+                AND (gone_at_ns IS NULL OR destroyed_boottime_ns + coalesce(over_ns, 0) <= gone_boottime_ns)
                 AS is_closing_by_event
         FROM facts AS x
     ),
@@ -191,9 +190,11 @@ WITH
                 CASE WHEN is_active_by_event THEN active_boottime_ns ELSE last_boottime_ns END,
                 before_boottime_ns
             ) AS closed_after_boottime_ns,
-            CASE WHEN is_closing_by_event THEN destroyed_at_ns + over_ns ELSE gone_at_ns END
+            CASE WHEN is_closing_by_event THEN destroyed_at_ns + coalesce(over_ns, 0)
+                ELSE gone_at_ns END
                 AS closed_before_ns,
-            CASE WHEN is_closing_by_event THEN destroyed_boottime_ns + over_ns ELSE gone_boottime_ns END
+            CASE WHEN is_closing_by_event THEN destroyed_boottime_ns + coalesce(over_ns, 0)
+                ELSE gone_boottime_ns END
                 AS closed_before_boottime_ns
         FROM choices AS x
     ),
@@ -214,10 +215,11 @@ WITH
     lives AS (
         SELECT
             x.*,
-            -- Without the other end's event nothing but the TIME-WAIT tells until when it went on.
+            -- Without the other end's event or a look-up the TIME-WAIT tells until when it went on.
             CASE WHEN time_wait_boottime_ns IS NULL OR NOT is_closing_by_event THEN 0
                 WHEN is_closing_by_peer THEN time_wait_boottime_ns < peer_ended_boottime_ns
-                ELSE is_peer_orderly IS NOT 1 OR time_wait_boottime_ns < closed_before_boottime_ns
+                WHEN is_peer_orderly IS NOT 1 AND over_ns IS NULL THEN 1
+                ELSE time_wait_boottime_ns < closed_before_boottime_ns
             END AS is_closing_by_time_wait
         FROM closings AS x
     )
@@ -305,7 +307,10 @@ SELECT
             THEN CASE WHEN k.over_ns > 0 THEN 'look_up' ELSE 'destroy_event' END
         WHEN k.is_ended AND k.dump_evidence IS NOT NULL THEN k.dump_evidence
         WHEN k.is_cut_after THEN 'extract_end'
-        WHEN k.is_capture_over THEN 'recording_end'
+        WHEN k.is_capture_over OR (k.may_be_half_closed AND (
+            SELECT dc.ended_at_ns IS NOT NULL FROM snapshots AS ds
+            JOIN captures AS dc ON dc.capture_id = ds.capture_id
+            WHERE ds.snapshot_id = e.destroyed_snapshot_id)) THEN 'recording_end'
     END AS closed_evidence,
     k.destroyed_at_ns,
     en.name AS ending,

@@ -44,7 +44,11 @@ const READY_MAX: usize = 64;
 const STOP: u64 = u64::MAX;
 
 /// A netlink socket that has joined the destroy groups; it stays in its network namespace.
-pub struct EventSocket(Socket);
+pub struct EventSocket {
+    socket: Socket,
+    /// No event was sent to it before.
+    opened: Clocks,
+}
 
 impl EventSocket {
     /// Joins the groups of these families and protocols. There are none for raw sockets and MPTCP,
@@ -59,18 +63,19 @@ impl EventSocket {
             // Capped without a word.
             let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
         }
+        let opened = SystemClock.now();
         for &(family, protocol) in dumps {
             if let Some(group) = destroy_group(family, protocol) {
                 socket.add_membership(group).map_err(DiagError::Open)?;
             }
         }
         socket.set_non_blocking(true).map_err(DiagError::Open)?;
-        Ok(Self(socket))
+        Ok(Self { socket, opened })
     }
 
     /// Bytes that its receive buffer may hold.
     pub fn receive_buffer(&self) -> Option<usize> {
-        sockopt::socket_recv_buffer_size(&self.0).ok()
+        sockopt::socket_recv_buffer_size(&self.socket).ok()
     }
 }
 
@@ -211,7 +216,7 @@ impl EventReader {
         epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
         let inbox = Mutex::new(Inbox {
             batch: EventBatch::default(),
-            empty_at: SystemClock.now(),
+            empty_at: socket.opened,
             losing_since: None,
             dropped: None,
         });
@@ -231,7 +236,7 @@ impl EventReader {
     /// When there is no memory for it.
     pub fn add(&self, place: Place, socket: EventSocket) -> io::Result<()> {
         let Sources { sockets, epoll, .. } = &*self.sources;
-        let socket = Arc::new(socket.0);
+        let socket = Arc::new(socket.socket);
         if place != Place::FIRST {
             discard_all(&socket)?;
         }

@@ -439,7 +439,14 @@ impl Recording {
             }
             Ok::<_, StoreError>(())
         })?;
-        self.half_closed(&candidates, true)
+        // Who was killed has not told of the last ones.
+        let mut is_told = true;
+        let sql = "SELECT ended_at_ns IS NOT NULL FROM captures ORDER BY capture_id DESC LIMIT 1";
+        self.reader.run(sql, &[], |row| {
+            is_told = row != [Value::Integer(0)];
+            Ok::<_, StoreError>(())
+        })?;
+        self.half_closed(&candidates, is_told)
     }
 
     /// Of these sockets those whose connection goes on in FIN-WAIT-2, or may do so, as the next dump

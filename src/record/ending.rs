@@ -26,6 +26,8 @@ pub(super) struct Evidence {
     probes: u8,
     /// It is a subflow of MPTCP, which the kernel disconnects also when it is over.
     is_subflow: bool,
+    /// What only a FIN of ours that was acknowledged leaves was found as its event was read.
+    left_by_fin: Option<Left>,
 }
 
 impl Evidence {
@@ -55,7 +57,13 @@ impl Evidence {
             retransmits: tcp.retransmits.unwrap_or(0),
             probes: tcp.probes.unwrap_or(0),
             is_subflow: o.ulp == Some("mptcp"),
+            left_by_fin: None,
         })
+    }
+
+    /// The same, where a look-up found what only a FIN of ours leaves.
+    pub(super) fn leaving(self, left_by_fin: Option<Left>) -> Self {
+        Self { left_by_fin, ..self }
     }
 
     /// Whether a segment came that was more than a refusal.
@@ -67,13 +75,18 @@ impl Evidence {
     fn is_fin_acked(&self, direction: Option<Direction>) -> Option<bool> {
         match (self.acked_beyond_payload?, direction) {
             (..=0, _) | (1, Some(Direction::Outbound)) => Some(false),
-            (1, direction) => match self.is_lone_fin_delivered() {
+            (1, direction) => match self.is_fin_delivered() {
                 None => direction.map(|_| true),
                 is_delivered => is_delivered,
             },
             (2, _) => Some(true),
             _ => None,
         }
+    }
+
+    /// Whether a FIN of ours was delivered for sure, or none.
+    fn is_fin_delivered(&self) -> Option<bool> {
+        self.left_by_fin.map(|_| true).or_else(|| self.is_lone_fin_delivered())
     }
 
     /// Whether a FIN without payload was delivered, where nothing was sent but SYN and FIN: either end
@@ -136,7 +149,7 @@ impl Evidence {
         }
         match self.acked_beyond_payload? {
             2 => Some(Origin::SynCounted),
-            1 => self.is_lone_fin_delivered().map(|is_delivered| match is_delivered {
+            1 => self.is_fin_delivered().map(|is_delivered| match is_delivered {
                 true => Origin::SynNotCounted,
                 false => Origin::SynCounted,
             }),
@@ -292,7 +305,9 @@ impl Life {
     }
 
     fn ending_with_fin(&self, last_words: &Evidence) -> Ending {
-        if self.has_peer_fin || last_words.has_peer_fin() {
+        if last_words.left_by_fin == Some(Left::TimeWait) {
+            Ending::TimeWait
+        } else if self.has_peer_fin || last_words.has_peer_fin() {
             Ending::BothFins
         } else if last_words.is_peer_open() || self.left == Some(Left::FinWait2) {
             Ending::HalfClosed

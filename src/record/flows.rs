@@ -164,6 +164,8 @@ pub(super) struct Dead {
 pub(super) struct There {
     /// It had begun by then.
     pub(super) open_by_ns: Option<Nanos>,
+    /// By so much that may be too late: dumps take their time.
+    pub(super) open_slack_ns: Nanos,
     /// It was not over before.
     pub(super) alive_ns: Option<Nanos>,
     /// It was over by then.
@@ -421,10 +423,9 @@ impl Member {
     /// addresses and ports before or after.
     pub(super) fn fits(&self, other: &Self) -> bool {
         let began_in_time = |a: &Self, b: &Self| {
-            a.there
-                .open_by_ns
-                .zip(b.there.over_ns)
-                .is_none_or(|(began, ended)| began <= ended + SAME_MOMENT_NS)
+            a.there.open_by_ns.zip(b.there.over_ns).is_none_or(|(began, ended)| {
+                began - a.there.open_slack_ns <= ended + SAME_MOMENT_NS
+            })
         };
         let was_answered = |traffic: Option<&Traffic>| traffic.is_none_or(|t| t.was_answered);
         let (own, others) = (self.there.traffic.as_deref(), other.there.traffic.as_deref());

@@ -199,7 +199,8 @@ impl Register {
         let Half { socket, cookie, tuple, open_by_ns, dead, .. } = *half;
         let own = flow_of_peer.reversed();
         let over_ns = dead.destroyed_ns;
-        let there = There { open_by_ns, alive_ns: dead.active_ns, over_ns, traffic: None };
+        let alive_ns = dead.active_ns;
+        let there = There { open_by_ns, alive_ns, over_ns, ..There::default() };
         let member = Member { dead: Some(Box::new(dead)), ..Member::new(socket, cookie, there) };
         if !matches!(self.flows.add(own, member, |_| true), Added::WithPeer(_)) {
             return; // of another time

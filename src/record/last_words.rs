@@ -78,15 +78,24 @@ impl LastWords {
             (None, _) => Some(false),
             (Some(_), Some(0)) => None,
         };
-        let said = match evidence {
-            Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
-            Some(evidence) => Some(Final::Full(evidence)),
-            None => None,
-        };
+        let active_ms = times.active_ms();
+        let silent_ns = received.monotonic_ns
+            - active_ms.map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0)) * 1_000_000;
+        let sent_after_ns = received.monotonic_ns - unread_ms * 1_000_000;
+        let is_read_at_once = unread_ms * 1_000_000 < REUSE_MIN_NS;
         let look_up = stamp.look_up.filter(|look_up| {
             // Another connection may have had its addresses and ports before it was asked for.
-            look_up.left != Left::FinWait2 || unread_ms * 1_000_000 < REUSE_MIN_NS
+            look_up.left != Left::FinWait2 || is_read_at_once
         });
+        let left = look_up.map(|look_up| look_up.left);
+        // Nor may there have been another one since it was over.
+        let was_over_just_now = is_read_at_once && silent_ns + SAME_MOMENT_NS >= sent_after_ns;
+        let left_by_fin = left.filter(|left| was_over_just_now && *left != Left::Nothing);
+        let said = match evidence {
+            Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
+            Some(evidence) => Some(Final::Full(evidence.leaving(left_by_fin))),
+            None => None,
+        };
         let is_connection = message.tuple().remote.port != 0;
         let may_go_on = is_connection && said.is_some_and(|said| said.may_go_on());
         Self {
@@ -109,14 +118,12 @@ impl LastWords {
                     Some(0)
                 },
             },
-            left: look_up.map(|look_up| look_up.left),
-            sent_after_ns: received.monotonic_ns - unread_ms * 1_000_000,
+            left,
+            sent_after_ns,
             active_ns: received.monotonic_ns
                 - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
                     * 1_000_000,
-            silent_ns: received.monotonic_ns
-                - times.active_ms().map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0))
-                    * 1_000_000,
+            silent_ns,
             tells_activity: times.active_ms().is_some(),
             last_sent: times.sent_or_handshake_ms().map(ago),
             last_received: times.received_or_handshake_ms().map(ago),

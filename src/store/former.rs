@@ -122,7 +122,7 @@ pub(super) fn freed(
                  coalesce(d.ended_monotonic_ns, 9223372036854775807)), n.evidence,
              (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
              k.netns_id, e.closed_before_snapshot_id IS NULL AND e.over_ns IS NULL,
-             coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0)
+             coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0), e.over_ns
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
@@ -157,7 +157,10 @@ pub(super) fn freed(
                 samples: row.get(10)?,
                 time_wait_by_ns: match evidence.as_deref() {
                     Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
-                    Some("fin_acked") | None => freed_ns.max(listened_ns),
+                    Some("fin_acked") | None => match row.get::<_, Option<Nanos>>(17)? {
+                        Some(over_ns) => freed_ns.saturating_add(over_ns),
+                        None => freed_ns.max(listened_ns),
+                    },
                     Some(_) => peer_freed_ns,
                 },
                 is_half_closed: row.get(15)?,

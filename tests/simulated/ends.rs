@@ -381,7 +381,7 @@ fn what_was_half_closed_as_recording_stopped_is_over_in_the_next_capture() {
     world.shows(&[]).shows(&[]).tells(&[probe.destroyed().looked_up_after(None)]).shows(&[]);
     world.record();
     let columns = ["closed_before", "closed_evidence"];
-    assert_eq!(lives(&world, &columns), ["closed_before=- closed_evidence=-"]);
+    assert_eq!(lives(&world, &columns), ["closed_before=- closed_evidence=recording_end"]);
     world.goes_on_after(SECOND);
     world.shows(&[]).shows(&[]);
     world.record();

@@ -153,7 +153,7 @@ fn a_time_wait_goes_on_as_its_connection_by_its_cookie() {
     assert_eq!(
         lives(&world, TIME_WAIT),
         [format!(
-            "cookie=1 state=ESTAB closed_evidence=time_wait ending_evidence=time_wait \
+            "cookie=1 state=ESTAB closed_evidence=destroy_event ending_evidence=time_wait \
              time_wait_min_ns={time_wait_ns} samples=2"
         )]
     );
@@ -172,7 +172,7 @@ fn a_time_wait_with_a_cookie_of_its_own_goes_on_as_the_connection_of_its_address
     assert_eq!(
         lives(&world, TIME_WAIT),
         [format!(
-            "cookie=1 state=- closed_evidence=time_wait ending_evidence=time_wait \
+            "cookie=1 state=- closed_evidence=destroy_event ending_evidence=time_wait \
              time_wait_min_ns={time_wait_ns} samples=1"
         )]
     );
@@ -192,7 +192,7 @@ fn a_time_wait_with_a_cookie_of_its_own_goes_on_in_the_next_capture() {
     assert_eq!(
         lives(&world, TIME_WAIT),
         [format!(
-            "cookie=1 state=- closed_evidence=time_wait ending_evidence=time_wait \
+            "cookie=1 state=- closed_evidence=destroy_event ending_evidence=time_wait \
              time_wait_min_ns={time_wait_ns} samples=2"
         )]
     );

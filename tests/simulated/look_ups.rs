@@ -1,6 +1,6 @@
 //! What is left of a connection is looked up as its destroy event is read, where its counters do not tell.
 
-use sockrec::model::TcpState;
+use sockrec::model::{States, TcpState};
 
 use crate::events::{a, lives};
 use crate::socket::{FakeEvent, FakeSocket};
@@ -62,6 +62,44 @@ fn a_connection_in_time_wait_was_over_by_the_look_up_at_the_latest() {
     let columns = ["cookie", "closed_before", "closed_evidence", "ending"];
     let rows = lives(&world, &columns);
     assert_eq!(rows, ["cookie=1 closed_before=1670 closed_evidence=time_wait ending=orderly"]);
+    let rest = FakeSocket { cookie: 7, ..a.time_wait_since(1_690) };
+    let world = told(a.destroyed().looked_up_after(Some(TWO_MS)), &[&rest]);
+    let rows = lives(&world, &columns);
+    assert_eq!(rows, ["cookie=1 closed_before=1702 closed_evidence=look_up ending=orderly"]);
+}
+
+/// Neither is in a dump here.
+#[test]
+fn what_a_fin_of_this_end_left_tells_who_opened_and_how_it_ended() {
+    let a = of_both_fins_or_one().opened_at(1_680);
+    let accepted = FakeSocket { bytes_acked: a.bytes_sent + 1, data_segs_out: 1, ..a.clone() };
+    for (socket, direction) in [(&a, "outbound"), (&accepted, "inbound")] {
+        for (state, ending) in [
+            (TcpState::TIME_WAIT, "ending=orderly ending_evidence=time_wait"),
+            (TcpState::FIN_WAIT2, "ending=- ending_evidence=half_closed"),
+        ] {
+            let rest = FakeSocket { cookie: 7, ..socket.time_wait_since(1_690) }.in_state(state);
+            let states = States::only(TcpState::ESTABLISHED);
+            let mut world = World { states, ..World::with_events() };
+            world.shows(&[]).shows(&[]).tells(&[socket.destroyed()]).shows(&[&rest]);
+            world.record();
+            let rows = lives(&world, &["direction", "ending", "ending_evidence"]);
+            assert_eq!(rows, [format!("direction={direction} {ending}")]);
+        }
+    }
+}
+
+/// It had been reset long before, and others may have used its addresses and ports since.
+#[test]
+fn what_is_left_tells_nothing_of_a_socket_that_was_held() {
+    let reset = of_both_fins_or_one();
+    let reset = FakeSocket { bytes_acked: reset.bytes_sent + 1, data_segs_out: 1, ..reset };
+    let rest = FakeSocket { cookie: 7, ..reset.time_wait_since(1_690) };
+    let states = States::only(TcpState::ESTABLISHED);
+    let mut world = World { states, ..World::with_events() };
+    world.shows(&[]).shows(&[]).tells(&[reset.destroyed()]).shows(&[&rest]);
+    world.record();
+    assert_eq!(lives(&world, &["direction", "ending_evidence"]), ["direction=- ending_evidence=-"]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ impl Register {
             };
             let there = There {
                 open_by_ns: death.open_by_ns,
+                open_slack_ns: 0,
                 alive_ns: death.active_ns,
                 over_ns: death.over_ns,
                 traffic: Some(Box::new(traffic)),

@@ -254,6 +254,7 @@ impl Tracker {
             },
             There {
                 open_by_ns: Some(words.open_by_ns()),
+                open_slack_ns: 0,
                 alive_ns: Some(words.active_ns),
                 over_ns: Some(words.silent_ns),
                 traffic: words.traffic().map(Box::new),

@@ -59,6 +59,7 @@ pub(super) fn announce(
         },
         There {
             open_by_ns: Some(seen.open_by_ns()),
+            open_slack_ns: (seen.made_at.by_ms - seen.made_at.after_ms) * 1_000_000,
             alive_ns: seen.alive_ns(),
             over_ns,
             traffic: None,
