@@ -38,6 +38,10 @@ const STEP_NS: Nanos = 1_000_000;
 const SIGN_OF_LIFE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// One that slept for longer was stopped (SIGSTOP, a frozen cgroup), or hardly ran.
 const SLEEP_MAX_NS: Nanos = 150_000_000;
+/// One that was at work for longer between two sleeps may have been stopped there.
+const BUSY_MAX_NS: Nanos = 50_000_000;
+/// Look-ups in a row: who takes the events does not wait for more.
+const LOOK_UPS_MAX: usize = 1_000;
 /// Sockets that are told of at once; of more the next round tells.
 const READY_MAX: usize = 64;
 /// What is told of is no socket: reading is over.
@@ -307,14 +311,14 @@ impl Sources {
         let mut before = woken;
         // Nobody takes the events while look-ups of them are under way.
         let mut held = None;
-        let mut unanswered = 0_usize;
+        let (mut asked, mut unanswered) = (0_usize, 0_usize);
         loop {
             let mut free = &mut *buffer;
             let result = socket.recv(&mut free, 0);
+            let received = SystemClock.now();
             let inbox: &mut MutexGuard<'_, Inbox> = held.get_or_insert_with(|| lock(&self.inbox));
             match result {
                 Ok(len) => {
-                    let received = SystemClock.now();
                     let mut offset = 0;
                     while let Ok(Some(frame)) = frame_at(&buffer[..len], offset) {
                         offset = frame.next;
@@ -325,8 +329,11 @@ impl Sources {
                         } else if frame.kind == FrameKind::Payload(SOCK_DIAG_BY_FAMILY)
                             && let Some(number) =
                                 inbox.take_event(*place, payload, received, sent_after_ns)
+                            && asked < LOOK_UPS_MAX
+                            && self.look_up(socket, payload, number)
                         {
-                            unanswered += usize::from(self.look_up(socket, payload, number));
+                            asked += 1;
+                            unanswered += 1;
                         }
                     }
                     before = received;
@@ -344,7 +351,7 @@ impl Sources {
                 }
             }
             if unanswered == 0 {
-                held = None;
+                (held, asked) = (None, 0);
             }
         }
     }
@@ -369,11 +376,15 @@ impl Sources {
         let mut ready = Vec::with_capacity(READY_MAX);
         // Whether every queue was empty when the last round was over.
         let mut is_all_read = true;
+        let mut woken = SystemClock.now();
         loop {
             let asleep = SystemClock.now();
+            let was_busy = asleep.boottime_ns - woken.boottime_ns > BUSY_MAX_NS;
             let patience = if is_all_read { SIGN_OF_LIFE } else { Timespec::default() };
             ready.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut ready), Some(&patience)) {
+            let result = epoll::wait(&self.epoll, spare_capacity(&mut ready), Some(&patience));
+            woken = SystemClock.now();
+            match result {
                 Ok(0) => {
                     lock(inbox).empty_at = asleep;
                     if is_all_read {
@@ -393,14 +404,13 @@ impl Sources {
             if ready.iter().any(|event| event.data.u64() == STOP) {
                 return;
             }
-            let woken = SystemClock.now();
             let empty_at_ns = lock(inbox).empty_at.boottime_ns;
             let delay_ns = delay.since_last().unwrap_or(Nanos::MAX);
             // The first event has woken this thread; it did not run at once. Who slept for too long was
             // stopped, or starved, and does not know when it came. Nor does who did not sleep: while
             // other queues were read it may have come at any time.
             let slept_ns = woken.boottime_ns - asleep.boottime_ns;
-            let sent_after_ns = if !is_all_read || slept_ns > SLEEP_MAX_NS {
+            let sent_after_ns = if !is_all_read || was_busy || slept_ns > SLEEP_MAX_NS {
                 empty_at_ns
             } else {
                 empty_at_ns.max(woken.boottime_ns.saturating_sub(delay_ns).saturating_sub(STEP_NS))

@@ -288,6 +288,7 @@ impl Life {
                 _ if self.left == Some(Left::Nothing) => Remnant::None,
                 _ if self.left == Some(Left::FinWait2) => Remnant::HalfClosed,
                 Some(true) if last.is_peer_open() => Remnant::HalfClosed,
+                _ if self.left == Some(Left::TimeWait) => Remnant::FinWait2,
                 Some(true) if !last.has_peer_fin() => Remnant::FinWait2,
                 _ => Remnant::TimeWait,
             },

@@ -134,7 +134,7 @@ impl Register {
             let (Some(flow), Some(life)) = (death.flow, death.life) else { continue };
             let direction = death.origin.map(Origin::direction);
             let direction =
-                direction.or_else(|| self.direction_by_listeners(&flow, death.open_by_ns));
+                direction.or_else(|| self.direction_by_listeners(&flow, death.begun_by_ns()));
             let is_open = Life { direction, ..life }.is_fin_acked() != Some(true);
             if is_open && death.end.destroyed.is_some() {
                 let (socket, active_ns) = (death.end.socket, death.active_ns);

@@ -130,6 +130,12 @@ impl LastWords {
         }
     }
 
+    /// What was left of the connection when the event was read. That nothing was does not tell that
+    /// nothing had been.
+    pub(super) fn rest(&self) -> Option<Left> {
+        self.left.filter(|left| *left != Left::Nothing)
+    }
+
     pub(super) fn flow(&self) -> Option<Flow> {
         Flow::new(self.protocol, &self.tuple)
     }
@@ -189,7 +195,7 @@ impl LastWords {
         (after_ns, by_ns): (Nanos, Nanos),
         direction: Option<Direction>,
     ) -> Option<Nanos> {
-        let life = Life { last_words: self.said, direction, ..Life::default() };
+        let life = Life { last_words: self.said, direction, left: self.rest(), ..Life::default() };
         let (until_ns, late_max_ns) = match life.remnant() {
             Remnant::None => return None,
             Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),

@@ -328,7 +328,8 @@ impl Register {
     /// Whether the final counters tell that a connection was reset, or aborted.
     pub(super) fn was_reset(&self, flow: &Flow, words: &LastWords) -> bool {
         let direction = self.direction_by_listeners(flow, Some(words.destroyed.begun_by_ns()));
-        let life = Life { direction, last_words: words.said, ..Life::default() };
+        let (last_words, left) = (words.said, words.rest());
+        let life = Life { direction, last_words, left, ..Life::default() };
         life.remnant() == Remnant::None
     }
 
@@ -543,7 +544,7 @@ impl Death {
     }
 
     /// It had begun by this moment of `CLOCK_MONOTONIC`, for sure.
-    fn begun_by_ns(&self) -> Option<Nanos> {
+    pub(super) fn begun_by_ns(&self) -> Option<Nanos> {
         self.end.destroyed.map(|destroyed| destroyed.begun_by_ns()).or(self.open_by_ns)
     }
 

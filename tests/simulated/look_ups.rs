@@ -133,3 +133,19 @@ fn counters_that_tell_need_no_look_up() {
         );
     }
 }
+
+/// It had shut down a while before, and nothing else tells whether a SYN or a FIN of it was acknowledged.
+#[test]
+fn a_half_closed_one_that_a_dump_shows_before_its_event_is_read_is_one() {
+    let a = of_both_fins_or_one();
+    let a = FakeSocket { bytes_acked: a.bytes_sent + 1, data_segs_out: 1, ..a };
+    let rest = FakeSocket { cookie: 7, ..a.time_wait_since(1_990) }.in_state(TcpState::FIN_WAIT2);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).shows(&[&rest]);
+    world.tells_while_dumping(&[a.destroyed().unread_for(5)]).shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "closed_before", "ending_evidence"]),
+        ["cookie=1 closed_before=- ending_evidence=half_closed"]
+    );
+}
