@@ -207,7 +207,7 @@ fn of_a_socket_that_a_snapshot_shows_twice_the_later_row_counts() {
         observation: Observation { state, ..shared(1, cwnd, 1_500) },
         times: sockrec::model::ActivityTimes::default(),
     };
-    unfinished.tick.sample(&row(TcpState::CLOSE_WAIT, 20)).unwrap();
+    unfinished.tick.samples([row(TcpState::CLOSE_WAIT, 20)]).unwrap();
     unfinished.commit();
     made.end();
     let found = ask(&path, "SELECT snd_cwnd * 1000 + count(*) FROM socket_samples").unwrap();

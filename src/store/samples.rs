@@ -1,5 +1,7 @@
 //! The samples of a snapshot, and the values that they share with others of their group.
 
+use std::hash::{Hash, Hasher};
+
 use rusqlite::CachedStatement;
 
 use super::StoreError;
@@ -9,18 +11,25 @@ use super::columns::{
 use super::tick::{Done, TickWriter};
 use crate::model::{Observation, SampleRow};
 
+/// Rows that one statement adds: SQLite finds the place of the first, and goes on from there.
+const ROWS_AT_ONCE: usize = 64;
+
 /// The statements whose columns come from [`super::columns`].
 pub(super) struct RowSql {
+    samples: String,
     sample: String,
     condition: String,
     setting: String,
 }
 
+const SAMPLE_KEYS: [&str; 5] =
+    ["snapshot_id", "socket_id", "previous_snapshot_id", "condition_id", "setting_id"];
+const SAMPLE_COLUMNS: usize = SAMPLE_KEYS.len() + SAMPLES.len() + SAMPLE_TIMES.len();
+
 impl RowSql {
     pub(super) fn new() -> Self {
         let names = |sources: &[Source]| sources.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        let mut sample =
-            vec!["snapshot_id", "socket_id", "previous_snapshot_id", "condition_id", "setting_id"];
+        let mut sample = SAMPLE_KEYS.to_vec();
         sample.extend(names(SAMPLES));
         sample.extend(SAMPLE_TIMES.iter().map(|(name, _)| *name));
         let mut condition = vec!["group_id", "condition_id"];
@@ -30,39 +39,48 @@ impl RowSql {
         setting.extend(SETTING_TEXTS.iter().map(|(name, _)| *name));
         setting.extend(SETTING_BYTES.iter().map(|(name, _)| *name));
         Self {
-            sample: insert("samples", &sample),
-            condition: insert("conditions", &condition),
-            setting: insert("settings", &setting),
+            samples: insert("samples", &sample, ROWS_AT_ONCE),
+            sample: insert("samples", &sample, 1),
+            condition: insert("conditions", &condition, 1),
+            setting: insert("settings", &setting, 1),
         }
     }
 }
 
 /// REPLACE: a dump may show a socket twice, and then its later state counts.
-fn insert(table: &str, columns: &[&str]) -> String {
-    let places = vec!["?"; columns.len()].join(", ");
-    format!("INSERT OR REPLACE INTO {table} ({}) VALUES ({places})", columns.join(", "))
+fn insert(table: &str, columns: &[&str], rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns.len()].join(", "));
+    let rows = vec![row; rows].join(", ");
+    format!("INSERT OR REPLACE INTO {table} ({}) VALUES {rows}", columns.join(", "))
 }
 
 impl TickWriter<'_> {
-    /// Adds a sample, and the values it shares with others where they are new in this group.
+    /// Adds samples, and the values they share with others where they are new in this group.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn sample(&mut self, row: &SampleRow<'_>) -> Done {
-        let observation = &row.observation;
-        let condition = self.condition(observation)?;
-        let setting = self.setting(observation)?;
-        let mut insert = self.bind(&self.sql.sample)?;
-        insert.integer(row.snapshot.0);
-        insert.integer(row.socket.0);
-        insert.maybe(row.previous.map(|s| s.0));
-        insert.maybe(condition);
-        insert.maybe(setting);
-        for (_, source) in SAMPLES {
-            insert.maybe(source(observation));
+    /// When they cannot be written.
+    pub fn samples<'o>(&mut self, rows: impl IntoIterator<Item = SampleRow<'o>>) -> Done {
+        let mut values = Vec::with_capacity(ROWS_AT_ONCE * SAMPLE_COLUMNS);
+        for row in rows {
+            let observation = &row.observation;
+            let condition = self.condition(observation)?;
+            let setting = self.setting(observation)?;
+            let previous = row.previous.map(|s| s.0);
+            values.extend([Some(row.snapshot.0), Some(row.socket.0), previous, condition, setting]);
+            values.extend(SAMPLES.iter().map(|(_, source)| source(observation)));
+            values.extend(SAMPLE_TIMES.iter().map(|(_, source)| source(&row.times)));
+            if values.len() == ROWS_AT_ONCE * SAMPLE_COLUMNS {
+                self.insert(&self.sql.samples, &values)?;
+                values.clear();
+            }
         }
-        for (_, source) in SAMPLE_TIMES {
-            insert.maybe(source(&row.times));
+        values.chunks(SAMPLE_COLUMNS).try_for_each(|row| self.insert(&self.sql.sample, row))
+    }
+
+    fn insert(&self, sql: &str, values: &[Option<i64>]) -> Done {
+        let mut insert = self.bind(sql)?;
+        for value in values {
+            insert.maybe(*value);
         }
         insert.execute().map_err(|e| self.error(e))
     }
@@ -151,9 +169,11 @@ impl Binding<'_> {
 }
 
 /// Values of a row that may be unknown, in a form that is hashed in one go.
-#[derive(Hash)]
 struct Integers<const N: usize> {
+    /// A bit for each value.
     known: u128,
+    count: usize,
+    /// Those that are known, one after the other; the rest is not hashed.
     values: [i64; N],
 }
 
@@ -162,10 +182,11 @@ impl<const N: usize> Integers<N> {
 
     fn of(observation: &Observation<'_>, sources: &[Source]) -> Self {
         let () = Self::FITS;
-        let mut integers = Self { known: 0, values: [0; N] };
-        for (i, (slot, (_, source))) in integers.values.iter_mut().zip(sources).enumerate() {
+        let mut integers = Self { known: 0, count: 0, values: [0; N] };
+        for (i, (_, source)) in sources.iter().enumerate().take(N) {
             if let Some(value) = source(observation) {
-                *slot = value;
+                integers.values[integers.count] = value;
+                integers.count += 1;
                 integers.known |= 1 << i;
             }
         }
@@ -177,6 +198,14 @@ impl<const N: usize> Integers<N> {
     }
 
     fn iter(&self) -> impl Iterator<Item = Option<i64>> {
-        self.values.iter().enumerate().map(|(i, v)| (self.known & (1 << i) != 0).then_some(*v))
+        let mut values = self.values.iter();
+        (0..N).map(move |i| if self.known & (1 << i) == 0 { None } else { values.next().copied() })
+    }
+}
+
+impl<const N: usize> Hash for Integers<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.known.hash(state);
+        self.values[..self.count].hash(state);
     }
 }

@@ -99,7 +99,7 @@ impl MadeUp {
             let times = ActivityTimes::default();
             let (previous, observation) = (rows[index], observation.clone());
             let row = SampleRow { snapshot: id, socket, previous, observation, times };
-            tick.sample(&row).unwrap();
+            tick.samples([row]).unwrap();
             rows[index] = Some(id);
         }
         let second = id.0 - start.next_snapshot.0 + 1;
