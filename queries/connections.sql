@@ -4,12 +4,20 @@
 --
 -- Parameters: :is_ended (1: only what has ended, without looking for what is open), :socket_id (NULL:
 -- more than this one is asked for).
--- Order: as first seen. Index: none for the ended (one scan of sockets and socket_ends), primary key
--- of socket_owners; for those still there the last group of each capture.
+-- Order: as first seen. Index: none for the ended (one scan of sockets and socket_ends, and of
+-- socket_owners where they are asked for), primary key of socket_owners; for those still there the last
+-- group of each capture.
 WITH
     still_open AS (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
     -- Looked for only if it is asked for.
     open_counts AS MATERIALIZED (SELECT socket_id, samples FROM open_sockets),
+    -- Sockets that more than one process held: one look at all costs less than one at each.
+    held_by_several AS MATERIALIZED (
+        SELECT socket_id FROM socket_owners
+        WHERE socket_id >= coalesce(:socket_id, -9223372036854775808)
+            AND socket_id <= coalesce(:socket_id, 9223372036854775807)
+        GROUP BY socket_id HAVING min(process_id) < max(process_id)
+    ),
     blind AS MATERIALIZED (
         SELECT g.kind, coalesce(g.from_boottime_ns, g.to_boottime_ns) AS from_boottime_ns,
             g.to_boottime_ns, coalesce(bf.boot_id, bt.boot_id) AS from_boot_id,
@@ -249,10 +257,8 @@ SELECT
     -- One holder is the usual case, and answered without sorting.
     CASE
         WHEN w.process_id IS NULL THEN NULL
-        WHEN NOT EXISTS (
-            SELECT 1 FROM socket_owners AS o
-            WHERE o.socket_id = k.socket_id AND o.process_id <> w.process_id
-        ) THEN coalesce(w.comm, '?') || '[' || w.pid || ']'
+        WHEN k.socket_id NOT IN (SELECT s.socket_id FROM held_by_several AS s)
+            THEN coalesce(w.comm, '?') || '[' || w.pid || ']'
         ELSE (
             SELECT group_concat(h.name) FROM (
                 SELECT coalesce(p.comm, '?') || '[' || p.pid || ']' AS name
@@ -266,10 +272,7 @@ SELECT
     END AS owners,
     CASE
         WHEN w.process_id IS NULL THEN NULL
-        WHEN NOT EXISTS (
-            SELECT 1 FROM socket_owners AS o
-            WHERE o.socket_id = k.socket_id AND o.process_id <> w.process_id
-        ) THEN 1
+        WHEN k.socket_id NOT IN (SELECT s.socket_id FROM held_by_several AS s) THEN 1
         ELSE (
             SELECT count(*) FROM (
                 SELECT DISTINCT o.process_id FROM socket_owners AS o
@@ -364,15 +367,13 @@ LEFT JOIN captures AS mc ON mc.capture_id = mg.capture_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN cgroups AS cg ON cg.boot_id = ns.boot_id AND cg.cgroup_id = k.cgroup_id
 -- The first owner, where any was looked for.
-LEFT JOIN processes AS w ON EXISTS (SELECT 1 FROM socket_owners) AND w.process_id = (
-    SELECT CASE WHEN min(o.process_id) = max(o.process_id) THEN min(o.process_id) ELSE (
-        SELECT i.process_id FROM socket_owners AS i
-        WHERE i.socket_id = k.socket_id
-        ORDER BY i.first_snapshot_id, i.process_id LIMIT 1
+LEFT JOIN processes AS w ON EXISTS (SELECT 1 FROM socket_owners) AND w.process_id =
+    CASE WHEN k.socket_id IN (SELECT s.socket_id FROM held_by_several AS s) THEN (
+        SELECT o.process_id FROM socket_owners AS o WHERE o.socket_id = k.socket_id
+        ORDER BY o.first_snapshot_id, o.process_id LIMIT 1
+    ) ELSE (
+        SELECT o.process_id FROM socket_owners AS o WHERE o.socket_id = k.socket_id LIMIT 1
     ) END
-    FROM socket_owners AS o
-    WHERE o.socket_id = k.socket_id
-)
 LEFT JOIN families AS f ON f.family = k.family
 LEFT JOIN protocols AS p ON p.protocol = k.protocol
 LEFT JOIN states AS st ON st.state = CASE WHEN k.is_ended THEN k.last_state ELSE r.state END

@@ -207,11 +207,90 @@ fn of_a_socket_that_a_snapshot_shows_twice_the_later_row_counts() {
         observation: Observation { state, ..shared(1, cwnd, 1_500) },
         times: sockrec::model::ActivityTimes::default(),
     };
-    unfinished.tick.sample(&row(TcpState::CLOSE_WAIT, 20)).unwrap();
+    unfinished.tick.samples([row(TcpState::CLOSE_WAIT, 20)]).unwrap();
     unfinished.commit();
     made.end();
     let found = ask(&path, "SELECT snd_cwnd * 1000 + count(*) FROM socket_samples").unwrap();
     assert_eq!(found, 20_001);
+    assert_recording_is_whole(&path);
+}
+
+/// More rows than one statement takes, and some that are left over.
+#[test]
+fn of_many_sockets_each_has_the_row_that_came_last() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut made = MadeUp::begin(&path);
+    let with_rtt = |port: u16, rtt_us| {
+        let tcp = TcpInfo { rtt_us: Some(rtt_us), ..observation(port).tcp };
+        Observation { tcp, ..observation(port) }
+    };
+    let sockets = 1..=300_u16;
+    let once: Vec<_> = sockets.clone().map(|port| with_rtt(port, 7)).collect();
+    let first = made.start.next_snapshot;
+    let mut unfinished = made.snapshot(&once);
+    // Each again, and of some once more at once.
+    let again = sockets.flat_map(|port| {
+        let rtt_us = 1_000 + u32::from(port);
+        let twice = (port % 3 == 0).then_some((port, 8));
+        twice.into_iter().chain([(port, rtt_us)])
+    });
+    let row = |(port, rtt_us)| sockrec::model::SampleRow {
+        snapshot: first,
+        socket: sockrec::model::SocketId(i64::from(port)),
+        previous: None,
+        observation: with_rtt(port, rtt_us),
+        times: sockrec::model::ActivityTimes::default(),
+    };
+    unfinished.tick.samples(again.map(row)).unwrap();
+    unfinished.commit();
+    made.end();
+    let rows = "SELECT count(*) FROM samples WHERE rtt_us = 1000 + socket_id";
+    assert_eq!(ask(&path, rows).unwrap(), 300);
+    assert_eq!(ask(&path, "SELECT count(*) FROM samples").unwrap(), 300);
+    assert_recording_is_whole(&path);
+}
+
+#[test]
+fn a_group_tells_the_worst_of_each_socket_and_nothing_of_what_is_unknown() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let mut made = MadeUp::begin(&path);
+    made.group_len = 3;
+    let known = |rtt_us, rwnd_limited_us, snd_wnd_bytes| {
+        let tcp = TcpInfo {
+            rtt_us,
+            rwnd_limited_us,
+            snd_wnd_bytes: Some(snd_wnd_bytes),
+            ..TcpInfo::default()
+        };
+        Observation { tcp, ..observation(1) }
+    };
+    let unknown = || Observation { tcp: TcpInfo::default(), ..observation(2) };
+    for seen in [known(Some(30), Some(5), 1), known(None, None, 0), known(Some(20), Some(9), 0)] {
+        made.snapshot(&[seen, unknown()]).commit();
+    }
+    // The next group begins anew.
+    made.snapshot(&[known(Some(1), Some(1), 1), unknown()]).commit();
+    made.end();
+    let told = harness::run(dir.command_of([
+        "query",
+        "sql",
+        "SELECT group_id, socket_id, first_snapshot_id AS first, last_snapshot_id AS last, samples,
+             min_rtt_us, max_rtt_us, rwnd_limited_us, zero_window_samples, total_retrans
+         FROM group_sockets ORDER BY group_id, socket_id",
+        "-f",
+        "rec.db",
+        "--format",
+        "csv",
+    ]));
+    let expected = "group_id,socket_id,first,last,samples,min_rtt_us,max_rtt_us,rwnd_limited_us,\
+                    zero_window_samples,total_retrans\n\
+                    1,1,1,3,3,20,30,9,2,\n\
+                    1,2,1,3,3,,,,,\n\
+                    2,1,4,4,1,1,1,1,0,\n\
+                    2,2,4,4,1,,,,,\n";
+    assert_eq!(told.fine().stdout(), expected);
     assert_recording_is_whole(&path);
 }
 

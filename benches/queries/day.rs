@@ -91,8 +91,8 @@ fn hand_out(path: &Path) -> Result<()> {
         "BEGIN;
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {PROCESSES})
          INSERT INTO processes (process_id, boot_id, pid, started_ticks, comm, uid, user, cgroup)
-         SELECT i, 1, 1000 + i, i, 'worker-' || i % 8, 1000 + i % 4, 'user' || i % 4,
-             '/system.slice/worker' || i % 8 || '.service' FROM n;
+         SELECT i, 1, 1000 + i, i, 'worker-' || (i % 8), 1000 + i % 4, 'user' || (i % 4),
+             '/system.slice/worker' || (i % 8) || '.service' FROM n;
          INSERT INTO socket_owners (socket_id, process_id, first_snapshot_id)
          SELECT socket_id, 1 + socket_id % {PROCESSES}, first_snapshot_id FROM sockets
          WHERE first_snapshot_id IS NOT NULL;

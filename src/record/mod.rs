@@ -21,6 +21,7 @@ mod listeners;
 mod live;
 mod live_kernel;
 mod numbering;
+mod outbox;
 mod owner_finder;
 mod owners;
 mod pace;

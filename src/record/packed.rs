@@ -15,23 +15,28 @@ const SIZES: [(usize, u32); 4] = [(0, 0), (1, 0xff), (2, 0xffff), (4, u32::MAX)]
 
 impl Packed {
     pub(super) fn new(message: &[u8]) -> Self {
-        Self(pack(message).into())
+        let mut packed = vec![0; packed_len(message)].into_boxed_slice();
+        pack(message, &mut packed);
+        Self(packed)
     }
 
-    /// Takes the place of the last one.
+    /// Takes the place of the last one, most often in its room.
     pub(super) fn replace(&mut self, message: &[u8]) {
-        let packed = pack(message);
-        if self.0.len() == packed.len() {
-            self.0.copy_from_slice(&packed);
+        if self.0.len() == packed_len(message) {
+            pack(message, &mut self.0);
         } else {
-            self.0 = packed.into();
+            *self = Self::new(message);
         }
     }
 
     /// The message as it was.
     pub(super) fn unpack(&self) -> Vec<u8> {
-        let mut message: Vec<u8> = self.words().flat_map(u32::to_le_bytes).collect();
-        message.extend_from_slice(self.parts().map_or(&[], |parts| parts.rest));
+        let Some(parts) = self.parts() else { return Vec::new() };
+        let mut message = Vec::with_capacity(parts.count * WORD + parts.rest.len());
+        for word in self.words() {
+            message.extend_from_slice(&word.to_le_bytes());
+        }
+        message.extend_from_slice(parts.rest);
         message
     }
 
@@ -76,14 +81,24 @@ struct Parts<'p> {
     words: &'p [u8],
 }
 
+fn packed_len(message: &[u8]) -> usize {
+    let (words, rest) = message.as_chunks::<WORD>();
+    // Without a table several words are looked at together.
+    let kept = |word: &[u8; WORD]| {
+        let value = u32::from_le_bytes(*word);
+        u32::from(value > 0) + u32::from(value > 0xff) + 2 * u32::from(value > 0xffff)
+    };
+    let kept: u32 = words.iter().map(kept).sum();
+    WORD + rest.len() + words.len().div_ceil(WORDS_A_BYTE) + kept as usize + WORD
+}
+
 /// The length, the bytes behind the last whole word, the sizes of the words, and the words; behind them
-/// zeros, so that each word can be read as if it were whole.
-fn pack(message: &[u8]) -> Vec<u8> {
+/// zeros, so that each word can be read and written as if it were whole.
+fn pack(message: &[u8], packed: &mut [u8]) {
     let (words, rest) = message.as_chunks::<WORD>();
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let sizes_at = WORD + rest.len();
     let mut at = sizes_at + words.len().div_ceil(WORDS_A_BYTE);
-    let mut packed = vec![0; at + message.len() + WORD];
     packed[..WORD].copy_from_slice(&length.to_le_bytes());
     packed[WORD..sizes_at].copy_from_slice(rest);
     for (i, four) in words.chunks(WORDS_A_BYTE).enumerate() {
@@ -98,8 +113,6 @@ fn pack(message: &[u8]) -> Vec<u8> {
         packed[sizes_at + i] = sizes;
     }
     packed[at..at + WORD].fill(0);
-    packed.truncate(at + WORD);
-    packed
 }
 
 /// The times of the last message, of which any may be unknown.

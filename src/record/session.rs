@@ -6,10 +6,9 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::collector::{
-    Collector, Event, Kernel, Outbox, Plan, RecordError, Summary, tell_refused,
-};
+use super::collector::{Collector, Event, Kernel, Plan, RecordError, Summary, tell_refused};
 use super::numbering::Numbering;
+use super::outbox::Outbox;
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Lines, Written, write_all};

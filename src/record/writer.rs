@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::batch::{Batch, Parcel};
+use super::batch::{Batch, Parcel, RawSample};
 use crate::model::{Clocks, EndReason, NetnsId, SampleRow, SnapshotId, SocketId};
 use crate::store::{Start, StoreError, TickWriter, Writer};
 use crate::wire::inet_diag::Message;
@@ -165,17 +165,17 @@ fn write_batch(
     for (socket, known) in &batch.updates {
         tick.socket_update(*socket, known)?;
     }
-    for raw in &batch.samples {
-        // The tracker has read its header: it parses.
-        let Ok(message) = Message::parse(&batch.messages[raw.message.clone()]) else { continue };
-        tick.sample(&SampleRow {
+    // The tracker has read its header: it parses.
+    let message = |raw: &RawSample| Message::parse(&batch.messages[raw.message.clone()]).ok();
+    tick.samples(batch.samples.iter().filter_map(|raw| {
+        Some(SampleRow {
             snapshot,
             socket: raw.socket,
             previous: raw.previous,
-            observation: message.observe(raw.protocol),
+            observation: message(raw)?.observe(raw.protocol),
             times: raw.times,
-        })?;
-    }
+        })
+    }))?;
     for change in &batch.state_changes {
         tick.state_change(change)?;
     }

@@ -6,7 +6,7 @@ use super::StoreError;
 use super::anonymize::anonymize;
 use super::new_file::NewRecording;
 use super::reader::Reader;
-use super::tick::summarise_open_groups;
+use super::summary::summarise_open_groups;
 use super::writer::{crate_version, new_uuid};
 use crate::model::Nanos;
 

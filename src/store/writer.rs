@@ -21,9 +21,11 @@ use super::owners::{self, FormerOwners};
 use super::retention::{
     Alive, AllAlive, Capacity, LOG_BYTES, Retention, await_formers, make_tables,
 };
+use super::samples::RowSql;
 use super::share::Shared;
 use super::shared_dir::{Access, refuse_planted};
-use super::tick::{RowSql, TickWriter, summarise_open_groups};
+use super::summary::summarise_open_groups;
+use super::tick::TickWriter;
 use super::trust::distrust;
 use crate::model::{
     Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, Nanos, NetnsId, OwnerChange,

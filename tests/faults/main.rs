@@ -9,6 +9,7 @@ mod bad_input;
 mod check;
 mod crash;
 mod disk_full;
+mod elsewhere;
 mod events;
 mod hostile_file;
 mod hostile_text;

@@ -91,17 +91,21 @@ impl MadeUp {
         }
         let mut rows = self.sockets.clone();
         rows.resize(observations.len().max(rows.len()), None);
+        let socket = |index| SocketId(start.next_socket.0 + i64::try_from(index).unwrap());
         for (index, observation) in observations.iter().enumerate() {
-            let socket = SocketId(start.next_socket.0 + i64::try_from(index).unwrap());
             if rows[index].is_none() {
-                tick.socket(&new_socket(socket, &start, id, observation)).unwrap();
+                tick.socket(&new_socket(socket(index), &start, id, observation)).unwrap();
             }
-            let times = ActivityTimes::default();
-            let (previous, observation) = (rows[index], observation.clone());
-            let row = SampleRow { snapshot: id, socket, previous, observation, times };
-            tick.sample(&row).unwrap();
-            rows[index] = Some(id);
         }
+        let samples = observations.iter().enumerate().map(|(index, observation)| SampleRow {
+            snapshot: id,
+            socket: socket(index),
+            previous: rows[index],
+            observation: observation.clone(),
+            times: ActivityTimes::default(),
+        });
+        tick.samples(samples).unwrap();
+        rows[..observations.len()].fill(Some(id));
         let second = id.0 - start.next_snapshot.0 + 1;
         let sockets_seen = rows.len() as u64;
         let (started, ended) = (clocks(second), clocks(second));

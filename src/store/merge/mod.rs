@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use super::StoreError;
 use super::new_file::NewRecording;
 use super::reader::Reader;
-use super::tick::summarise_open_groups;
+use super::summary::summarise_open_groups;
 use super::writer::{crate_version, end_lost_captures, new_uuid};
 use crate::model::Nanos;
 use plan::{Offsets, Piece, Placed};
