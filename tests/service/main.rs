@@ -8,6 +8,7 @@ mod generated;
 mod journal;
 mod limits;
 mod manager;
+mod metrics_socket;
 mod rights;
 mod status;
 mod unit;

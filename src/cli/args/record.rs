@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 
 use crate::cli::limits::{CpuLimit, parse_cpu_limit};
+use crate::cli::metrics::{MetricsTarget, metrics_target};
 use crate::cli::moment::{parse_duration, parse_interval};
 use crate::cli::namespaces::parse_netns;
-use crate::cli::paths::{recording, rewritten_file};
+use crate::cli::paths::recording;
 use crate::cli::retention::{
     AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit, thin_rules,
 };
@@ -82,9 +83,10 @@ pub(in crate::cli) struct RecordArgs {
     /// Started as root, go on as this user, with the capabilities that recording has a use for
     #[arg(long, value_name = "NAME", help_heading = "Options")]
     pub(in crate::cli) user: Option<String>,
-    /// Keep a file with how it goes, as OpenMetrics text: written anew each second at most
-    #[arg(long, value_name = "FILE", help_heading = "Options", value_parser = rewritten_file())]
-    pub(in crate::cli) metrics: Option<PathBuf>,
+    /// Tell how it goes as OpenMetrics text: in a FILE that is written anew each second at most, or, as
+    /// `unix:PATH`, to whoever connects to that unix socket, over HTTP too
+    #[arg(long, value_name = "FILE", help_heading = "Options", value_parser = metrics_target())]
+    pub(in crate::cli) metrics: Option<MetricsTarget>,
     /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
     /// jsonl
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
