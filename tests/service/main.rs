@@ -9,6 +9,7 @@ mod journal;
 mod limits;
 mod manager;
 mod metrics_socket;
+mod package;
 mod rights;
 mod status;
 mod unit;
