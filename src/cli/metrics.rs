@@ -95,7 +95,7 @@ impl Metrics {
     /// Tells it anew: to a file unless that was just done, but at the end in any case.
     ///
     /// # Errors
-    /// When the file cannot be written, with its name.
+    /// When that cannot be done, with what there is to say of it.
     pub(super) fn tell(&mut self, progress: &Progress, is_recording: bool) -> Result<(), String> {
         match &mut self.outlet {
             Outlet::File { path, written_at } => {
@@ -109,14 +109,15 @@ impl Metrics {
             }
             Outlet::Socket(Served { listener, told, .. }) => {
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = (*progress, is_recording);
-                if let Some(listener) = listener.take() {
+                if is_recording && let Some(listener) = listener.take() {
                     let (numbers, told) = (self.numbers.clone(), Arc::clone(told));
                     // The lock is held for no longer than it takes to copy: a tick never waits for a client.
-                    serve(listener, move || {
+                    let served = serve(listener, move || {
                         let (p, is_recording) =
                             *told.lock().unwrap_or_else(PoisonError::into_inner);
                         numbers.text(&p, is_recording)
                     });
+                    served.map_err(|e| format!("could not tell metrics to anybody: {e}"))?;
                 }
                 Ok(())
             }

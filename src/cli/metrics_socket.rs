@@ -98,8 +98,15 @@ fn is_listened_to(path: &Path) -> io::Result<bool> {
 }
 
 /// Answers clients in a thread of its own, which goes with the process.
-pub(super) fn serve(listener: UnixListener, text: impl Fn() -> String + Send + 'static) {
-    thread::spawn(move || {
+///
+/// # Errors
+/// When there is no thread to be had.
+pub(super) fn serve(
+    listener: UnixListener,
+    text: impl Fn() -> String + Send + 'static,
+) -> io::Result<()> {
+    let thread = thread::Builder::new().name("metrics".to_owned());
+    thread.spawn(move || {
         let mut clients = Vec::new();
         loop {
             wait(&listener, &clients);
@@ -117,7 +124,8 @@ pub(super) fn serve(listener: UnixListener, text: impl Fn() -> String + Send + '
                 None => true,
             });
         }
-    });
+    })?;
+    Ok(())
 }
 
 /// Until there is something to do; where that cannot be told the next round is soon.

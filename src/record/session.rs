@@ -149,7 +149,7 @@ impl Session<'_> {
                     }
                     result
                 })
-                .map_err(|_| RecordError::WriterDied)?
+                .map_err(RecordError::NoWriter)?
         };
         let mut tracker =
             Tracker::new(&start, capture.started, scopes, past, plan.limits.max_new_sockets);

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use insta::assert_snapshot;
-use rustix::process::{Gid, Signal, Uid};
+use rustix::process::{Gid, Resource, Signal, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
     set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::harness::{Dir, Running, ask, is_root, read_only, skip};
+use crate::harness::{Dir, Running, ask, is_root, limited_to, read_only, skip};
 
 /// `nobody`
 const NOBODY: u32 = 65_534;
@@ -289,4 +289,28 @@ fn the_recording_is_made_with_the_rights_of_the_user() {
     assert_eq!(ran.code(), Some(1), "{}", ran.told());
     assert!(ran.stderr.contains("Permission denied"), "{}", ran.stderr);
     assert!(read_only(Path::new(&dir.path("roots/rec.db"))).is_err());
+}
+
+/// A user of whom nothing else runs, so that the limit is this recorder's alone.
+const NOBODY_ELSE: u32 = 54_321;
+
+#[test]
+fn a_recorder_that_may_have_too_few_threads_says_so() {
+    let mut ended = [0, 0];
+    for most in 1..=12 {
+        let Some(dir) = of_ordinary_user() else { return };
+        chown(dir.path("."), Some(NOBODY_ELSE), Some(NOBODY_ELSE)).unwrap();
+        let mut command = dir.command("record -q -i 10ms -c 2 -o rec.db --metrics unix:metrics");
+        command.env("NOTIFY_SOCKET", "/nowhere").env("WATCHDOG_USEC", "900000");
+        command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+        let ran = crate::harness::run(limited_to(command, Resource::Nproc, most));
+        let has_recorded = matches!(ran.code(), Some(0 | 3));
+        ended[usize::from(has_recorded)] += 1;
+        if !has_recorded {
+            assert_eq!(ran.code(), Some(1), "{most}: {}", ran.told());
+            assert!(ran.stderr.contains("error: could not "), "{most}: {}", ran.told());
+            assert!(ran.stderr.contains("temporarily unavailable"), "{most}: {}", ran.told());
+        }
+    }
+    assert!(ended[0] > 0 && ended[1] > 0, "{ended:?}");
 }
