@@ -1,7 +1,7 @@
 -- What was looked at when, and what was not: a row a capture and scope, and between them in time the
--- gaps and the markers.
+-- gaps and the markers. Namespaces that there was no time for are put together, unless :by_netns is 1.
 --
--- Parameters: :from_ns, :to_ns (UTC).
+-- Parameters: :from_ns, :to_ns (UTC), :by_netns.
 -- Order: in the order of recording; a capture before its gaps. Index: primary keys; one scan of
 -- snapshots.
 WITH
@@ -41,6 +41,15 @@ WITH
             AND l.last_snapshot_id IS cs.last_snapshot_id
         LEFT JOIN lacking AS x ON x.capture_id = cs.capture_id AND x.scope_id = cs.scope_id
     ),
+    passed_over AS (
+        SELECT n.capture_id, u.snapshot_id, count(*) AS namespaces, min(u.netns_id) AS least,
+            max(u.netns_id) AS most,
+            u.snapshot_id - row_number() OVER (
+                PARTITION BY n.capture_id ORDER BY u.snapshot_id) AS island
+        FROM unasked_namespaces AS u JOIN held_snapshots AS n ON n.snapshot_id = u.snapshot_id
+        WHERE NOT :by_netns
+        GROUP BY n.capture_id, u.snapshot_id
+    ),
     spans AS (
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
             complete, count, NULL AS delta_ns, NULL AS errno,
@@ -57,7 +66,27 @@ WITH
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,
             snapshots, NULL, count, delta_ns, errno, message, NULL, host_name, netns
-        FROM gaps
+        FROM gaps AS g
+        WHERE g.kind <> 'not_asked' OR :by_netns OR EXISTS (
+            SELECT 1 FROM noted_exceptions AS x
+            WHERE x.snapshot_id = g.first_snapshot_id AND x.scope_id = g.scope_id
+                AND x.kind = 'not_asked')
+        UNION ALL
+        SELECT r.first_id, 1, a.started_at_ns, b.ended_at_ns, 'not_asked', NULL, r.snapshots, NULL,
+            r.count, NULL, NULL, r.message, NULL, c.host_name, w.name
+        FROM (
+            SELECT capture_id, min(snapshot_id) AS first_id, max(snapshot_id) AS last_id,
+                count(*) AS snapshots, sum(namespaces) AS count,
+                CASE WHEN min(least) = max(most) THEN min(least) END AS netns_id,
+                CASE WHEN min(least) < max(most)
+                    THEN 'up to ' || max(namespaces) || ' network namespaces at a time' END AS message
+            FROM passed_over GROUP BY capture_id, island
+        ) AS r
+        JOIN snapshots AS a ON a.snapshot_id = r.first_id
+        JOIN snapshots AS b ON b.snapshot_id = r.last_id
+        JOIN captures AS c ON c.capture_id = r.capture_id
+        LEFT JOIN (SELECT netns_id, coalesce(name, 'net:[' || inode || ']') AS name
+            FROM namespaces) AS w ON w.netns_id = r.netns_id
         UNION ALL
         SELECT coalesce(
                 (SELECT min(snapshot_id) FROM held_snapshots WHERE ended_at_ns >= m.started_at_ns),
