@@ -1,6 +1,7 @@
 //! What every answer takes: which rows, and how they are written.
 
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
@@ -10,12 +11,27 @@ use crate::cli::sockets::SocketArgs;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
 
+/// The recording that a command is about; it is used as its path.
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct FileArgs {
+    /// The recording
+    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
+    file: PathBuf,
+}
+
+impl Deref for FileArgs {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.file
+    }
+}
+
 /// What every question takes.
 #[derive(Args, Clone, Debug)]
 pub(in crate::cli) struct CommonArgs {
-    /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
     #[command(flatten)]

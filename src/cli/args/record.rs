@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use super::answer::FileArgs;
 use crate::cli::limits::{CpuLimit, parse_cpu_limit};
 use crate::cli::metrics::{MetricsTarget, metrics_target};
 use crate::cli::moment::{parse_duration, parse_interval};
@@ -146,9 +147,8 @@ Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than as
     ArgGroup::new("limit").required(true).multiple(true).args(["max_size", "max_age", "thin"])
 ))]
 pub(in crate::cli) struct PruneArgs {
-    /// Recording to prune
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     /// The file with its log is to take no more than this (`2G`, `500M`)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) max_size: Option<u64>,
