@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::answer::{AnonymizeArgs, FileArgs, SelectArgs};
+use super::answer::{AnonymizeArgs, DEFAULT_FILE, FileArgs, LastFileArgs, SelectArgs};
 use crate::cli::moment::parse_duration;
 use crate::cli::paths::recording;
 use crate::render::{Format, TimeFormat};
@@ -93,7 +93,7 @@ pub(in crate::cli) struct ExtractArgs {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct CopyArgs {
     #[command(flatten)]
-    pub(in crate::cli) file: FileArgs,
+    pub(in crate::cli) file: LastFileArgs,
     /// File to make; nothing is written over
     #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
@@ -141,7 +141,7 @@ pub(in crate::cli) struct ImportArgs {
     #[arg(value_name = "FILE", required = true)]
     pub(in crate::cli) files: Vec<PathBuf>,
     /// Recording to add to
-    #[arg(short, long, value_name = "RECORDING", default_value = "sockrec.db", value_parser = recording())]
+    #[arg(short, long, value_name = "RECORDING", default_value = DEFAULT_FILE, value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
     /// When raw netlink was written; otherwise the last change of its file
     #[arg(long, value_name = "TIME")]
@@ -173,9 +173,8 @@ Examples:
 Exit codes: 0 it is whole, 1 it is not, 2 it could not be looked at.
 docs/OPERATIONS.md tells what each rule means.")]
 pub(in crate::cli) struct CheckArgs {
-    /// Recording to check
-    #[arg(value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: LastFileArgs,
     /// table or json
     #[arg(long, value_name = "FORMAT")]
     pub(in crate::cli) format: Option<Format>,
@@ -191,9 +190,8 @@ Examples:
 
 Exit codes: 0 nothing was lost, 1 failed, 2 wrong use, 3 saved with losses.")]
 pub(in crate::cli) struct SalvageArgs {
-    /// Damaged recording
-    #[arg(value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: LastFileArgs,
     /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
@@ -203,14 +201,14 @@ pub(in crate::cli) struct SalvageArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sockrec info -f night.db
+  sockrec info night.db
   sockrec info --live                         how it goes: lag, gaps, growth, days that fit
   sockrec info --live --format json | jq .lag_ns
 
 Exit codes: 0 fine, 1 failed, 2 wrong use; of `--live` also 3: nobody records, or snapshots are overdue.")]
 pub(in crate::cli) struct InfoArgs {
     #[command(flatten)]
-    pub(in crate::cli) file: FileArgs,
+    pub(in crate::cli) file: LastFileArgs,
     /// How recording goes: lag, missed ticks, lost events, size, growth, days that fit
     #[arg(long)]
     pub(in crate::cli) live: bool,

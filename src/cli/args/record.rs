@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use super::answer::FileArgs;
+use super::answer::{DEFAULT_FILE, LastFileArgs};
 use crate::cli::limits::{CpuLimit, parse_cpu_limit};
 use crate::cli::metrics::{MetricsTarget, metrics_target};
 use crate::cli::moment::{parse_duration, parse_interval};
@@ -42,7 +42,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but with gaps; that of COMMAND
 and failed.")]
 pub(in crate::cli) struct RecordArgs {
     /// File to record into
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE, value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
     /// Time between snapshots
     #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, default_value = "1s", value_parser = parse_interval)]
@@ -139,7 +139,7 @@ impl ThinArgs {
 #[command(after_help = "\
 Examples:
   sockrec prune --max-age 14d
-  sockrec prune -f night.db --max-size 2G --dry-run
+  sockrec prune night.db --max-size 2G --dry-run
   sockrec prune --thin 10s --after 1d --thin 1m --after 7d
 
 Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than asked.")]
@@ -148,7 +148,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than as
 ))]
 pub(in crate::cli) struct PruneArgs {
     #[command(flatten)]
-    pub(in crate::cli) file: FileArgs,
+    pub(in crate::cli) file: LastFileArgs,
     /// The file with its log is to take no more than this (`2G`, `500M`)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) max_size: Option<u64>,
