@@ -6,31 +6,32 @@
 -- Order: in the order of recording. Index: primary keys; one scan of snapshots.
 WITH
     passed_over AS (
-        SELECT n.capture_id, u.snapshot_id, count(*) AS namespaces, min(u.netns_id) AS least,
+        SELECT n.capture_id, u.scope_id, n.snapshot_id, count(*) AS namespaces, min(u.netns_id) AS least,
             max(u.netns_id) AS most,
-            u.snapshot_id - row_number() OVER (
-                PARTITION BY n.capture_id ORDER BY u.snapshot_id) AS island
-        FROM unasked_namespaces AS u JOIN held_snapshots AS n ON n.snapshot_id = u.snapshot_id
-        GROUP BY n.capture_id, u.snapshot_id
+            n.snapshot_id - row_number() OVER (
+                PARTITION BY n.capture_id, u.scope_id ORDER BY n.snapshot_id) AS island
+        FROM (
+            SELECT snapshot_id, netns_id, NULL AS scope_id FROM unasked_namespaces
+            UNION ALL
+            SELECT snapshot_id, NULL, scope_id FROM noted_exceptions WHERE kind = 'not_asked'
+        ) AS u
+        JOIN held_snapshots AS n ON n.snapshot_id = u.snapshot_id
+        GROUP BY n.capture_id, u.scope_id, n.snapshot_id
     ),
     all_gaps AS (
         SELECT last_snapshot_id, scope_id, from_ns, to_ns, kind, netns, snapshots, count, delta_ns, errno,
             message, host_name
-        FROM gaps AS g
-        WHERE g.kind <> 'not_asked' OR EXISTS (
-            SELECT 1 FROM noted_exceptions AS x
-            WHERE x.snapshot_id = g.first_snapshot_id AND x.scope_id = g.scope_id
-                AND x.kind = 'not_asked')
+        FROM gaps WHERE kind <> 'not_asked'
         UNION ALL
-        SELECT r.last_id, NULL, a.started_at_ns, b.ended_at_ns, 'not_asked', w.name, r.snapshots, r.count,
+        SELECT r.last_id, r.scope_id, a.started_at_ns, b.ended_at_ns, 'not_asked', w.name, r.snapshots, r.count,
             NULL, NULL, r.message, c.host_name
         FROM (
-            SELECT capture_id, min(snapshot_id) AS first_id, max(snapshot_id) AS last_id,
-                count(*) AS snapshots, sum(namespaces) AS count,
+            SELECT capture_id, scope_id, min(snapshot_id) AS first_id, max(snapshot_id) AS last_id,
+                count(*) AS snapshots, CASE WHEN scope_id IS NULL THEN sum(namespaces) END AS count,
                 CASE WHEN min(least) = max(most) THEN min(least) END AS netns_id,
                 CASE WHEN min(least) < max(most)
                     THEN 'up to ' || max(namespaces) || ' network namespaces at a time' END AS message
-            FROM passed_over GROUP BY capture_id, island
+            FROM passed_over GROUP BY capture_id, scope_id, island
         ) AS r
         JOIN snapshots AS a ON a.snapshot_id = r.first_id
         JOIN snapshots AS b ON b.snapshot_id = r.last_id

@@ -309,6 +309,8 @@ fn where_the_time_does_not_suffice_they_take_turns_and_nothing_closes() {
         rows.iter().all(|row| row.ends_with("closed_before=- closed_evidence=recording_end")),
         "{rows:?}"
     );
+    let told = world.sql("SELECT sum(snapshots) FROM gaps WHERE kind = 'not_asked'");
+    assert_eq!(told, world.sql("SELECT count(*) FROM exceptions WHERE kind = 'not_asked'"));
     // One gap, however many they are; of one of them its own.
     let file = world.path();
     let asked = |line: &str| Dir::new().sockrec(&format!("query {line} -f '{}'", file.display()));
@@ -322,6 +324,9 @@ fn where_the_time_does_not_suffice_they_take_turns_and_nothing_closes() {
     let of_one = gaps("netns = ns3");
     assert_eq!(of_one.len(), 4, "{of_one:?}");
     assert!(of_one.iter().all(|row| row.starts_with("not_asked,ns3,tcp,1,,")), "{of_one:?}");
+    let columns = "--format csv --columns kind,snapshots,complete_snapshots";
+    let recorded = asked(&format!("coverage {columns} kind = recorded")).stdout();
+    assert_eq!(recorded.matches("recorded,10,6\n").count(), 5, "{recorded}");
     let info = asked("at now");
     let told =
         "nobody asked for tcp/inet in 2 network namespaces: its sockets are shown as last observed";
