@@ -155,7 +155,8 @@ fn calls_made(dir: &Dir, name: &str, metrics: &str) -> Option<BTreeSet<String>> 
     traced.finish().recorded();
     let text = fs::read_to_string(&calls).unwrap();
     let names = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));
-    Some(names.map(|(name, _)| name.to_owned()).collect())
+    // A thread that ends while strace looks at it tells no more what it called.
+    Some(names.filter(|(name, _)| *name != "???").map(|(name, _)| name.to_owned()).collect())
 }
 
 #[test]
