@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only, skip,
+    Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only, skip, until,
 };
 
 /// What is loaded before the C library; `None`, said aloud, where it cannot be had.
@@ -83,6 +83,15 @@ fn a_slow_disk_costs_ticks_that_are_told_of_and_ends_nothing() {
     // Both ends, in the middle of it.
     let before_ns = now_ns();
     drop(goes);
+    // A program that another test starts just then has both ends for a moment, too.
+    let listening = listener.local_addr().unwrap().port();
+    let ports = [goes_port, listening].map(|port| format!(":{port:04X} "));
+    until("both ends have gone", || {
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_there =
+            |line: &str| line.contains(" 01 ") && ports.iter().all(|port| line.contains(port));
+        (!table.lines().any(is_there)).then_some(())
+    });
     let after_ns = now_ns();
     fs::remove_file(dir.path("fault")).unwrap();
     let stored = snapshots(&path);
@@ -116,7 +125,6 @@ fn a_slow_disk_costs_ticks_that_are_told_of_and_ends_nothing() {
         )
         .unwrap()
     };
-    let listening = listener.local_addr().unwrap().port();
     assert_eq!(ask(&path, &format!("SELECT count(*) {}", of(stays_port))).unwrap(), 1);
     assert_eq!((ended(stays_port), ended(goes_port)), (0, 1));
     let connections = format!(
