@@ -613,8 +613,20 @@ WITH
                 PARTITION BY n.capture_id, x.kind, x.scope_id, x.errno, x.message
                 ORDER BY x.snapshot_id
             ) AS island
-        FROM exceptions AS x
+        FROM noted_exceptions AS x
         JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
+    ),
+    -- Apart from the others: there may be hundreds a snapshot, and who does not ask for them need not wait.
+    passed_over AS (
+        SELECT capture_id, netns_id, min(snapshot_id) AS first_id, max(snapshot_id) AS last_id
+        FROM (
+            SELECT n.capture_id, u.netns_id, u.snapshot_id,
+                u.snapshot_id - row_number() OVER (
+                    PARTITION BY n.capture_id, u.netns_id ORDER BY u.snapshot_id) AS island
+            FROM unasked_namespaces AS u
+            JOIN snapshots AS n ON n.snapshot_id = u.snapshot_id AND n.group_id IS NOT NULL
+        )
+        GROUP BY capture_id, netns_id, island
     ),
     spans AS (
         -- What came since the snapshot before may not have been stored, or was not looked at.
@@ -623,6 +635,17 @@ WITH
             count(DISTINCT snapshot_id) AS snapshots, sum(count) AS count, NULL AS delta_ns
         FROM islands
         GROUP BY capture_id, kind, scope_id, errno, message, island
+        UNION ALL
+        SELECT max(p.first_id, cs.first_snapshot_id),
+            min(p.last_id, coalesce(cs.last_snapshot_id, p.last_id)), 'not_asked', cs.scope_id, NULL, NULL,
+            min(p.last_id, coalesce(cs.last_snapshot_id, p.last_id))
+                - max(p.first_id, cs.first_snapshot_id) + 1,
+            NULL, NULL
+        FROM passed_over AS p
+        JOIN scopes AS sc ON sc.netns_id = p.netns_id
+        JOIN capture_scopes AS cs ON cs.capture_id = p.capture_id AND cs.scope_id = sc.scope_id
+            AND cs.first_snapshot_id <= p.last_id
+            AND coalesce(cs.last_snapshot_id, p.first_id) >= p.first_id
         UNION ALL
         SELECT n.snapshot_id - 1, n.snapshot_id, 'ticks_missed', NULL, NULL, NULL, NULL,
             n.missed_ticks - n.left_out_ticks, NULL

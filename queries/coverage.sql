@@ -1,7 +1,7 @@
 -- What was looked at when, and what was not: a row a capture and scope, and between them in time the
--- gaps and the markers.
+-- gaps and the markers. Namespaces that there was no time for are put together, unless :by_netns is 1.
 --
--- Parameters: :from_ns, :to_ns (UTC).
+-- Parameters: :from_ns, :to_ns (UTC), :by_netns.
 -- Order: in the order of recording; a capture before its gaps. Index: primary keys; one scan of
 -- snapshots.
 WITH
@@ -20,16 +20,31 @@ WITH
                 AND coalesce(y.last_snapshot_id, n.snapshot_id)
         GROUP BY 1, 2, 3
     ),
+    -- A namespace that was passed over lacks all of its scopes: counted once for them all.
     lacking AS MATERIALIZED (
-        SELECT n.capture_id, x.scope_id, count(DISTINCT x.snapshot_id) AS snapshots
-        FROM exceptions AS x
+        SELECT n.capture_id, x.scope_id, NULL AS netns_id, NULL AS first_id, NULL AS last_id,
+            count(DISTINCT x.snapshot_id) AS snapshots
+        FROM noted_exceptions AS x
         JOIN snapshots AS n ON n.snapshot_id = x.snapshot_id
-        WHERE x.scope_id IS NOT NULL AND x.kind <> 'sockets_not_stored'
+        WHERE x.scope_id IS NOT NULL AND x.kind <> 'sockets_not_stored' AND NOT EXISTS (
+            SELECT 1 FROM unasked_namespaces AS u WHERE u.snapshot_id = x.snapshot_id
+                AND u.netns_id = (SELECT netns_id FROM scopes WHERE scope_id = x.scope_id))
         GROUP BY n.capture_id, x.scope_id
+        UNION ALL
+        SELECT c.capture_id, NULL, c.netns_id, c.first_snapshot_id, c.last_snapshot_id, count(*)
+        FROM unasked_namespaces AS u
+        JOIN held_snapshots AS n ON n.snapshot_id = u.snapshot_id
+        JOIN (
+            SELECT DISTINCT cs.capture_id, sc.netns_id, cs.first_snapshot_id, cs.last_snapshot_id
+            FROM capture_scopes AS cs JOIN scopes AS sc ON sc.scope_id = cs.scope_id
+        ) AS c ON c.capture_id = n.capture_id AND c.netns_id = u.netns_id
+            AND u.snapshot_id BETWEEN c.first_snapshot_id
+                AND coalesce(c.last_snapshot_id, u.snapshot_id)
+        GROUP BY 1, 3, 4, 5
     ),
     recorded AS (
         SELECT c.capture_id, cs.scope_id, l.first_id, l.from_ns, l.to_ns, l.snapshots,
-            l.snapshots - coalesce(x.snapshots, 0) AS complete, l.count, c.interval_ns, c.host_name,
+            l.snapshots - coalesce(x.snapshots, 0) - coalesce(y.snapshots, 0) AS complete, l.count, c.interval_ns, c.host_name,
             json_extract(c.options, '$.owners') AS owners,
             json_extract(c.options, '$.sees_every_process') AS sees_every_process,
             t.selection
@@ -40,6 +55,23 @@ WITH
             AND l.first_snapshot_id = cs.first_snapshot_id
             AND l.last_snapshot_id IS cs.last_snapshot_id
         LEFT JOIN lacking AS x ON x.capture_id = cs.capture_id AND x.scope_id = cs.scope_id
+        LEFT JOIN lacking AS y ON y.capture_id = cs.capture_id AND y.scope_id IS NULL
+            AND y.netns_id = (SELECT netns_id FROM scopes WHERE scope_id = cs.scope_id)
+            AND y.first_id = cs.first_snapshot_id AND y.last_id IS cs.last_snapshot_id
+    ),
+    passed_over AS (
+        SELECT n.capture_id, u.scope_id, n.snapshot_id, count(*) AS namespaces, min(u.netns_id) AS least,
+            max(u.netns_id) AS most,
+            n.snapshot_id - row_number() OVER (
+                PARTITION BY n.capture_id, u.scope_id ORDER BY n.snapshot_id) AS island
+        FROM (
+            SELECT snapshot_id, netns_id, NULL AS scope_id FROM unasked_namespaces
+            UNION ALL
+            SELECT snapshot_id, NULL, scope_id FROM noted_exceptions WHERE kind = 'not_asked'
+        ) AS u
+        JOIN held_snapshots AS n ON n.snapshot_id = u.snapshot_id
+        WHERE NOT :by_netns
+        GROUP BY n.capture_id, u.scope_id, n.snapshot_id
     ),
     spans AS (
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
@@ -57,7 +89,23 @@ WITH
         SELECT CASE kind WHEN 'not_recording' THEN last_snapshot_id ELSE first_snapshot_id END,
             CASE kind WHEN 'not_recording' THEN -1 ELSE 1 END, from_ns, to_ns, kind, scope_id,
             snapshots, NULL, count, delta_ns, errno, message, NULL, host_name, netns
-        FROM gaps
+        FROM gaps WHERE kind <> 'not_asked' OR :by_netns
+        UNION ALL
+        SELECT r.first_id, 1, a.started_at_ns, b.ended_at_ns, 'not_asked', r.scope_id, r.snapshots, NULL,
+            r.count, NULL, NULL, r.message, NULL, c.host_name, w.name
+        FROM (
+            SELECT capture_id, scope_id, min(snapshot_id) AS first_id, max(snapshot_id) AS last_id,
+                count(*) AS snapshots, CASE WHEN scope_id IS NULL THEN sum(namespaces) END AS count,
+                CASE WHEN min(least) = max(most) THEN min(least) END AS netns_id,
+                CASE WHEN min(least) < max(most)
+                    THEN 'up to ' || max(namespaces) || ' network namespaces at a time' END AS message
+            FROM passed_over GROUP BY capture_id, scope_id, island
+        ) AS r
+        JOIN snapshots AS a ON a.snapshot_id = r.first_id
+        JOIN snapshots AS b ON b.snapshot_id = r.last_id
+        JOIN captures AS c ON c.capture_id = r.capture_id
+        LEFT JOIN (SELECT netns_id, coalesce(name, 'net:[' || inode || ']') AS name
+            FROM namespaces) AS w ON w.netns_id = r.netns_id
         UNION ALL
         SELECT coalesce(
                 (SELECT min(snapshot_id) FROM held_snapshots WHERE ended_at_ns >= m.started_at_ns),

@@ -57,12 +57,14 @@ pub(super) fn kib(path: &Path) -> String {
 /// So that the part of a file goes with Ctrl-C.
 pub(super) fn stop_at_signals(stopper: Stopper) -> anyhow::Result<()> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
-    let mut signals = Signals::new(wanted).context("could not take over signals")?;
-    thread::spawn(move || {
+    const CONTEXT: &str = "could not take over signals";
+    let mut signals = Signals::new(wanted).context(CONTEXT)?;
+    let listener = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for _ in signals.forever() {
             stopper.stop();
         }
     });
+    listener.context(CONTEXT)?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use anstream::stream::RawStream;
 use anstyle::{AnsiColor, Style};
 use rustix::fs::fstat;
+use rustix::io::Errno;
 use unicode_width::UnicodeWidthStr;
 
 use super::Exit;
@@ -13,7 +14,7 @@ use crate::filter::FilterError;
 use crate::query::QueryError;
 use crate::record::RecordError;
 use crate::render::human::visible;
-use crate::store::StoreError;
+use crate::store::{DESCRIPTOR_HINT, StoreError};
 
 /// Arguments that make no sense, with what would.
 #[derive(Debug, thiserror::Error)]
@@ -173,12 +174,23 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
+/// Whatever it was that could not be opened.
+fn lacks_descriptors(error: &anyhow::Error) -> bool {
+    let errno = Some(Errno::MFILE.raw_os_error());
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.raw_os_error() == errno))
+}
+
 fn hint_for(error: &anyhow::Error) -> Option<String> {
     if let Some(e) = error.downcast_ref::<UsageError>() {
         return e.hint.clone();
     }
     if let Some(e) = filter_error(error) {
         return e.hint.clone();
+    }
+    if lacks_descriptors(error) {
+        return Some(DESCRIPTOR_HINT.to_owned());
     }
     match error.downcast_ref() {
         Some(QueryError::UnknownHost { hosts, .. }) => {

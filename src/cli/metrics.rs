@@ -1,50 +1,140 @@
-//! `record --metrics FILE`: how recording goes, for what reads OpenMetrics.
+//! `record --metrics`: how recording goes, for what reads OpenMetrics.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::args::RecordArgs;
 use super::message::usage;
-use super::paths::is_of_recording;
+use super::metrics_socket::{SocketName, serve};
+use super::paths::{is_of_recording, is_same_file, no_stream};
 use crate::kernel::{SystemClock, free_bytes, open_descriptors, resident_bytes};
 use crate::record::Progress;
 use crate::render::{Metric, MetricKind, openmetrics};
 
-/// Who reads it does so less often.
+/// Who reads the file does so less often.
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
+/// What a socket is named with.
+const SOCKET: &[u8] = b"unix:";
 
-/// The file, and what else it tells of.
-pub(super) struct MetricsFile {
-    path: PathBuf,
-    recording: PathBuf,
-    interval_ns: i64,
-    written_at: Option<Instant>,
+/// Where the numbers are to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MetricsTarget {
+    /// In a file that is written anew time and again.
+    File(PathBuf),
+    /// From a unix socket.
+    Socket(PathBuf),
 }
 
-impl MetricsFile {
-    pub(super) fn new(path: &Path, args: &RecordArgs) -> Self {
-        Self {
-            path: path.to_owned(),
-            recording: args.output.clone(),
-            interval_ns: args.interval,
-            written_at: None,
+impl MetricsTarget {
+    fn path(&self) -> &Path {
+        let (Self::File(path) | Self::Socket(path)) = self;
+        path
+    }
+}
+
+/// Reads `FILE` or `unix:PATH`.
+pub(super) fn metrics_target() -> impl TypedValueParser<Value = MetricsTarget> {
+    PathBufValueParser::new().try_map(|path| {
+        match path.as_os_str().as_bytes().strip_prefix(SOCKET) {
+            Some([]) => Err("it names no socket: write `unix:PATH`".to_owned()),
+            Some(name) => Ok(MetricsTarget::Socket(OsStr::from_bytes(name).into())),
+            None => no_stream(path, "it is written anew each time, which stdout cannot be")
+                .map(MetricsTarget::File),
         }
+    })
+}
+
+/// Tells how recording goes where it was asked to.
+pub(super) struct Metrics {
+    numbers: Numbers,
+    outlet: Outlet,
+}
+
+enum Outlet {
+    File { path: PathBuf, written_at: Option<Instant> },
+    Socket(Served),
+}
+
+/// A socket, and what those who connect are told.
+struct Served {
+    /// Until there is something to tell.
+    listener: Option<UnixListener>,
+    told: Arc<Mutex<(Progress, bool)>>,
+    _name: SocketName,
+}
+
+impl Metrics {
+    /// Refuses to take the place of what is needed, before anything is made; takes the name of a socket.
+    pub(super) fn open(args: &RecordArgs) -> anyhow::Result<Option<Self>> {
+        let Some(target) = &args.metrics else { return Ok(None) };
+        refuse_what_is_needed(target.path(), args)?;
+        let outlet = match target {
+            MetricsTarget::File(path) => {
+                refuse_no_file(path)?;
+                Outlet::File { path: path.clone(), written_at: None }
+            }
+            MetricsTarget::Socket(path) => {
+                let (name, listener) = SocketName::bind(path)?;
+                let (told, listener) = (Arc::default(), Some(listener));
+                Outlet::Socket(Served { listener, told, _name: name })
+            }
+        };
+        let numbers = Numbers { recording: args.output.clone(), interval_ns: args.interval };
+        Ok(Some(Self { numbers, outlet }))
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes it anew, unless that was just done; at the end in any case.
-    pub(super) fn write(&mut self, progress: &Progress, is_recording: bool) -> io::Result<()> {
-        if is_recording && self.written_at.is_some_and(|at| at.elapsed() < WRITTEN_EVERY) {
-            return Ok(());
+    /// Tells it anew: to a file unless that was just done, but at the end in any case.
+    ///
+    /// # Errors
+    /// When that cannot be done, with what there is to say of it.
+    pub(super) fn tell(&mut self, progress: &Progress, is_recording: bool) -> Result<(), String> {
+        match &mut self.outlet {
+            Outlet::File { path, written_at } => {
+                if is_recording && written_at.is_some_and(|at| at.elapsed() < WRITTEN_EVERY) {
+                    return Ok(());
+                }
+                *written_at = Some(Instant::now());
+                replace(path, &self.numbers.text(progress, is_recording)).map_err(|e| {
+                    format!("could not write `{}`, no metrics from now on: {e}", path.display())
+                })
+            }
+            Outlet::Socket(Served { listener, told, .. }) => {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = (*progress, is_recording);
+                if is_recording && let Some(listener) = listener.take() {
+                    let (numbers, told) = (self.numbers.clone(), Arc::clone(told));
+                    // The lock is held for no longer than it takes to copy: a tick never waits for a client.
+                    let served = serve(listener, move || {
+                        let (p, is_recording) =
+                            *told.lock().unwrap_or_else(PoisonError::into_inner);
+                        numbers.text(&p, is_recording)
+                    });
+                    served.map_err(|e| format!("could not tell metrics to anybody: {e}"))?;
+                }
+                Ok(())
+            }
         }
-        self.written_at = Some(Instant::now());
-        replace(&self.path, &openmetrics(&self.metrics(progress, is_recording)))
+    }
+}
+
+/// What is told, but for how far it has come.
+#[derive(Clone)]
+struct Numbers {
+    recording: PathBuf,
+    interval_ns: i64,
+}
+
+impl Numbers {
+    fn text(&self, progress: &Progress, is_recording: bool) -> String {
+        openmetrics(&self.metrics(progress, is_recording))
     }
 
     #[rustfmt::skip] // a table
@@ -54,7 +144,7 @@ impl MetricsFile {
         let directory = self.recording.parent().filter(|d| !d.as_os_str().is_empty());
         let free = free_bytes(directory.unwrap_or(Path::new(".")));
         vec![
-            of("sockrec_recording", Gauge, "1 while it records, 0 after a clean end.", Some(f64::from(u8::from(is_recording)))),
+            of("sockrec_recording", Gauge, "1 while it records, 0 while it pauses and once it has ended; who is killed leaves it at 1.", Some(f64::from(u8::from(is_recording)))),
             of("sockrec_interval_seconds", Gauge, "Time between ticks.", seconds(self.interval_ns)),
             of("sockrec_snapshots", Counter, "Snapshots that are stored.", count(p.snapshots)),
             of("sockrec_samples", Counter, "Rows of samples that are stored.", count(p.samples)),
@@ -84,20 +174,28 @@ fn seconds(ns: i64) -> Option<f64> {
     Some(ns as f64 / 1e9)
 }
 
-/// Before anything is made: what bears the name is to be a file that may be lost.
-pub(super) fn refuse_what_is_needed(args: &RecordArgs) -> anyhow::Result<()> {
-    let Some(path) = &args.metrics else { return Ok(()) };
+fn refuse_what_is_needed(path: &Path, args: &RecordArgs) -> anyhow::Result<()> {
+    let limits = args.limits.as_deref().filter(|limits| is_same_file(path, limits));
+    let needed = match limits {
+        Some(_) => "file of limits",
+        None if is_of_recording(path, &args.output) => "recording",
+        None => return Ok(()),
+    };
+    let text = format!("the metrics would take the place of the {needed}: `{}`", path.display());
+    Err(usage(text, Some("name another file with `--metrics`")))
+}
+
+fn refuse_no_file(path: &Path) -> anyhow::Result<()> {
+    if is_replaceable(path) {
+        return Ok(());
+    }
     let name = path.display();
-    if is_of_recording(path, &args.output) {
-        let text = format!("the metrics would take the place of the recording: `{name}`");
-        return Err(usage(text, Some("name another file with `--metrics`")));
-    }
-    if !is_replaceable(path) {
-        let text = format!("`{name}` is no regular file, and metrics are put in the place of one");
-        let hint = "name a file with `--metrics`, or one that is still to be made";
-        return Err(usage(text, Some(hint)));
-    }
-    Ok(())
+    let text = format!("`{name}` is no regular file, and metrics are put in the place of one");
+    let hint = match fs::metadata(path).is_ok_and(|there| there.file_type().is_socket()) {
+        true => format!("name a socket as `--metrics unix:{name}`"),
+        false => "name a file with `--metrics`, or one that is still to be made".to_owned(),
+    };
+    Err(usage(text, Some(&hint)))
 }
 
 /// A device, a pipe or a socket serves others.

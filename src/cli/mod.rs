@@ -23,6 +23,7 @@ mod mark;
 mod merge;
 mod message;
 mod metrics;
+mod metrics_socket;
 mod moment;
 mod namespaces;
 mod output;

@@ -13,13 +13,8 @@ pub(super) fn recording() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// What is written anew time and again.
-pub(super) fn rewritten_file() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new()
-        .try_map(|path| no_stream(path, "it is written anew each time, which stdout cannot be"))
-}
-
-fn no_stream(path: PathBuf, why: &str) -> Result<PathBuf, String> {
+/// Refuses a dash, and says why.
+pub(super) fn no_stream(path: PathBuf, why: &str) -> Result<PathBuf, String> {
     if path == Path::new("-") {
         return Err(format!("{why}: name a file, or `./-` for one that is called so"));
     }
@@ -29,19 +24,23 @@ fn no_stream(path: PathBuf, why: &str) -> Result<PathBuf, String> {
 /// Whether a path leads to a recording, or to what SQLite keeps beside it, whatever way it is named and
 /// also where that is still to be made.
 pub(super) fn is_of_recording(path: &Path, recording: &Path) -> bool {
-    let is_same_file = |other: &Path| match (fs::metadata(path), fs::metadata(other)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    };
-    let places = places(path);
-    self::places(recording).iter().any(|recording| {
+    places(recording).iter().any(|recording| {
         ["", "-wal", "-shm", "-journal"].iter().any(|ending| {
             let mut file = recording.as_os_str().to_owned();
             file.push(ending);
-            let file = PathBuf::from(file);
-            places.contains(&file) || is_same_file(&file)
+            is_same_file(path, Path::new(&file))
         })
     })
+}
+
+/// Whether two paths lead to one file, or would if it were there.
+pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let is_same = match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    };
+    let others = places(other);
+    is_same || places(one).iter().any(|place| others.contains(place))
 }
 
 /// Where a path is in its real directory, and where it leads to if the kernel follows it there.

@@ -15,7 +15,7 @@ use super::args::RecordArgs;
 use super::follow::{self, Follower};
 use super::limits::limits;
 use super::message::{note, say, usage, warn};
-use super::metrics;
+use super::metrics::Metrics;
 use super::namespaces;
 use super::output::{counted, no_states};
 use super::pauses::{Pauses, Recorded as Ended};
@@ -38,7 +38,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     filter_of(&args)?;
     // Before there is a file, which is to be that user's, and before there are other threads.
     args.user.as_deref().map(|name| go_on_as(name, follows_namespaces)).transpose()?;
-    metrics::refuse_what_is_needed(&args)?;
+    let metrics = Metrics::open(&args)?;
     namespaces::make_room(&args.netns, !args.command.is_empty());
     let opened = Session::open(&args, &mut plan)?;
     let (mut pace, stop) = SignalPace::new();
@@ -55,8 +55,8 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     };
     let command = args.command.split_first().map(|_| Recorded::start(&args, stop)).transpose()?;
     opened.say_what_is_missing(&args, &plan)?;
-    let mut voice = Voice::new(&args, plan.limits.clone());
-    service::watch(pace.pulse());
+    let mut voice = Voice::new(&args, plan.limits.clone(), metrics);
+    service::watch(pace.pulse()).context("could not feed the watchdog of the service manager")?;
     let started_ns = SystemClock.now().boottime_ns;
     let recorded = Pauses::new(&args, &mut plan, &mut pace, &mut voice).record(opened, &ended);
     voice.finish();
@@ -221,12 +221,17 @@ impl Recorded {
             .spawn()
             .with_context(|| format!("could not run `{}`", program.display()))?;
         let id = Pid::from_child(&child);
-        let waiter = thread::spawn(move || {
+        let waiter = thread::Builder::new().name("command".to_owned()).spawn(move || {
             let status = child.wait();
             // Full: a stop is under way already.
             let _ = stop.try_send(EndReason::Command);
             status
         });
+        let waiter = waiter.inspect_err(|_| {
+            // If it has just ended by itself there is nothing to do.
+            let _ = kill_process(id, Signal::TERM);
+        });
+        let waiter = waiter.context("could not wait for the command")?;
         Ok(Self { id, waiter })
     }
 

@@ -1,5 +1,6 @@
 //! What the service manager is told (sd_notify(3)); where there is none, nothing is.
 
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,19 +52,23 @@ pub(super) fn reloading(reload: impl FnOnce()) {
 }
 
 /// Tells the manager's watchdog, if it has one, that the recorder lives: as long as its loop does.
-pub(super) fn watch(pulse: Pulse) {
+///
+/// # Errors
+/// When there is no thread to be had for it: the manager would end a recorder that it does not hear.
+pub(super) fn watch(pulse: Pulse) -> io::Result<()> {
     // None, as sd_watchdog_enabled(3) has it: to feed it all the time would fill the manager's queue.
     let patience = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero());
-    let Some(patience) = patience else { return };
+    let Some(patience) = patience else { return Ok(()) };
     // It goes with the process.
-    thread::spawn(move || {
+    thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         loop {
             if pulse.is_felt(patience) {
                 notify(&[NotifyState::Watchdog]);
             }
             thread::sleep(patience / 3);
         }
-    });
+    })?;
+    Ok(())
 }
 
 /// A manager that cannot be reached keeps nobody from recording.

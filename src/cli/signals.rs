@@ -38,7 +38,7 @@ pub(super) fn on_signals(
     }
     let mut signals = Signals::new(taken).context(CONTEXT)?;
     let handle = signals.handle();
-    thread::spawn(move || {
+    let listener = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             if hear(signal) == Wish::End && !is_ending.load(Ordering::Relaxed) {
                 thread::sleep(SAME_WISH);
@@ -46,5 +46,6 @@ pub(super) fn on_signals(
             }
         }
     });
+    listener.context(CONTEXT)?;
     Ok(handle)
 }

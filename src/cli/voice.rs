@@ -1,4 +1,4 @@
-//! What `record` says while it goes on: to a terminal, a log, the service manager, a file of metrics.
+//! What `record` says while it goes on: to a terminal, a log, the service manager, readers of metrics.
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::RecordArgs;
 use super::message::warn;
-use super::metrics::MetricsFile;
+use super::metrics::Metrics;
 use super::namespaces::not_recorded;
 use super::output::counted;
 use super::retention::Excess;
@@ -32,12 +32,12 @@ pub(super) struct Voice {
     troubles: Troubles,
     excess: Excess,
     manager: Manager,
-    metrics: Option<MetricsFile>,
+    metrics: Option<Metrics>,
     last: Progress,
 }
 
 impl Voice {
-    pub(super) fn new(args: &RecordArgs, limits: Limits) -> Self {
+    pub(super) fn new(args: &RecordArgs, limits: Limits, metrics: Option<Metrics>) -> Self {
         Self {
             line: Line::new(args),
             interval_ns: args.interval,
@@ -48,7 +48,7 @@ impl Voice {
             excess: Excess::of(&limits.capacity),
             limits,
             manager: Manager::default(),
-            metrics: args.metrics.as_deref().map(|path| MetricsFile::new(path, args)),
+            metrics,
             last: Progress::default(),
         }
     }
@@ -111,7 +111,7 @@ impl Voice {
         service::status(&format!("paused: no space left to write to `{path}`"));
         if let Some(metrics) = &mut self.metrics {
             // On the same disk there is no room for it either.
-            let _ = metrics.write(&self.last, false);
+            let _ = metrics.tell(&self.last, false);
         }
         self.line.aside(&format!(
             "no space left to write to `{path}`: recording pauses until there is room; what was \
@@ -140,14 +140,13 @@ impl Voice {
         self.line.show(progress);
         self.manager.tell(|| in_short(progress));
         self.last = *progress;
-        self.write_metrics(true);
+        self.tell_metrics(true);
     }
 
-    fn write_metrics(&mut self, is_recording: bool) {
+    fn tell_metrics(&mut self, is_recording: bool) {
         let Some(metrics) = &mut self.metrics else { return };
-        if let Err(e) = metrics.write(&self.last, is_recording) {
-            let path = metrics.path().display();
-            self.line.aside(&format!("could not write `{path}`, no metrics from now on: {e}"));
+        if let Err(why) = metrics.tell(&self.last, is_recording) {
+            self.line.aside(&why);
             self.metrics = None;
         }
     }
@@ -155,7 +154,8 @@ impl Voice {
     /// Recording is over.
     pub(super) fn finish(&mut self) {
         self.line.clear();
-        self.write_metrics(false);
+        self.tell_metrics(false);
+        self.metrics = None;
     }
 }
 

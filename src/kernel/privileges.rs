@@ -5,10 +5,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
-    set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 /// What recording has a use for: SO_MARK and a large buffer for events, and whose the sockets are.
@@ -60,8 +63,8 @@ pub fn find_user(name: &str) -> io::Result<Option<User>> {
 }
 
 /// Goes on as another user, with no more than the capabilities that recording has a use for, as far as
-/// they were there; that to enter other network namespaces is one of them only if it is to do so. Whoever
-/// is started from here on has none of them.
+/// they were there; that to enter other network namespaces is one of them only if it is to do so. Nothing
+/// gives it any others again, and whoever is started from here on has none.
 ///
 /// Holds for this thread and for those that it starts: to be called before there are others.
 ///
@@ -69,7 +72,12 @@ pub fn find_user(name: &str) -> io::Result<Option<User>> {
 /// When this process may not do so.
 pub fn become_user(user: User, enters_namespaces: bool) -> io::Result<()> {
     let useful = if enters_namespaces { USEFUL.union(CapabilitySet::SYS_ADMIN) } else { USEFUL };
-    let kept = capabilities(None)?.permitted.intersection(useful);
+    let had = capabilities(None)?;
+    let kept = had.permitted.intersection(useful);
+    if had.effective.contains(CapabilitySet::SETPCAP) {
+        bound_by(kept)?;
+    }
+    set_no_new_privs(true)?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_keep_capabilities(true)?;
     set_thread_groups(&[gid])?;
@@ -79,4 +87,21 @@ pub fn become_user(user: User, enters_namespaces: bool) -> io::Result<()> {
     clear_ambient_capability_set()?;
     let inheritable = CapabilitySet::empty();
     Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?)
+}
+
+/// Takes all others out of the bounding set: what is not in there no program that is run can have.
+fn bound_by(kept: CapabilitySet) -> io::Result<()> {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) if !kept.contains(capability) => {
+                remove_capability_from_bounding_set(capability)?;
+            }
+            Ok(_) => {}
+            // This kernel knows no more.
+            Err(Errno::INVAL) => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }

@@ -263,12 +263,18 @@ impl Recording {
             );
         }
         self.reader.run(
-            "SELECT x.kind, p.name || '/' || f.name, x.message, x.count
-             FROM exceptions AS x
-             LEFT JOIN scopes AS sc ON sc.scope_id = x.scope_id
-             LEFT JOIN protocols AS p ON p.protocol = sc.protocol
-             LEFT JOIN families AS f ON f.family = sc.family
-             WHERE x.snapshot_id = :id AND x.kind NOT IN ('dump_unsupported', 'ticks_left_out')",
+            // Of hundreds of namespaces those that lack the same are told of together.
+            "SELECT kind, group_concat(scope, ', '), message, count, namespaces FROM (
+                 SELECT x.kind, p.name || '/' || f.name AS scope, x.message, sum(x.count) AS count,
+                     count(DISTINCT sc.netns_id) AS namespaces, min(x.scope_id) AS first_scope_id
+                 FROM exceptions AS x
+                 LEFT JOIN scopes AS sc ON sc.scope_id = x.scope_id
+                 LEFT JOIN protocols AS p ON p.protocol = sc.protocol
+                 LEFT JOIN families AS f ON f.family = sc.family
+                 WHERE x.snapshot_id = :id AND x.kind NOT IN ('dump_unsupported', 'ticks_left_out')
+                 GROUP BY x.kind, sc.protocol, sc.family, x.message)
+             GROUP BY kind, CASE WHEN kind <> 'not_asked' THEN scope END, message, namespaces
+             ORDER BY min(first_scope_id)",
             &[(":id", Value::Integer(snapshot_id))],
             |row| {
                 let text = |i: usize| match row.get(i) {
@@ -276,7 +282,12 @@ impl Recording {
                     Some(Value::Integer(n)) => n.to_string(),
                     _ => String::new(),
                 };
-                let scope = text(1);
+                let scope = match row.get(4) {
+                    Some(Value::Integer(n)) if *n > 1 => {
+                        format!("{} in {n} network namespaces", text(1))
+                    }
+                    _ => text(1),
+                };
                 notes.push(match text(0).as_str() {
                     "dump_failed" => format!(
                         "the dump of {scope} failed ({}): its sockets are shown as last observed",
@@ -300,6 +311,38 @@ impl Recording {
                 Ok::<_, StoreError>(())
             },
         )?;
+        notes.extend(self.refused_in(snapshot_id)?);
         Ok(notes)
+    }
+
+    /// The namespaces that were meant and could not be recorded in a snapshot, by name as far as they are
+    /// few.
+    fn refused_in(&self, snapshot_id: i64) -> Result<Option<String>, StoreError> {
+        const NAMED: usize = 3;
+        let mut refused = Vec::new();
+        self.run(
+            "SELECT f.name, f.message FROM refused_namespaces AS f
+             JOIN snapshots AS n ON n.capture_id = f.capture_id
+             WHERE n.snapshot_id = :id
+                 AND :id BETWEEN f.first_snapshot_id AND coalesce(f.last_snapshot_id, :id)
+             ORDER BY f.name",
+            &[(":id", Value::Integer(snapshot_id))],
+            |row| {
+                refused.push(match *row {
+                    [Value::Text(name), Value::Text(why)] => format!("`{name}`: {why}"),
+                    [Value::Text(name), _] => format!("`{name}`"),
+                    _ => String::new(),
+                });
+            },
+        )?;
+        let others = match refused.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            n => format!(", and {n} others"),
+        };
+        refused.truncate(NAMED);
+        Ok((!refused.is_empty()).then(|| {
+            let named = refused.join(", ");
+            format!("network namespaces could not be recorded then: {named}{others}")
+        }))
     }
 }

@@ -348,6 +348,6 @@ pub const COLUMNS: &[Column] = &[
     c("delta_ns", Kind::Duration, "By how much the clock was set, or how long the machine was suspended"),
     c("kind", Kind::Text, "Of an event in a story: opened, held, released, state, traffic, marker, gap, closed, destroyed. Of leaks: half_closed (for long), local_ports (a quarter of the range or more in use), only_grows (the sockets of a process). Of coverage: recorded (this is what was looked at), marker (the user named it), or a gap: ticks_missed, not_recording (between two captures), events_lost, clock_step, clock_suspend, netns_refused (a namespace that is meant and could not be recorded), dropped (to keep within a limit), thinned (of samples only the values at even steps are left, delta_ns apart), or an exception: dump_failed, dump_interrupted, dump_unsupported, sockets_not_stored, ticks_left_out (to keep within --max-cpu), messages_unreadable, not_asked, partly_asked"),
     c("errno", Kind::Integer, "The kernel's error number"),
-    c("count", Kind::Integer, "How many of what kind names; of recorded the destroy events that were read, those of all protocols and families together"),
+    c("count", Kind::Integer, "How many of what kind names; of recorded the destroy events that were read, those of all protocols and families together; of not_asked the namespaces that a snapshot had no time for, summed up"),
     c("message", Kind::Text, "What was said of it"),
 ];

@@ -192,6 +192,8 @@ impl Recording {
         let host = selection.host.as_deref();
         let (first, last) = self.snapshots_in((from_ns, to_ns), host)?;
         let is_rule = matches!(question, Question::Broken(_));
+        let asks_for_netns =
+            selection.filter.as_ref().is_some_and(|filter| filter.asks_for(&["netns"]));
         parameters.extend([
             (":from_ns", Value::Integer(from_ns)),
             (":to_ns", Value::Integer(to_ns)),
@@ -202,6 +204,7 @@ impl Recording {
             // Rules ask for what has ended only.
             (":is_ended", Value::Integer((selection.ended.is_some() || is_rule).into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
+            (":by_netns", Value::Integer(asks_for_netns.into())),
         ]);
         parameters.extend(question.parameters());
         let looks = self.looks_of(question, host)?;

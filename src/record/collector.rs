@@ -1,5 +1,6 @@
 //! The loop: wait for the tick, dump every scope, hand over what changed.
 
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -206,6 +207,9 @@ pub enum RecordError {
     /// Every dump of the first snapshot failed.
     #[error("the kernel refused every dump: {0}")]
     AllFailed(String),
+    /// There is no thread for the writer.
+    #[error("could not start the writer")]
+    NoWriter(#[source] io::Error),
     /// The writer thread died.
     #[error("the writer thread died")]
     WriterDied,

@@ -148,7 +148,7 @@ impl Session<'_> {
                     }
                     result
                 })
-                .map_err(|_| RecordError::WriterDied)?
+                .map_err(RecordError::NoWriter)?
         };
         let mut tracker =
             Tracker::new(&start, capture.started, scopes, past, plan.limits.max_new_sockets);

@@ -246,10 +246,7 @@ impl StoreError {
                  directory that you may write to"
                     .to_owned()
             }
-            Self::NoDescriptors { .. } => {
-                "raise the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit"
-                    .to_owned()
-            }
+            Self::NoDescriptors { .. } => DESCRIPTOR_HINT.to_owned(),
             Self::NotARecording { .. } => {
                 "it was left untouched; choose another file name".to_owned()
             }
@@ -324,6 +321,10 @@ impl StoreError {
         })
     }
 }
+
+/// What to do where there are too few descriptors.
+pub const DESCRIPTOR_HINT: &str =
+    "raise the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit";
 
 /// What to do about a file that is damaged.
 pub fn salvage_hint(path: &Path) -> String {

@@ -31,7 +31,7 @@ mod trust;
 mod writer;
 
 pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
-pub use error::{StoreError, salvage_hint};
+pub use error::{DESCRIPTOR_HINT, StoreError, salvage_hint};
 pub use extract::{Before, Excerpt, Stretch, Taken};
 pub use file::{FileSizes, OnDisk, Room, file_sizes, has_log, is_being_recorded, room};
 pub use markers::write_marker;

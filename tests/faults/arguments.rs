@@ -1,5 +1,7 @@
 //! Arguments that make no sense, and what would.
 
+use std::fs;
+
 use insta::assert_snapshot;
 
 use crate::harness::{Dir, MadeUp, observation};
@@ -29,7 +31,7 @@ fn a_prune_without_a_limit() {
     error: the following required arguments were not provided:
       <--max-size <SIZE>|--max-age <TIME>|--thin <TIME>>
 
-    Usage: sockrec prune <--max-size <SIZE>|--max-age <TIME>|--thin <TIME>>
+    Usage: sockrec prune <--max-size <SIZE>|--max-age <TIME>|--thin <TIME>> [FILE]
 
     For more information, try '--help'.
     ");
@@ -535,4 +537,36 @@ fn names_of_columns() {
 
     hint: `--columns from,time_wait_sockets` shows one of them
     ");
+}
+
+#[test]
+fn the_recording_needs_no_f_where_nothing_else_stands_at_the_end() {
+    let dir = dir();
+    fs::rename(dir.path("sockrec.db"), dir.path("rec.db")).unwrap();
+    let commands = [
+        "info",
+        "info --live --format json",
+        "check",
+        "prune --max-age 14d --dry-run",
+        "copy -o copy{}.db",
+        "salvage -o saved{}.db",
+    ];
+    for command in commands {
+        let told = ["", "-f "].map(|option| {
+            let number = option.len();
+            let command = command.replace("{}", &number.to_string());
+            let ran = dir.sockrec(&format!("{command} {option}rec.db"));
+            assert!(matches!(ran.code(), Some(0 | 3)), "{command}: {}", ran.told());
+            // Others use the disk, too.
+            let told = ran.told().replace(&format!("{number}.db"), ".db");
+            let lines = told.lines().filter(|line| !line.contains("free_bytes"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        });
+        assert_eq!(told[0], told[1], "{command}");
+        let ran = dir.sockrec(&format!("{command} rec.db -f rec.db"));
+        assert_eq!(ran.code(), Some(2), "{command}: {}", ran.told());
+        // Here it is `sockrec.db`, which is not there, if none is given.
+        let ran = dir.sockrec(command);
+        assert!(ran.stderr.contains("`sockrec.db`"), "{command}: {}", ran.told());
+    }
 }

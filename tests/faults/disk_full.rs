@@ -45,7 +45,7 @@ fn snapshots(path: &Path) -> i64 {
 
 /// What a recorder without room left is a recording or nothing yet, and can be gone on with.
 #[track_caller]
-fn assert_can_go_on(dir: &Dir, name: &str) {
+pub(crate) fn assert_can_go_on(dir: &Dir, name: &str) {
     let path = dir.path(name);
     match Reader::open(&path) {
         Ok(reader) => {

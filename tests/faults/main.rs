@@ -1,5 +1,5 @@
 //! What can go wrong, with the real program: bad input, others at the same file, signals, crashes,
-//! full disks, readers that go away. Each ends as it should, says so, and leaves a whole recording.
+//! full, slow and failing disks, too little memory, readers that go away. Each ends as it should, says so, and leaves a whole recording.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -8,12 +8,14 @@ mod arguments;
 mod bad_input;
 mod check;
 mod crash;
+mod disk;
 mod disk_full;
 mod elsewhere;
 mod events;
 mod hostile_file;
 mod hostile_text;
 mod markers;
+mod memory;
 mod moved;
 mod output;
 mod parts;

@@ -185,12 +185,18 @@ fn what_a_crash_left_in_a_directory_that_may_not_be_written() {
 #[test]
 fn a_file_that_there_is_no_descriptor_for_says_so() {
     let dir = Dir::new();
-    let ran = (6..16).map(|most| {
-        run(limited_to(dir.command("record -q -t -c 1 -o rec.db"), Resource::Nofile, most))
-    });
-    let told: Vec<_> = ran.map(|ran| ran.told()).collect();
-    assert!(told.iter().all(|told| !told.contains("cannot be used here")), "{told:#?}");
-    let expected = "exit 1\nerror: could not open `rec.db`: too many files are open\n\nhint: raise \
-                    the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit\n";
-    assert!(told.iter().filter(|told| *told == expected).count() > 1, "{told:#?}");
+    let hint = "\n\nhint: raise the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit\n";
+    let expected = format!("exit 1\nerror: could not open `rec.db`: too many files are open{hint}");
+    let mut count = 0;
+    for most in 5..20 {
+        let command = dir.command("record -q -t -c 1 -o rec.db");
+        let ran = run(limited_to(command, Resource::Nofile, most));
+        let told = ran.told();
+        assert!(!told.contains("cannot be used here"), "{most}: {told}");
+        // Whatever it is that a descriptor is missing for.
+        let has_recorded = matches!(ran.code(), Some(0 | 3));
+        assert!(has_recorded || told.ends_with(hint), "{most}: {told}");
+        count += usize::from(told == expected);
+    }
+    assert!(count > 1, "only {count} times for the file");
 }

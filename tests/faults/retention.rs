@@ -1,8 +1,11 @@
 //! Recordings that keep within a limit, and those that are pruned.
 
+use std::fs::{self, File};
 use std::thread;
 use std::time::Duration;
 
+use rusqlite::Connection;
+use rustix::process::Signal;
 use sockrec::model::{
     Cgroup, Observation, OwnerChange, Ownership, Process, ProcessFacts, ProcessId, ProcessKey,
     TcpInfo,
@@ -10,8 +13,8 @@ use sockrec::model::{
 use sockrec::store::{Alive, Capacity, LOG_BYTES};
 
 use crate::harness::{
-    Churn, Dir, MadeUp, Random, ask, assert_is_one_file, assert_recording_is_whole, observation,
-    read_only,
+    Churn, Dir, MadeUp, Random, Running, ask, assert_is_one_file, assert_recording_is_whole,
+    observation, read_only,
 };
 
 /// Forty sockets whose counters change all the time.
@@ -131,6 +134,46 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
     assert_recording_is_whole(&both);
     assert_eq!(ask(&both, "SELECT count(*) FROM snapshots WHERE group_id IS NULL").unwrap(), 0);
     assert_is_one_file(&both);
+}
+
+/// SQLite cannot take a snapshot away from its reader: the limit is exceeded, and that is said.
+#[test]
+fn a_reader_because_of_which_the_limit_is_exceeded_is_told_of() {
+    let dir = Dir::new();
+    let path = dir.record("rec.db");
+    // Room that nothing uses is what goes first, and what a reader keeps all the same.
+    let connection = Connection::open(&path).unwrap();
+    let filler = "CREATE TABLE filler (bytes BLOB);
+        WITH n AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM n WHERE n < 80)
+            INSERT INTO filler SELECT zeroblob(1000000) FROM n;
+        DROP TABLE filler";
+    connection.execute_batch(filler).unwrap();
+    drop(connection);
+    fs::write(dir.path("limits"), "max-size = none\n").unwrap();
+    let mut command = dir.command("record -q -i 10ms -o rec.db --limits limits");
+    command.stderr(File::create(dir.path("told")).unwrap());
+    let mut recorder = Running::spawn(command);
+    recorder.until_snapshots(&path, 5);
+    let reader = read_only(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM snapshots").unwrap();
+    fs::write(dir.path("limits"), "max-size = 32M\n").unwrap();
+    recorder.signal(Signal::HUP);
+    let told = || fs::read_to_string(dir.path("told")).unwrap();
+    let mut until_told = |what: &str| recorder.until(what, || told().contains(what).then_some(()));
+    until_told(
+        "more than its limit: its last group of snapshots alone is as large, or a reader keeps",
+    );
+    let largest = fs::metadata(&path).unwrap().len();
+    assert!(largest > 64 << 20, "{largest} bytes");
+    drop(reader);
+    until_told("the recording is within its limit again: ");
+    recorder.signal(Signal::TERM);
+    assert!(matches!(recorder.finish().code(), Some(0 | 3)), "{}", told());
+    assert_eq!(told().matches("more than its limit").count(), 1, "{}", told());
+    let left = fs::metadata(&path).unwrap().len();
+    assert!(left <= 32 << 20, "{left} bytes");
+    assert_is_one_file(&path);
+    assert_recording_is_whole(&path);
 }
 
 #[test]

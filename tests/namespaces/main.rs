@@ -272,6 +272,10 @@ fn one_that_cannot_be_entered_is_said_once_and_the_others_are_recorded() {
     assert!(table.contains("netns_refused") && table.contains(&netns.0), "{table}");
     let rules = dir.sockrec("assert -f rec.db no-gaps no-resets");
     assert_eq!(rules.code(), Some(1), "{}", rules.told());
+    let at = dir.sockrec("query at now -f rec.db");
+    let refused =
+        format!("warning: network namespaces could not be recorded then: `{}`: {why}\n", netns.0);
+    assert!(at.code() == Some(3) && at.stderr.contains(&refused), "{}", at.told());
 
     let ran = run(without(&format!("record -c 1 -o {file}.other --netns {}", netns.0)));
     assert_eq!(ran.code(), Some(2), "{}", ran.told());

@@ -8,6 +8,8 @@ mod generated;
 mod journal;
 mod limits;
 mod manager;
+mod metrics_socket;
+mod package;
 mod rights;
 mod status;
 mod unit;

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use insta::assert_snapshot;
-use rustix::process::{Gid, Signal, Uid};
+use rustix::process::{Gid, Resource, Signal, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
     set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::harness::{Dir, Running, ask, is_root, read_only, skip};
+use crate::harness::{Dir, Running, ask, is_root, limited_to, read_only, skip};
 
 /// `nobody`
 const NOBODY: u32 = 65_534;
@@ -208,7 +208,17 @@ fn a_recorder_of_root_goes_on_as_another_user_and_sees_no_less() {
     let scene = Scene::new();
     let mut recorder = dir.start("record -q -i 50ms -o rec.db --user nobody");
     recorder.until_snapshots(&dir.path("rec.db"), 1);
-    let names = ["Uid:", "Gid:", "Groups:", "CapEff:", "CapPrm:", "CapInh:", "CapAmb:"];
+    let names = [
+        "Uid:",
+        "Gid:",
+        "Groups:",
+        "CapEff:",
+        "CapPrm:",
+        "CapInh:",
+        "CapAmb:",
+        "CapBnd:",
+        "NoNewPrivs:",
+    ];
     assert_snapshot!(status_of(recorder.child.id(), &names).join("\n"), @"
     Uid: 65534 65534 65534 65534
     Gid: 65534 65534 65534 65534
@@ -216,8 +226,16 @@ fn a_recorder_of_root_goes_on_as_another_user_and_sees_no_less() {
     CapInh: 0000000000000000
     CapPrm: 0000000000081004
     CapEff: 0000000000081004
+    CapBnd: 0000000000081004
     CapAmb: 0000000000000000
+    NoNewPrivs: 1
     ");
+    // It holds for every thread, whenever it was started.
+    for thread in fs::read_dir(format!("/proc/{}/task", recorder.child.id())).unwrap() {
+        let Ok(text) = fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
+        assert!(text.contains("CapBnd:\t0000000000081004\n"), "{text}");
+        assert!(text.contains("NoNewPrivs:\t1\n"), "{text}");
+    }
     let file = dir.path("rec.db").metadata().unwrap();
     assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (NOBODY, NOBODY, 0o600));
     let all = Learnt { mark: true, owner_of_others: true, large_buffer: true };
@@ -225,13 +243,18 @@ fn a_recorder_of_root_goes_on_as_another_user_and_sees_no_less() {
 }
 
 #[test]
-fn a_command_that_is_recorded_by_another_user_has_no_capabilities() {
+fn a_command_that_is_recorded_by_another_user_has_no_capabilities_and_gets_none() {
     let Some(dir) = of_ordinary_user() else { return };
     let command = ["record", "-q", "-o", "rec.db", "--user", "nobody", "--"];
-    let script = "id -u; grep -E 'CapEff|CapPrm' /proc/self/status";
+    let script = "id -u; grep -E 'CapEff|CapPrm|CapBnd|NoNewPrivs' /proc/self/status";
     let ran = crate::harness::run(dir.command_of(command.into_iter().chain(["sh", "-c", script])));
-    let nothing = "65534\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n";
-    assert_eq!(ran.recorded().stdout(), nothing);
+    assert_snapshot!(ran.recorded().stdout().replace('\t', " "), @"
+    65534
+    CapPrm: 0000000000000000
+    CapEff: 0000000000000000
+    CapBnd: 0000000000081004
+    NoNewPrivs: 1
+    ");
 }
 
 #[test]
@@ -266,4 +289,28 @@ fn the_recording_is_made_with_the_rights_of_the_user() {
     assert_eq!(ran.code(), Some(1), "{}", ran.told());
     assert!(ran.stderr.contains("Permission denied"), "{}", ran.stderr);
     assert!(read_only(Path::new(&dir.path("roots/rec.db"))).is_err());
+}
+
+/// A user of whom nothing else runs, so that the limit is this recorder's alone.
+const NOBODY_ELSE: u32 = 54_321;
+
+#[test]
+fn a_recorder_that_may_have_too_few_threads_says_so() {
+    let mut ended = [0, 0];
+    for most in 1..=12 {
+        let Some(dir) = of_ordinary_user() else { return };
+        chown(dir.path("."), Some(NOBODY_ELSE), Some(NOBODY_ELSE)).unwrap();
+        let mut command = dir.command("record -q -i 10ms -c 2 -o rec.db --metrics unix:metrics");
+        command.env("NOTIFY_SOCKET", "/nowhere").env("WATCHDOG_USEC", "900000");
+        command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+        let ran = crate::harness::run(limited_to(command, Resource::Nproc, most));
+        let has_recorded = matches!(ran.code(), Some(0 | 3));
+        ended[usize::from(has_recorded)] += 1;
+        if !has_recorded {
+            assert_eq!(ran.code(), Some(1), "{most}: {}", ran.told());
+            assert!(ran.stderr.contains("error: could not "), "{most}: {}", ran.told());
+            assert!(ran.stderr.contains("temporarily unavailable"), "{most}: {}", ran.told());
+        }
+    }
+    assert!(ended[0] > 0 && ended[1] > 0, "{ended:?}");
 }

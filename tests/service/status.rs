@@ -215,6 +215,14 @@ fn metrics_take_the_place_of_nothing_that_is_needed() {
     refuse(&of_recording, "the metrics would take the place of the recording");
     refuse(&["link", "second_name"], "the metrics would take the place of the recording");
     dir.sockrec("check rec.db").fine();
+    fs::write(dir.path("limits"), "max-cpu = none\n").unwrap();
+    for name in ["limits", "sub/up/limits"] {
+        let line = format!("record -q -i 10ms -c 1 -o rec.db --limits limits --metrics {name}");
+        let ran = dir.sockrec(&line);
+        let why = format!("the metrics would take the place of the file of limits: `{name}`");
+        assert!(ran.code() == Some(2) && ran.stderr.contains(&why), "{}", ran.told());
+    }
+    assert_eq!(fs::read_to_string(dir.path("limits")).unwrap(), "max-cpu = none\n");
 }
 
 /// The service has one that keeps others from its recordings.

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{Dir, is_root, skip};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Dir, Running, is_root, skip};
 use crate::rights;
 
 const UNIT: &str = include_str!("../../packaging/sockrec.service");
@@ -120,32 +124,51 @@ fn allowed_calls(unit: &str) -> Option<BTreeSet<String>> {
     Some(allowed)
 }
 
+/// The system calls of a recorder that tells its metrics there, to a client too if that is a socket.
+fn calls_made(dir: &Dir, name: &str, metrics: &str) -> Option<BTreeSet<String>> {
+    let (recording, calls) = (format!("{name}.db"), dir.path(format!("{name}.calls")));
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(&calls).current_dir(dir.path("."));
+    strace.arg(env!("CARGO_BIN_EXE_sockrec"));
+    strace.args(["record", "-q", "-i", "100ms", "-o", &recording, "--metrics", metrics]);
+    strace.env("NOTIFY_SOCKET", "/nowhere").env("WATCHDOG_USEC", "9");
+    strace.stdout(Stdio::piped()).stderr(Stdio::piped());
+    if is_root() {
+        strace = rights::with(strace, rights::all());
+    }
+    let Ok(child) = strace.spawn() else {
+        skip("system calls: there is no strace");
+        return None;
+    };
+    let mut traced = Running::spawn_of(child);
+    if let Some(socket) = metrics.strip_prefix("unix:") {
+        let socket = dir.path(socket);
+        let mut client = traced.until("a socket", || UnixStream::connect(&socket).ok());
+        client.write_all(b"GET / HTTP/1.0\n\n").unwrap();
+        assert!(std::io::read_to_string(client).unwrap().ends_with("# EOF\n"));
+    }
+    traced.until_snapshots(&dir.path(recording), 10);
+    let text = fs::read_to_string(&calls).unwrap();
+    // The first is that of the recorder; strace ends with it.
+    let pid = text.split_whitespace().next().unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    traced.finish().recorded();
+    let text = fs::read_to_string(&calls).unwrap();
+    let names = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));
+    // A thread that ends while strace looks at it tells no more what it called.
+    Some(names.filter(|(name, _)| *name != "???").map(|(name, _)| name.to_owned()).collect())
+}
+
 #[test]
 fn the_recorder_makes_no_system_call_that_the_unit_forbids() {
     // As root SQLite gives its files to whom the recording belongs; the unit is not run by root.
     let dir = if is_root() { rights::of_ordinary_user() } else { Some(Dir::new()) };
     let Some(dir) = dir else { return };
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "calls"]).current_dir(dir.path("."));
-    strace.arg(env!("CARGO_BIN_EXE_sockrec"));
-    strace.args(["record", "-q", "-i", "100ms", "--duration", "1s", "-o", "rec.db"]);
-    strace.args(["--metrics", "m.prom"]).env("NOTIFY_SOCKET", "/nowhere").env("WATCHDOG_USEC", "9");
-    if is_root() {
-        strace = rights::with(strace, rights::all());
-    }
-    let Ok(output) = strace.output() else {
-        skip("system calls: there is no strace");
-        return;
-    };
+    let Some(mut made) = calls_made(&dir, "file", "metrics.prom") else { return };
+    made.extend(calls_made(&dir, "socket", "unix:metrics").unwrap());
     let Some(allowed) = allowed_calls(UNIT) else { return };
-    assert!(output.status.success() || output.status.code() == Some(3), "{output:?}");
-    let text = fs::read_to_string(dir.path("calls")).unwrap();
-    let made: BTreeSet<_> = text
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1)?.split_once('('))
-        .map(|(name, _)| name.to_owned())
-        .collect();
     assert!(made.contains("recvfrom") || made.contains("recvmsg"), "{made:?}");
+    assert!(made.contains("accept4") || made.contains("accept"), "{made:?}");
     let forbidden: Vec<_> = made.difference(&allowed).collect();
     assert!(forbidden.is_empty(), "{forbidden:?}");
 }

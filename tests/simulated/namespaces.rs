@@ -12,7 +12,7 @@ use sockrec::record::Kernel;
 use sockrec::store::Before;
 
 use crate::extracts::extract_to;
-use crate::harness::assert_recording_is_whole;
+use crate::harness::{Dir, assert_recording_is_whole};
 use crate::merges::merged;
 use crate::retention::prune_before;
 use crate::socket::{FakeEvent, FakeSocket};
@@ -309,6 +309,28 @@ fn where_the_time_does_not_suffice_they_take_turns_and_nothing_closes() {
         rows.iter().all(|row| row.ends_with("closed_before=- closed_evidence=recording_end")),
         "{rows:?}"
     );
+    let told = world.sql("SELECT sum(snapshots) FROM gaps WHERE kind = 'not_asked'");
+    assert_eq!(told, world.sql("SELECT count(*) FROM exceptions WHERE kind = 'not_asked'"));
+    // One gap, however many they are; of one of them its own.
+    let file = world.path();
+    let asked = |line: &str| Dir::new().sockrec(&format!("query {line} -f '{}'", file.display()));
+    let gaps = |filter: &str| {
+        let columns = "--format csv --columns kind,netns,protocol,snapshots,count,message";
+        let told = asked(&format!("coverage {columns} {filter}")).fine().stdout();
+        let rows = told.lines().filter(|line| line.starts_with("not_asked"));
+        rows.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(gaps(""), ["not_asked,,,10,20,up to 2 network namespaces at a time"]);
+    let of_one = gaps("netns = ns3");
+    assert_eq!(of_one.len(), 4, "{of_one:?}");
+    assert!(of_one.iter().all(|row| row.starts_with("not_asked,ns3,tcp,1,,")), "{of_one:?}");
+    let columns = "--format csv --columns kind,snapshots,complete_snapshots";
+    let recorded = asked(&format!("coverage {columns} kind = recorded")).stdout();
+    assert_eq!(recorded.matches("recorded,10,6\n").count(), 5, "{recorded}");
+    let info = asked("at now");
+    let told =
+        "nobody asked for tcp/inet in 2 network namespaces: its sockets are shown as last observed";
+    assert!(info.stderr.contains(told), "{}", info.told());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What every answer takes: which rows, and how they are written.
 
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
@@ -10,12 +11,50 @@ use crate::cli::sockets::SocketArgs;
 use crate::query::SortKey;
 use crate::render::{Format, TimeFormat};
 
+/// What is recorded into, and asked, where nobody says otherwise.
+pub(super) const DEFAULT_FILE: &str = "sockrec.db";
+
+/// The recording that a command is about; it is used as its path.
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct FileArgs {
+    /// The recording
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE, value_parser = recording())]
+    file: PathBuf,
+}
+
+impl Deref for FileArgs {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.file
+    }
+}
+
+/// The same where nothing else stands at the end: there it needs no `-f`.
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct LastFileArgs {
+    /// The recording [default: sockrec.db]
+    #[arg(value_name = "FILE", value_parser = recording(), conflicts_with = "file")]
+    last: Option<PathBuf>,
+    /// The same, as where something else stands at the end
+    #[arg(short, long, value_name = "FILE", value_parser = recording())]
+    file: Option<PathBuf>,
+}
+
+impl Deref for LastFileArgs {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        let given = self.last.as_deref().or(self.file.as_deref());
+        given.unwrap_or(Path::new(DEFAULT_FILE))
+    }
+}
+
 /// What every question takes.
 #[derive(Args, Clone, Debug)]
 pub(in crate::cli) struct CommonArgs {
-    /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::answer::{AnonymizeArgs, SelectArgs};
+use super::answer::{AnonymizeArgs, DEFAULT_FILE, FileArgs, LastFileArgs, SelectArgs};
 use crate::cli::moment::parse_duration;
 use crate::cli::paths::recording;
 use crate::render::{Format, TimeFormat};
@@ -21,9 +21,8 @@ pub(in crate::cli) struct ExportArgs {
     /// connections, samples, sockets, owners, processes, snapshots or markers
     #[arg(value_name = "WHAT", value_parser = ["connections", "samples", "sockets", "owners", "processes", "snapshots", "markers"])]
     pub(in crate::cli) what: String,
-    /// Recording to read
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     /// File to write, stdout if none or `-`; its ending chooses the format
     #[arg(short, long, value_name = "OUT")]
     pub(in crate::cli) output: Option<PathBuf>,
@@ -69,9 +68,8 @@ Examples:
   sockrec extract --from 03:00 --to 04:00 --mergeable -o three.db
   sockrec extract --from 03:00 --to 03:30 --anonymize -o shared.db")]
 pub(in crate::cli) struct ExtractArgs {
-    /// Recording to take from
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
@@ -94,9 +92,8 @@ pub(in crate::cli) struct ExtractArgs {
 /// The copy is one whole file, as the recording was at one moment, without what was deleted from it.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct CopyArgs {
-    /// Recording to copy
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: LastFileArgs,
     /// File to make; nothing is written over
     #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
@@ -144,7 +141,7 @@ pub(in crate::cli) struct ImportArgs {
     #[arg(value_name = "FILE", required = true)]
     pub(in crate::cli) files: Vec<PathBuf>,
     /// Recording to add to
-    #[arg(short, long, value_name = "RECORDING", default_value = "sockrec.db", value_parser = recording())]
+    #[arg(short, long, value_name = "RECORDING", default_value = DEFAULT_FILE, value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
     /// When raw netlink was written; otherwise the last change of its file
     #[arg(long, value_name = "TIME")]
@@ -176,9 +173,8 @@ Examples:
 Exit codes: 0 it is whole, 1 it is not, 2 it could not be looked at.
 docs/OPERATIONS.md tells what each rule means.")]
 pub(in crate::cli) struct CheckArgs {
-    /// Recording to check
-    #[arg(value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: LastFileArgs,
     /// table or json
     #[arg(long, value_name = "FORMAT")]
     pub(in crate::cli) format: Option<Format>,
@@ -194,9 +190,8 @@ Examples:
 
 Exit codes: 0 nothing was lost, 1 failed, 2 wrong use, 3 saved with losses.")]
 pub(in crate::cli) struct SalvageArgs {
-    /// Damaged recording
-    #[arg(value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: LastFileArgs,
     /// Recording to make; nothing is written over
     #[arg(short, long, value_name = "OUT", value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
@@ -206,15 +201,14 @@ pub(in crate::cli) struct SalvageArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sockrec info -f night.db
+  sockrec info night.db
   sockrec info --live                         how it goes: lag, gaps, growth, days that fit
   sockrec info --live --format json | jq .lag_ns
 
 Exit codes: 0 fine, 1 failed, 2 wrong use; of `--live` also 3: nobody records, or snapshots are overdue.")]
 pub(in crate::cli) struct InfoArgs {
-    /// Recording to describe
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: LastFileArgs,
     /// How recording goes: lag, missed ticks, lost events, size, growth, days that fit
     #[arg(long)]
     pub(in crate::cli) live: bool,
@@ -243,9 +237,8 @@ pub(in crate::cli) struct MarkArgs {
     /// What it is called
     #[arg(value_name = "NAME")]
     pub(in crate::cli) name: String,
-    /// Recording to mark
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     /// Not now but at this time
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) at: Option<String>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::answer::{CommonArgs, OutputArgs, SelectArgs};
+use super::answer::{CommonArgs, FileArgs, OutputArgs, SelectArgs};
 use crate::cli::moment::parse_duration;
 use crate::cli::paths::recording;
 
@@ -192,9 +192,8 @@ pub(in crate::cli) struct SqlArgs {
     /// The query, one statement
     #[arg(value_name = "SQL")]
     pub(in crate::cli) sql: String,
-    /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
 }
@@ -202,9 +201,8 @@ pub(in crate::cli) struct SqlArgs {
 /// Which recording's schema, and how.
 #[derive(Args, Clone, Debug)]
 pub(in crate::cli) struct SchemaArgs {
-    /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     /// The statements that make them instead
     #[arg(long, conflicts_with_all = ["format", "columns"])]
     pub(in crate::cli) create: bool,
@@ -254,9 +252,8 @@ pub(in crate::cli) struct ConnectionArgs {
     /// Its number (`socket_id` of any answer)
     #[arg(value_name = "ID", allow_negative_numbers = true)]
     pub(in crate::cli) id: Option<String>,
-    /// Recording to ask
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
 }
@@ -283,9 +280,8 @@ pub(in crate::cli) struct AssertArgs {
     /// List the rules
     #[arg(long)]
     pub(in crate::cli) list: bool,
-    /// Recording to judge
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: FileArgs,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
     #[command(flatten)]

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use super::answer::{DEFAULT_FILE, LastFileArgs};
 use crate::cli::limits::{CpuLimit, parse_cpu_limit};
+use crate::cli::metrics::{MetricsTarget, metrics_target};
 use crate::cli::moment::{parse_duration, parse_interval};
 use crate::cli::namespaces::parse_netns;
-use crate::cli::paths::{recording, rewritten_file};
+use crate::cli::paths::recording;
 use crate::cli::retention::{
     AgeLimit, SizeLimit, parse_age_limit, parse_size, parse_size_limit, thin_rules,
 };
@@ -40,7 +42,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong use, 3 done but with gaps; that of COMMAND
 and failed.")]
 pub(in crate::cli) struct RecordArgs {
     /// File to record into
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE, value_parser = recording())]
     pub(in crate::cli) output: PathBuf,
     /// Time between snapshots
     #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, default_value = "1s", value_parser = parse_interval)]
@@ -82,9 +84,10 @@ pub(in crate::cli) struct RecordArgs {
     /// Started as root, go on as this user, with the capabilities that recording has a use for
     #[arg(long, value_name = "NAME", help_heading = "Options")]
     pub(in crate::cli) user: Option<String>,
-    /// Keep a file with how it goes, as OpenMetrics text: written anew each second at most
-    #[arg(long, value_name = "FILE", help_heading = "Options", value_parser = rewritten_file())]
-    pub(in crate::cli) metrics: Option<PathBuf>,
+    /// Tell how it goes as OpenMetrics text: in a FILE that is written anew each second at most, or, as
+    /// `unix:PATH`, to whoever connects to that unix socket, over HTTP too
+    #[arg(long, value_name = "FILE", help_heading = "Options", value_parser = metrics_target())]
+    pub(in crate::cli) metrics: Option<MetricsTarget>,
     /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
     /// jsonl
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
@@ -136,7 +139,7 @@ impl ThinArgs {
 #[command(after_help = "\
 Examples:
   sockrec prune --max-age 14d
-  sockrec prune -f night.db --max-size 2G --dry-run
+  sockrec prune night.db --max-size 2G --dry-run
   sockrec prune --thin 10s --after 1d --thin 1m --after 7d
 
 Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than asked.")]
@@ -144,9 +147,8 @@ Exit codes: 0 fine, 1 failed, 2 wrong use, 3 it is still larger or older than as
     ArgGroup::new("limit").required(true).multiple(true).args(["max_size", "max_age", "thin"])
 ))]
 pub(in crate::cli) struct PruneArgs {
-    /// Recording to prune
-    #[arg(short, long, value_name = "FILE", default_value = "sockrec.db", value_parser = recording())]
-    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) file: LastFileArgs,
     /// The file with its log is to take no more than this (`2G`, `500M`)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) max_size: Option<u64>,
