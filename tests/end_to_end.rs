@@ -410,7 +410,9 @@ fn a_recording_is_gone_on_with_as_a_new_capture() {
     }
     // A connection that lives through all of them is one row.
     let row = rig.row(&["query", "connections"], client.identity.cookie);
-    assert_eq!((&row["samples"], &row["closed_before"]), (&number(3u64), &Value::Null));
+    // One sample a capture; more only where a busy machine had the clocks read late.
+    let samples = row["samples"].as_u64().unwrap();
+    assert!((3..=6).contains(&samples) && row["closed_before"].is_null(), "{row:?}");
     let info: Value =
         serde_json::from_slice(&rig.run(&["info", "--format", "json"]).stdout).unwrap();
     let captures = info["captures"].as_array().unwrap();

@@ -143,6 +143,8 @@ fn the_recorder_makes_no_system_call_that_the_unit_forbids() {
     let made: BTreeSet<_> = text
         .lines()
         .filter_map(|line| line.split_whitespace().nth(1)?.split_once('('))
+        // A thread that ends while strace looks at it tells no more what it called.
+        .filter(|(name, _)| *name != "???")
         .map(|(name, _)| name.to_owned())
         .collect();
     assert!(made.contains("recvfrom") || made.contains("recvmsg"), "{made:?}");
