@@ -24,6 +24,11 @@ fn connection(listener: &TcpListener) -> u16 {
     port
 }
 
+/// Whether a row is of this client's connection: others, and sockets of UDP, may have its port too.
+fn is_of(row: &Value, client: u16, server: u16) -> bool {
+    row["protocol"] == "tcp" && row["local_port"] == client && row["remote_port"] == server
+}
+
 fn objects(stdout: &str) -> Vec<Value> {
     stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -164,10 +169,11 @@ fn a_connection_is_written_out_while_it_records() {
     let mut recorder = Running::spawn_of(recorder);
     recorder.until_snapshots(&dir.path("rec.db"), 2);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listening = listener.local_addr().unwrap().port();
     let port = connection(&listener);
     let told = loop {
         let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if row["local_port"] == port {
+        if is_of(&row, port, listening) {
             break row;
         }
     };
@@ -215,6 +221,7 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
     let port = client.local_addr().unwrap().port();
+    let listening = client.peer_addr().unwrap().port();
     let more_snapshots = |recorder: &mut Running| {
         let so_far = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
         recorder.until_snapshots(&path, so_far + 2);
@@ -223,14 +230,17 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     drop(client);
     let left = format!(
         "SELECT count(*) FROM remains AS m JOIN sockets AS k USING (socket_id)
-         WHERE k.local_port = {port} AND m.time_wait_snapshot_id IS NULL"
+         WHERE k.local_port = {port} AND k.remote_port = {listening} AND k.protocol = 6
+            AND m.time_wait_snapshot_id IS NULL"
     );
     recorder.until("it is seen in FIN-WAIT-2", || (ask(&path, &left).unwrap() == 1).then_some(()));
     more_snapshots(&mut recorder);
     if restarts {
         recorder.signal(Signal::TERM);
-        let told = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        assert!(told.into_iter().all(|row| row["local_port"] != port));
+        for line in lines {
+            let row = serde_json::from_str(&line.unwrap()).unwrap();
+            assert!(!is_of(&row, port, listening), "it is not over: {row}");
+        }
         recorder.finish().recorded();
         (recorder, lines) = follow();
         more_snapshots(&mut recorder);
@@ -238,7 +248,7 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     drop(server);
     let told = loop {
         let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if row["local_port"] == port {
+        if is_of(&row, port, listening) {
             break row;
         }
     };
