@@ -207,7 +207,7 @@ fn a_lifetime_lies_within_its_bounds() {
     rig.wait_for_snapshots(3);
     let before_close = now();
     // Reset, so that nothing is left of it.
-    sockets::abort(connection.client);
+    sockets::abort_seen_by(&connection.server, connection.client);
     let after_close = now();
     let cookie = identity.cookie.to_string();
     let row = wait::until_some("the recorder sees that it is gone", || {
@@ -264,7 +264,9 @@ fn a_connection_has_a_story() {
     let story: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!(story["connection"]["cookie"], text(&cookie));
     assert_eq!(story["connection"]["direction"], text("outbound"));
-    assert_eq!(story["owners"][0]["pid"], number(std::process::id()));
+    // What another test started meanwhile had it too until it executed its program.
+    let owners = story["owners"].as_array().unwrap();
+    assert!(owners.iter().any(|o| o["pid"] == number(std::process::id())), "{owners:?}");
     let names: Vec<_> = story["states"].as_array().unwrap().iter().map(|s| &s["state"]).collect();
     // A dump may have come upon it as it was opened, and FIN-WAIT-1 may have been seen between them.
     assert!([text("SYN-SENT"), text("ESTAB")].contains(names[0]), "{names:?}");
@@ -408,7 +410,9 @@ fn a_recording_is_gone_on_with_as_a_new_capture() {
     }
     // A connection that lives through all of them is one row.
     let row = rig.row(&["query", "connections"], client.identity.cookie);
-    assert_eq!((&row["samples"], &row["closed_before"]), (&number(3u64), &Value::Null));
+    // One sample a capture; more only where a busy machine had the clocks read late.
+    let samples = row["samples"].as_u64().unwrap();
+    assert!((3..=6).contains(&samples) && row["closed_before"].is_null(), "{row:?}");
     let info: Value =
         serde_json::from_slice(&rig.run(&["info", "--format", "json"]).stdout).unwrap();
     let captures = info["captures"].as_array().unwrap();
@@ -446,7 +450,10 @@ fn an_ordinary_user_records_too_and_is_told_once_what_is_missing() {
     };
     open(directory.path());
     let binary = directory.path().join("sockrec");
-    std::fs::copy(env!("CARGO_BIN_EXE_sockrec"), &binary).unwrap();
+    // By a program of its own: while this process had it open to be written, and any that another test
+    // starts with it, nobody could execute it.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_sockrec")).arg(&binary).status();
+    assert!(copied.unwrap().success());
     open(&binary);
     let mut command = Command::new(&binary);
     command.current_dir(directory.path()).args(["record", "--count", "1"]);

@@ -20,8 +20,9 @@ const USER_VERSION_OFFSET: usize = 60;
 const APPLICATION_ID_OFFSET: usize = 68;
 
 /// A look at whether someone records ([`is_being_recorded`]) holds the lock for microseconds, a
-/// recorder for good: who still finds it taken after so many tries has met a recorder.
-const LOCK_TRIES: usize = 20;
+/// recorder for good: who still finds it taken after so many tries has met a recorder. Between its two
+/// system calls a look may have to wait for a processor.
+const LOCK_TRIES: usize = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a file turned out to be, without having been touched.
@@ -33,17 +34,48 @@ enum Content {
     Recording,
 }
 
-/// Opens or creates the file for recording, and keeps every other recorder out as long as the
-/// handle lives. It must outlive SQLite's connection: closing any descriptor of a file drops the
-/// POSIX locks that the process has on it.
-pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
+/// Keeps every recorder out of a file as long as it lives. It must outlive SQLite's connection: closing
+/// any descriptor of a file drops the POSIX locks that the process has on it.
+#[derive(Debug)]
+pub(super) struct RecorderLock(File);
+
+impl RecorderLock {
+    /// # Errors
+    /// `WOULDBLOCK` where another one has it.
+    fn take(file: File) -> Result<Self, (File, rustix::io::Errno)> {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(e) => Err((file, e)),
+        }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for RecorderLock {
+    fn drop(&mut self) {
+        let_go(&self.0);
+    }
+}
+
+/// To close the file would not do: a program that another thread just starts has its descriptors, and
+/// the lock with them, until it executes.
+fn let_go(file: &File) {
+    // There is nothing that could be done about it.
+    let _ = flock(file, FlockOperation::Unlock);
+}
+
+/// Opens or creates the file for recording.
+pub(super) fn open_for_recording(path: &Path) -> Result<RecorderLock, StoreError> {
     check_directory(path)?;
     refuse_planted(path, Access::Write)?;
     refuse_log_of_another(path)?;
     // None may come between.
     let no_link = if path.is_symlink() { 0 } else { libc::O_NOFOLLOW };
     // It shows who talked to whom: for its owner only.
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -57,11 +89,12 @@ pub(super) fn open_for_recording(path: &Path) -> Result<File, StoreError> {
         file.set_permissions(Permissions::from_mode(0o600)).map_err(|e| open_error(path, e))?;
     }
     for _ in 0..LOCK_TRIES {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
-            Err(e) => return Err(open_error(path, e.into())),
-        }
+        file = match RecorderLock::take(file) {
+            Ok(lock) => return Ok(lock),
+            Err((file, rustix::io::Errno::WOULDBLOCK)) => file,
+            Err((_, e)) => return Err(open_error(path, e.into())),
+        };
+        thread::sleep(LOCK_PAUSE);
     }
     Err(StoreError::AlreadyRecording { path: path.to_owned() })
 }
@@ -91,10 +124,9 @@ pub(super) fn check_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Keeps recorders out of a recording, unless one is there already or the file may not be written.
-pub(super) fn lock_if_idle(path: &Path) -> Option<File> {
+pub(super) fn lock_if_idle(path: &Path) -> Option<RecorderLock> {
     let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
-    Some(file)
+    RecorderLock::take(file).ok()
 }
 
 /// Checks that the file is a recording that can be read here; tells whether one records to it.
@@ -110,13 +142,15 @@ pub(super) fn check_for_reading(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Whether a recorder holds this file right now. Not to be asked by who has it open in SQLite: see
-/// `open_for_recording`.
+/// `RecorderLock`.
 pub fn is_being_recorded(path: &Path) -> bool {
     open_to_look(path).is_ok_and(|file| is_locked(&file))
 }
 
 fn is_locked(file: &File) -> bool {
-    flock(file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    let looked = flock(file, FlockOperation::NonBlockingLockShared);
+    let_go(file);
+    looked == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// A named pipe would otherwise wait for someone to write to it.
@@ -280,5 +314,27 @@ fn open_error(path: &Path, source: io::Error) -> StoreError {
         io::ErrorKind::IsADirectory => StoreError::NotARecording { path, why: "it is a directory" },
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
         _ => StoreError::Open { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child has, from fork(2) to execve(2), what its parent has: here a second descriptor stands for it.
+    #[test]
+    fn a_lock_is_let_go_although_a_program_that_is_being_started_has_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rec.db");
+        let lock = open_for_recording(&path).unwrap();
+        let _of_child = lock.file().try_clone().unwrap();
+        assert!(is_being_recorded(&path));
+        drop(lock);
+        assert!(!is_being_recorded(&path));
+        let looks = open_to_look(&path).unwrap();
+        let _of_child = looks.try_clone().unwrap();
+        assert!(!is_locked(&looks));
+        drop(looks);
+        assert!(lock_if_idle(&path).is_some());
     }
 }

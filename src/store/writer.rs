@@ -1,7 +1,6 @@
 //! A recording opened for recording: its captures from begin to end. What a snapshot adds is
 //! written by [`TickWriter`].
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +11,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::StoreError;
 use super::columns::SqlInteger;
 use super::file::{
-    Identity, OnDisk, file_sizes, file_uri, lock_if_idle, log_path, on_disk, open_for_recording,
+    Identity, OnDisk, RecorderLock, file_sizes, file_uri, lock_if_idle, log_path, on_disk,
+    open_for_recording,
 };
 use super::former;
 use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
@@ -52,8 +52,8 @@ pub struct Writer {
     /// Whether a transaction began that has not been committed.
     is_tick_open: bool,
     retention: Retention,
-    /// Keeps other recorders out. Dropped after the connection, see [`open_for_recording`].
-    _lock: File,
+    /// Keeps other recorders out. Dropped after the connection, see [`RecorderLock`].
+    _lock: RecorderLock,
 }
 
 /// Where a new capture goes on in a recording.
@@ -81,7 +81,7 @@ impl Writer {
     /// written. It is then left as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let lock = open_for_recording(path)?;
-        let opened = lock.metadata().map(|metadata| Identity::of(&metadata));
+        let opened = lock.file().metadata().map(|metadata| Identity::of(&metadata));
         let opened = opened.map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let error = |e| StoreError::sqlite(path, "open", e);
         let mut connection = open_connection(path, Duration::from_secs(10)).map_err(error)?;
@@ -373,7 +373,7 @@ pub(super) fn fold_left_log(path: &Path) -> rusqlite::Result<()> {
         fold_log(&connection, Duration::ZERO)?;
     }
     drop(connection);
-    drop(lock); // after the connection, see `open_for_recording`
+    drop(lock); // after the connection, see `RecorderLock`
     Ok(())
 }
 

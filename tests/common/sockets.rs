@@ -303,10 +303,18 @@ pub fn finish(socket: &Socket) {
     socket.shutdown(Shutdown::Write).expect("shutdown");
 }
 
-/// Closes with a RST: no TIME_WAIT remains.
+/// Closes with a RST: no TIME_WAIT remains. It is sent when nobody has the socket any more, and a program
+/// that another test's thread starts has it too for a moment: see [`abort_seen_by`].
 pub fn abort(socket: Socket) {
     socket.set_linger(Some(std::time::Duration::ZERO)).expect("SO_LINGER");
     drop(socket);
+}
+
+/// Closes with a RST that has come to the other end.
+#[track_caller]
+pub fn abort_seen_by(other: &Socket, socket: Socket) {
+    abort(socket);
+    wait_for_state(other, TcpState::CLOSE);
 }
 
 /// Waits until the socket itself says that it is in this state.
@@ -641,7 +649,7 @@ pub fn time_wait_with_descriptor(route: Route) -> (Held, Socket) {
 
 /// A closed client whose server has not closed: FIN_WAIT2, kept as a mini-socket; and the server.
 pub fn orphaned_fin_wait_2(route: Route) -> [Held; 2] {
-    let (client, server) = close_with_linger2(route, 30);
+    let (client, server) = close_with_linger2(route, 55);
     wait_until_mini(&client, TcpState::FIN_WAIT2);
     [
         Held::mini(format!("{route} client"), TcpState::FIN_WAIT2, client),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,18 +24,41 @@ fn connection(listener: &TcpListener) -> u16 {
     port
 }
 
+/// Whether a row is of this client's connection: others, and sockets of UDP, may have its port too.
+fn is_of(row: &Value, client: u16, server: u16) -> bool {
+    row["protocol"] == "tcp" && row["local_port"] == client && row["remote_port"] == server
+}
+
 fn objects(stdout: &str) -> Vec<Value> {
     stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Whether the kernel dropped messages of a socket that has joined groups of sock_diag.
-fn has_dropped_events() -> bool {
+/// Whether the kernel dropped messages of a socket of this recorder that has joined groups of sock_diag.
+fn has_dropped_events(recorder: &Running) -> bool {
     const SOCK_DIAG: &str = "4";
+    let open = fs::read_dir(format!("/proc/{}/fd", recorder.child.id())).unwrap();
+    let open: Vec<_> = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).collect();
+    let is_its = |inode: &str| open.contains(&PathBuf::from(format!("socket:[{inode}]")));
     let sockets = fs::read_to_string("/proc/net/netlink").unwrap();
     sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|columns| {
-        let [_, protocol, _, groups, .., drops, _] = columns[..] else { return false };
-        protocol == SOCK_DIAG && groups != "00000000" && drops != "0"
+        let [_, protocol, _, groups, .., drops, inode] = columns[..] else { return false };
+        protocol == SOCK_DIAG && groups != "00000000" && drops != "0" && is_its(inode)
     })
+}
+
+/// Waits until no more is left of this client's connection than what waits in TIME-WAIT: a program that
+/// another test just starts has its sockets too for a moment.
+fn until_closed(port: u16) {
+    let port = format!(":{port:04X}");
+    until("the connection is over", || {
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_there = sockets.lines().any(|line| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            let [_, local, remote, state, ..] = columns[..] else { return false };
+            (local.ends_with(&port) || remote.ends_with(&port)) && state != "06"
+        });
+        (!is_there).then_some(())
+    });
 }
 
 fn stand_still(recorder: &Running) {
@@ -67,7 +91,7 @@ fn lost_events_are_told_by_whoever_may_have_lost_something() {
         connection(&listener);
     }
     // The kernel sends them in its own time.
-    until("the kernel has no room for them", || has_dropped_events().then_some(()));
+    until("the kernel has no room for them", || has_dropped_events(&recorder).then_some(()));
     recorder.signal(Signal::CONT);
     recorder.until("a loss is recorded", || {
         (ask(&path, "SELECT count(*) FROM event_losses").ok()? > 0).then_some(())
@@ -109,6 +133,7 @@ fn a_recorder_that_stood_still_does_not_say_that_connections_lived_until_it_went
     let closed_by: Vec<_> = (0..5)
         .map(|_| {
             let port = connection(&listener);
+            until_closed(port);
             (port, SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos())
         })
         .collect();
@@ -144,10 +169,11 @@ fn a_connection_is_written_out_while_it_records() {
     let mut recorder = Running::spawn_of(recorder);
     recorder.until_snapshots(&dir.path("rec.db"), 2);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listening = listener.local_addr().unwrap().port();
     let port = connection(&listener);
     let told = loop {
         let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if row["local_port"] == port {
+        if is_of(&row, port, listening) {
             break row;
         }
     };
@@ -195,6 +221,7 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
     let port = client.local_addr().unwrap().port();
+    let listening = client.peer_addr().unwrap().port();
     let more_snapshots = |recorder: &mut Running| {
         let so_far = ask(&path, "SELECT count(*) FROM snapshots").unwrap();
         recorder.until_snapshots(&path, so_far + 2);
@@ -203,14 +230,17 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     drop(client);
     let left = format!(
         "SELECT count(*) FROM remains AS m JOIN sockets AS k USING (socket_id)
-         WHERE k.local_port = {port} AND m.time_wait_snapshot_id IS NULL"
+         WHERE k.local_port = {port} AND k.remote_port = {listening} AND k.protocol = 6
+            AND m.time_wait_snapshot_id IS NULL"
     );
     recorder.until("it is seen in FIN-WAIT-2", || (ask(&path, &left).unwrap() == 1).then_some(()));
     more_snapshots(&mut recorder);
     if restarts {
         recorder.signal(Signal::TERM);
-        let told = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        assert!(told.into_iter().all(|row| row["local_port"] != port));
+        for line in lines {
+            let row = serde_json::from_str(&line.unwrap()).unwrap();
+            assert!(!is_of(&row, port, listening), "it is not over: {row}");
+        }
         recorder.finish().recorded();
         (recorder, lines) = follow();
         more_snapshots(&mut recorder);
@@ -218,7 +248,7 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     drop(server);
     let told = loop {
         let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if row["local_port"] == port {
+        if is_of(&row, port, listening) {
             break row;
         }
     };

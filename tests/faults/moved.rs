@@ -15,7 +15,7 @@ fn a_recording_that_is_moved_ends_and_is_whole_where_it_went() {
         recorder.until_snapshots(&dir.path("rec.db"), 1);
         fs::rename(dir.path("rec.db"), dir.path("moved.db")).unwrap();
         let ran = recorder.finish();
-        allow_duplicates!(assert_snapshot!(ran.told(), @"
+        allow_duplicates!(assert_snapshot!(ran.told_calmly(), @"
         exit 1
         error: `rec.db` was moved or removed while it was recorded
 

@@ -106,9 +106,10 @@ fn the_real_recorder_keeps_to_an_age_and_survives_kills_while_it_drops() {
     let coverage = dir.sockrec("query coverage -f rec.db").fine();
     assert!(coverage.stdout().contains("dropped"), "{}", coverage.stdout());
 
-    let first =
-        ask(&path, "SELECT min(started_at_ns) / 1000000000 + 1 FROM dropped_spans").unwrap();
-    let gone = dir.sockrec(&format!("query at @{first} -f rec.db"));
+    let within = "SELECT min(ended_at_ns) FROM dropped_spans";
+    let within = ask(&path, within).unwrap();
+    let (s, ns) = (within / 1_000_000_000, within % 1_000_000_000);
+    let gone = dir.sockrec(&format!("query at @{s}.{ns:09} -f rec.db"));
     assert!(gone.stderr.contains("was dropped to keep within a limit"), "{}", gone.stderr);
 
     let sockets = ask(&path, "SELECT count(*) FROM sockets").unwrap();

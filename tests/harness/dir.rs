@@ -122,6 +122,13 @@ pub(crate) fn run(command: Command) -> Ran {
     Running::spawn(command).finish()
 }
 
+/// What was said, but for that a snapshot took longer than the interval: how long it takes is the
+/// machine's affair.
+pub(crate) fn without_slowness(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("warning: a snapshot took "));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// How a command ended and what it said.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -150,6 +157,11 @@ impl Ran {
             let _ = write!(text, "stdout:\n{}stderr:\n", self.stdout());
         }
         text + &self.stderr
+    }
+
+    /// The same but for what a busy machine adds.
+    pub(crate) fn told_calmly(&self) -> String {
+        without_slowness(&self.told())
     }
 
     /// Asserts that it did what it was asked to without a word about trouble.

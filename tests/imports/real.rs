@@ -13,7 +13,7 @@ use sockrec::wire::netlink::{FrameKind, frame_at};
 use sockrec::wire::request;
 
 use crate::captures::Traffic;
-use crate::common::sockets::{self, Connection, Held, Route, abort};
+use crate::common::sockets::{self, Connection, Held, Route, abort_seen_by};
 use crate::common::ss::{self, Row};
 use crate::common::{Differences, facts::Facts, not_run, note, wait};
 use crate::harness::{Dir, assert_recording_is_whole};
@@ -131,8 +131,8 @@ fn what_programs_ask_this_kernel_is_recorded_as_if_it_had_been_asked() {
     let goes = Connection::open(Route::V4);
     program.tick();
     let [stays_cookie, goes_cookie] = [&stays, &goes].map(|c| c.client.identity().cookie);
-    abort(goes.client);
-    abort(goes.server);
+    abort_seen_by(&goes.server, goes.client);
+    drop(goes.server);
     // A walk of the kernel may miss what is there, never show what is not.
     for _ in 0..3 {
         program.tick();

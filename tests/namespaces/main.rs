@@ -338,7 +338,7 @@ fn the_sockets_of_a_namespace_go_on_in_the_next_capture() {
         one.0, two.0
     );
     dir.sockrec(&line).recorded();
-    drop(lost);
+    lost.end(&two);
     dir.sockrec(&line).recorded();
     assert_recording_is_whole(&path);
     let of = |netns: &Named, which: &str| {
@@ -381,7 +381,7 @@ fn what_lived_in_a_namespace_that_has_gone_closed_in_the_gap() {
     dir.sockrec(line).recorded();
     assert_eq!(sockets(&lost_name, "e.socket_id IS NULL"), 3);
     let (cookie, inode) = lost.numbers();
-    drop(went);
+    went.end(&lost);
     drop(lost);
     // The kernel takes a while to free the sockets, which hold it.
     if let Some(handles) = NamespaceHandles::new() {

@@ -110,6 +110,21 @@ pub(crate) struct Connection {
     _listener: TcpListener,
 }
 
+impl Connection {
+    /// Closes it, and waits until nothing is left of it in its namespace but what waits in TIME-WAIT: a
+    /// program that another test just starts has its sockets too for a moment.
+    pub(crate) fn end(self, netns: &Named) {
+        drop(self);
+        netns.inside(|| {
+            crate::harness::until("its sockets are gone", || {
+                let sockets = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+                let state = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+                sockets.lines().skip(1).all(|line| state(line).unwrap() == "06").then_some(())
+            });
+        });
+    }
+}
+
 /// A process in a namespace of its own that has no name; both end with the test.
 pub(crate) struct Dweller(Child);
 

@@ -23,15 +23,22 @@ fn metric(text: &str, name: &str) -> f64 {
 fn a_recorder_that_needs_more_cpu_than_it_may_take_leaves_ticks_out_and_says_so() {
     let dir = Dir::new();
     let path = dir.path("rec.db");
-    let line = "record -i 1ms --max-cpu 2% --duration 4s -o rec.db --metrics m.prom --no-owners";
+    // What it takes to begin and to end differs from machine to machine, and is not counted.
+    dir.sockrec("record -q -i 1ms -c 2 -o short.db --metrics m.prom --no-owners").recorded();
+    let text = fs::read_to_string(dir.path("m.prom")).unwrap();
+    let not_counted = metric(&text, "sockrec_cpu_seconds_total");
+    // So little that no machine is fast enough to make do with it.
+    let line = "record -i 1ms --max-cpu 0.5% --duration 4s -o rec.db --metrics m.prom --no-owners";
     let ran = dir.sockrec(line);
     assert_eq!(ran.code(), Some(3), "{}", ran.told());
-    assert!(ran.stderr.contains("snapshots take more than 2% of a CPU"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("snapshots take more than 0.5% of a CPU"), "{}", ran.stderr);
     assert!(ran.stderr.contains("were left out to keep within the limit"), "{}", ran.stderr);
     let text = fs::read_to_string(dir.path("m.prom")).unwrap();
-    // Ten seconds' worth may be taken at once; the beginning and the end are not counted.
+    // Ten seconds' worth may be taken at once. Where others want the processor all takes more of it; without
+    // the limit it would be two seconds.
     let cpu = metric(&text, "sockrec_cpu_seconds_total");
-    assert!(cpu < 0.02 * 14.0 + 0.4, "{cpu}");
+    let most = 0.005 * 14.0 + 4.0 * not_counted + 0.4;
+    assert!(cpu < most, "{cpu} of {most} s of CPU, {not_counted} s to begin and to end");
     let left_out = ask(&path, LEFT_OUT).unwrap();
     assert!(left_out > 1_000, "{left_out}");
     // Those after the last snapshot but one are told of by the last.
@@ -39,7 +46,7 @@ fn a_recorder_that_needs_more_cpu_than_it_may_take_leaves_ticks_out_and_says_so(
     let missed = ask(&path, "SELECT sum(missed_ticks) FROM snapshots").unwrap();
     assert!(missed >= left_out, "{missed} {left_out}");
     let gaps = "SELECT count(*) FROM gaps WHERE kind = 'ticks_left_out'
-        AND message = 'to keep within 2% of a CPU' AND count > 0 AND to_ns > from_ns";
+        AND message = 'to keep within 0.5% of a CPU' AND count > 0 AND to_ns > from_ns";
     assert!(ask(&path, gaps).unwrap() > 0);
     // Those are no others that were missed.
     let sums =
@@ -48,7 +55,7 @@ fn a_recorder_that_needs_more_cpu_than_it_may_take_leaves_ticks_out_and_says_so(
     assert_eq!(ask(&path, sums).unwrap(), 0);
     assert_recording_is_whole(&path);
     let coverage = dir.sockrec("query coverage -f rec.db --format csv --columns kind,message");
-    assert!(coverage.stdout().contains("ticks_left_out,to keep within 2% of a CPU"));
+    assert!(coverage.stdout().contains("ticks_left_out,to keep within 0.5% of a CPU"));
     let judged = dir.sockrec("assert -f rec.db no-gaps");
     assert_eq!(judged.code(), Some(1), "{}", judged.told());
 }
@@ -68,11 +75,11 @@ fn limits_that_are_read_again_hold_from_the_next_tick_on() {
     recorder.signal(Signal::TERM);
     let ran = recorder.finish();
     assert_eq!(ran.code(), Some(3), "{}", ran.told());
-    let message: String = read_only(&path)
-        .unwrap()
-        .query_row("SELECT DISTINCT message FROM exceptions", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(message, "to keep within 0.1% of a CPU");
+    let messages =
+        "SELECT group_concat(DISTINCT message) FROM exceptions WHERE kind = 'ticks_left_out'";
+    let messages: String =
+        read_only(&path).unwrap().query_row(messages, [], |row| row.get(0)).unwrap();
+    assert_eq!(messages, "to keep within 0.1% of a CPU");
 }
 
 /// A recording of another time, larger than the least limit.
@@ -156,11 +163,14 @@ fn what_is_said_of_the_size_at_the_start() {
         let of_size = |line: &&str| line.contains("size`");
         ran.stderr.lines().filter(of_size).map(str::to_owned).collect::<Vec<_>>()
     };
-    let by_default = said("");
-    let [told] = by_default.as_slice() else { panic!("{by_default:?}") };
-    let end = "B, a quarter of the room on this disk: then the oldest snapshots go (`--max-size`)";
-    assert!(told.starts_with("note: keeps to ") && told.ends_with(end), "{told}");
-    assert_eq!(said("--max-age 14d"), by_default);
+    // How much room there is changes with what others write.
+    for options in ["", "--max-age 14d"] {
+        let by_default = said(options);
+        let [told] = by_default.as_slice() else { panic!("{by_default:?}") };
+        let end =
+            "B, a quarter of the room on this disk: then the oldest snapshots go (`--max-size`)";
+        assert!(told.starts_with("note: keeps to ") && told.ends_with(end), "{told}");
+    }
     let beyond = said("--max-size 900T");
     let [told] = beyond.as_slice() else { panic!("{beyond:?}") };
     let begin = "note: the limit of 989TB (`max-size`) is beyond what this disk has room for: ";

@@ -296,7 +296,7 @@ impl World {
 
     fn wait_for_snapshots(&self, wanted: u64) {
         let reader = Reader::open(&self.path()).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         let stored =
             || reader.integer("SELECT coalesce(max(snapshot_id), 0) FROM snapshots", &[]).unwrap();
         while stored() < i64::try_from(wanted).ok() {
