@@ -157,10 +157,12 @@ pub(super) fn freed(
                 samples: row.get(10)?,
                 time_wait_by_ns: match evidence.as_deref() {
                     Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
-                    Some("fin_acked") | None => match row.get::<_, Option<Nanos>>(17)? {
+                    Some("fin_acked") => match row.get::<_, Option<Nanos>>(17)? {
                         Some(over_ns) => freed_ns.saturating_add(over_ns),
                         None => freed_ns.max(listened_ns),
                     },
+                    // Whether a FIN was acknowledged is not known.
+                    None => freed_ns,
                     Some(_) => peer_freed_ns,
                 },
                 is_half_closed: row.get(15)?,
