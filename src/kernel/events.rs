@@ -375,7 +375,7 @@ impl Sources {
         let mut buffer = vec![0; DATAGRAM_LEN];
         let mut ready = Vec::with_capacity(READY_MAX);
         // Whether every queue was empty when the last round was over.
-        let mut is_all_read = true;
+        let mut is_all_read = false;
         let mut woken = SystemClock.now();
         loop {
             let asleep = SystemClock.now();

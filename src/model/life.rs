@@ -209,6 +209,8 @@ pub struct Remains {
     pub socket: SocketId,
     /// The mini-socket's cookie where it is not that of the socket.
     pub cookie: Option<u64>,
+    /// Whether its socket is new in this snapshot, and stored with it.
+    pub is_new: bool,
     /// The first snapshot that showed it.
     pub first_snapshot: SnapshotId,
     /// The first snapshot that showed it in TIME-WAIT.

@@ -106,6 +106,8 @@ pub(super) struct Death {
 pub(super) struct Register {
     netns: NetnsId,
     pub(super) now: SnapshotId,
+    /// The first socket that is new in this snapshot.
+    pub(super) first_new: SocketId,
     /// What dumps show was so by this moment of `CLOCK_MONOTONIC`.
     pub(super) now_ns: Nanos,
     pub(super) listeners: Listeners,
@@ -144,6 +146,7 @@ impl Register {
         Self {
             netns,
             now,
+            first_new: SocketId(0),
             now_ns: 0,
             listeners: Listeners::default(),
             flows: Flows::default(),

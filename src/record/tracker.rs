@@ -261,6 +261,7 @@ impl Tracker {
         }
         for namespace in &mut self.namespaces {
             namespace.register.now = snapshot;
+            namespace.register.first_new = self.next_socket;
             namespace.register.listeners.begin_tick();
         }
         for scope in &mut self.scopes {

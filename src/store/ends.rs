@@ -155,9 +155,8 @@ impl TickWriter<'_> {
             "INSERT INTO remains (socket_id, cookie, first_snapshot_id, time_wait_snapshot_id,
                  time_wait_ms)
              SELECT ?1, ?2, ?3, ?4, ?5
-             -- It may have been dropped, or come yet.
-             WHERE ?1 > (SELECT coalesce(max(k.socket_id), 0) FROM sockets AS k)
-                 OR EXISTS (SELECT 1 FROM sockets AS k WHERE k.socket_id = ?1)
+             -- It may have been dropped, unless it has yet to come.
+             WHERE ?6 OR EXISTS (SELECT 1 FROM sockets AS k WHERE k.socket_id = ?1)
              ON CONFLICT DO UPDATE SET
                  time_wait_ms = iif(time_wait_snapshot_id IS NULL, excluded.time_wait_ms,
                      time_wait_ms),
@@ -170,7 +169,8 @@ impl TickWriter<'_> {
                 int(remains.cookie),
                 remains.first_snapshot.0,
                 remains.time_wait.map(|s| s.0),
-                remains.time_wait_ms
+                remains.time_wait_ms,
+                remains.is_new
             ],
         )
     }

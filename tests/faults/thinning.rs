@@ -53,7 +53,7 @@ fn what_was_thinned_says_so_wherever_it_matters() {
     assert!(fs::read(&path).unwrap() == before, "a dry run changes nothing");
     assert_snapshot!(dir.sockrec("prune -f rec.db --thin 10s --after 1d").told(), @"
     exit 0
-    note: thinned 212 samples out; `rec.db` has 212 KiB
+    note: thinned 212 samples out; `rec.db` has 216 KiB
     ");
     assert_snapshot!(dir.sockrec("prune -f rec.db --thin 10s --after 1d").told(), @"
     exit 0

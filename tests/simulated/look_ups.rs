@@ -145,7 +145,7 @@ fn a_half_closed_one_that_a_dump_shows_before_its_event_is_read_is_one() {
     world.tells_while_dumping(&[a.destroyed().unread_for(5)]).shows(&[&rest]).shows(&[&rest]);
     world.record();
     assert_eq!(
-        lives(&world, &["cookie", "closed_before", "ending_evidence"]),
-        ["cookie=1 closed_before=- ending_evidence=half_closed"]
+        lives(&world, &["cookie", "state", "closed_before"]),
+        ["cookie=1 state=FIN-WAIT-2 closed_before=-"]
     );
 }

@@ -246,6 +246,22 @@ fn both_ends_are_found_whatever_comes_between_them_elsewhere() {
     assert_eq!(ends.len(), 1);
 }
 
+/// More than are stored in one go.
+#[test]
+fn what_is_left_of_a_new_connection_is_stored_however_many_are_new_elsewhere() {
+    let world = World::default();
+    let many = |n: u16| FakeSocket::established(100 + u64::from(n), 2_000 + n, 80);
+    let many: Vec<FakeSocket> = (0..3_000).map(many).collect();
+    let many: Vec<&FakeSocket> = many.iter().collect();
+    let unseen = FakeSocket::established(5, 1_003, 80).opened_at(900).fin_acked().fin_received();
+    let rest = FakeSocket { cookie: 7, ..unseen.time_wait_since(900) };
+    let mut script = Script::default();
+    script.arrives(0, 0, &[&[], &many]).arrives(0, 1, &[&[], &[&rest]]);
+    script.told.insert(2, vec![(Place(1), unseen.destroyed())]);
+    script.record(&world, 4);
+    assert_eq!(world.sql("SELECT socket_id, first_snapshot_id FROM remains"), ["1 2"]);
+}
+
 #[test]
 fn what_is_left_of_connections_ends_with_its_namespace() {
     let world = World::default();

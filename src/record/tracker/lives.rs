@@ -113,7 +113,8 @@ pub(super) fn begin_remains(
     let (socket, first_snapshot) = (live.socket, seen.snapshot);
     let time_wait_ms = seen.time_wait_ms();
     register.half_closed.remove(socket);
-    out.remains.push(Remains { socket, cookie, first_snapshot, time_wait, time_wait_ms });
+    let is_new = socket >= register.first_new;
+    out.remains.push(Remains { socket, cookie, is_new, first_snapshot, time_wait, time_wait_ms });
     if seen.is_time_wait() {
         register.seen_in_time_wait(seen.flow().as_ref(), live.socket, out);
     }

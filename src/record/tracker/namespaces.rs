@@ -69,6 +69,7 @@ impl Tracker {
     /// What is left of earlier captures takes part.
     fn register_of(&mut self, netns: NetnsId) -> Register {
         let mut register = Register::new(netns, self.tick.snapshot);
+        register.first_new = self.next_socket;
         register.listens = self.events.is_some();
         register.is_all_told = !self.takes_events_as_found;
         for former in self.formers.values().filter(|former| former.netns == netns) {
