@@ -46,7 +46,8 @@ WITH
             CASE WHEN h.is_half THEN 5 ELSE e.state END AS last_state,
             e.ending,
             CASE WHEN m.time_wait_snapshot_id IS NOT NULL AND h.is_half THEN 'time_wait'
-                WHEN m.gone_before_snapshot_id IS NOT NULL AND h.is_half THEN 'absence'
+                WHEN m.gone_before_snapshot_id IS NOT NULL AND h.is_half
+                    THEN CASE WHEN b.is_other_boot THEN 'host_restart' ELSE 'absence' END
                 WHEN NOT h.is_half THEN e.evidence END AS dump_evidence,
             e.destroyed_at_ns,
             CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
@@ -75,7 +76,7 @@ WITH
                 gone.ended_at_ns
             ) AS gone_at_ns,
             -- Boot times of two boots are not held against each other.
-            CASE WHEN e.evidence IS NOT 'host_restart' THEN coalesce(
+            CASE WHEN e.evidence IS NOT 'host_restart' AND b.is_other_boot IS NOT 1 THEN coalesce(
                 CASE WHEN gone.snapshot_id = m.time_wait_snapshot_id
                     THEN gone.started_boottime_ns - m.time_wait_ms * 1000000 END,
                 gone.ended_boottime_ns
@@ -167,6 +168,11 @@ WITH
         LEFT JOIN snapshots AS gone ON gone.snapshot_id =
             CASE WHEN h.is_half THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
                 ELSE e.closed_before_snapshot_id END
+        -- What goes on without its socket may be ended by a restart, too.
+        JOIN (SELECT NULL AS is_other_boot UNION ALL SELECT 1) AS b ON b.is_other_boot IS CASE
+            WHEN h.is_half AND m.gone_before_snapshot_id IS NOT NULL AND EXISTS (
+                SELECT 1 FROM captures AS c JOIN namespaces AS w ON w.netns_id = k.netns_id
+                WHERE c.capture_id = gone.capture_id AND c.boot_id <> w.boot_id) THEN 1 END
         WHERE :is_ended IS NOT 1 OR e.socket_id IS NOT NULL
     ),
     -- Of two bounds the tighter one, by boot time.

@@ -28,6 +28,8 @@ pub(super) struct LastWords {
     pub(super) destroyed: Destroyed,
     /// What was left of the connection then, where that was looked up and told.
     pub(super) left: Option<Left>,
+    /// The same, be it that of another one by then. That nothing was left does not tell that nothing had been.
+    pub(super) rest: Option<Left>,
     /// Its event was sent at this moment of `CLOCK_MONOTONIC` or later.
     pub(super) sent_after_ns: Nanos,
     /// The connection was active at this moment of `CLOCK_MONOTONIC` or later; if nothing tells, its
@@ -55,8 +57,11 @@ impl LastWords {
     ) -> Self {
         let observation = message.observe(protocol);
         let received = stamp.received;
+        let unread_ns = (received.boottime_ns - stamp.sent_after_ns).max(0);
+        let made_after_ms = (received.monotonic_ns - unread_ns) / 1_000_000;
+        let times = times.without_unset((made_after_ms, received.monotonic_ms()));
         // How long ago it was sent adds to how long ago that was, and so does suspended time.
-        let unread_ms = (received.boottime_ns - stamp.sent_after_ns).max(0) / 1_000_000 + 1;
+        let unread_ms = unread_ns / 1_000_000 + 1;
         let suspended_ns = received.boottime_ns
             - capture_started.boottime_ns
             - (received.monotonic_ns - capture_started.monotonic_ns);
@@ -119,6 +124,7 @@ impl LastWords {
                 },
             },
             left,
+            rest: stamp.look_up.map(|look_up| look_up.left).filter(|left| *left != Left::Nothing),
             sent_after_ns,
             active_ns: received.monotonic_ns
                 - times.active_ms().map_or(unread_ms, |ms| i64::from(ms) + TICK_LAG_MS + unread_ms)
@@ -128,12 +134,6 @@ impl LastWords {
             last_sent: times.sent_or_handshake_ms().map(ago),
             last_received: times.received_or_handshake_ms().map(ago),
         }
-    }
-
-    /// What was left of the connection when the event was read. That nothing was does not tell that
-    /// nothing had been.
-    pub(super) fn rest(&self) -> Option<Left> {
-        self.left.filter(|left| *left != Left::Nothing)
     }
 
     pub(super) fn flow(&self) -> Option<Flow> {
@@ -195,7 +195,7 @@ impl LastWords {
         (after_ns, by_ns): (Nanos, Nanos),
         direction: Option<Direction>,
     ) -> Option<Nanos> {
-        let life = Life { last_words: self.said, direction, left: self.rest(), ..Life::default() };
+        let life = Life { last_words: self.said, direction, left: self.rest, ..Life::default() };
         let (until_ns, late_max_ns) = match life.remnant() {
             Remnant::None => return None,
             Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),

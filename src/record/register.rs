@@ -331,7 +331,7 @@ impl Register {
     /// Whether the final counters tell that a connection was reset, or aborted.
     pub(super) fn was_reset(&self, flow: &Flow, words: &LastWords) -> bool {
         let direction = self.direction_by_listeners(flow, Some(words.destroyed.begun_by_ns()));
-        let (last_words, left) = (words.said, words.rest());
+        let (last_words, left) = (words.said, words.rest);
         let life = Life { direction, last_words, left, ..Life::default() };
         life.remnant() == Remnant::None
     }

@@ -283,6 +283,7 @@ impl Tracker {
         let scope = &mut self.scopes[scope_index];
         let protocol = scope.scope.protocol;
         let ago = take_relative_times(payload, protocol);
+        let ago = ago.without_unset((made_at.after_ms, made_at.by_ms));
         let Ok(message) = Message::parse(payload) else {
             scope.unreadable += 1;
             return;

@@ -308,6 +308,11 @@ fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(&value[..end]).ok().filter(|s| !s.is_empty())
 }
 
+/// `INITIAL_JIFFIES` (`include/linux/jiffies.h`).
+const JIFFIES_BEFORE_WRAP_MS: i64 = 300_000;
+/// The kernel's ticks are counted up late.
+const UNSET_TOLERANCE_MS: i64 = 1_000;
+
 /// The kernel's "so many milliseconds ago" and "in so many milliseconds" of one message, `None`
 /// where the kernel does not tell or counts from something else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -353,6 +358,22 @@ impl RelativeTimes {
     pub fn established_ms(self) -> Option<u32> {
         let moments = [self.last_data_sent_ms, self.last_data_recv_ms, self.last_ack_recv_ms];
         moments.into_iter().flatten().chain(self.handshake_ms).max()
+    }
+
+    /// The same but for a handshake that was none: after a simultaneous open the kernel counts from the
+    /// beginning of its ticks (`INITIAL_JIFFIES`, 300 s after which they wrap), until data come. Given
+    /// between which moments of `CLOCK_MONOTONIC` it made the message.
+    #[must_use]
+    pub fn without_unset(self, (after_ms, by_ms): (i64, i64)) -> Self {
+        let begun_ms = |made_at_ms: i64| (made_at_ms - JIFFIES_BEFORE_WRAP_MS) as u32;
+        let is_unset = |ago_ms: u32| {
+            let since_ms = ago_ms.wrapping_sub(begun_ms(after_ms - UNSET_TOLERANCE_MS));
+            i64::from(since_ms) <= by_ms - after_ms + 2 * UNSET_TOLERANCE_MS
+        };
+        if !self.handshake_ms.is_some_and(is_unset) {
+            return self;
+        }
+        Self { handshake_ms: None, received_or_handshake_ms: None, ..self }
     }
 
     /// The same moments on `CLOCK_MONOTONIC`, given when the kernel made the message.

@@ -39,6 +39,7 @@ pub(crate) const QUICK: &[Script] = &[
     refused_and_connected_again,
     tuple_again_while_the_server_waits,
     connected_to_itself,
+    connected_to_itself_in_silence,
     listener,
     datagrams_to_anyone,
     datagrams_to_one,
@@ -510,19 +511,28 @@ fn tuple_again_while_the_client_waits(scene: &Scene<'_>) -> Vec<End> {
 }
 
 fn connected_to_itself(scene: &Scene<'_>) -> Vec<End> {
+    to_itself(scene, "connected to itself", 211)
+}
+
+/// Without data the kernel tells no handshake of a simultaneous open.
+fn connected_to_itself_in_silence(scene: &Scene<'_>) -> Vec<End> {
+    to_itself(scene, "connected to itself in silence", 0)
+}
+
+fn to_itself(scene: &Scene<'_>, kind: &'static str, bytes: u32) -> Vec<End> {
     let socket = client_from(scene, None);
     let (connected, opened) = Span::of(|| socket.connect(&socket.local().into()));
     connected.expect("a simultaneous open");
     let direction = Some(Direction::Outbound);
-    let mut side = Side::of("connected to itself", socket, direction, opened);
+    let mut side = Side::of(kind, socket, direction, opened);
     side.end.peer = Some(0);
     if scene.asks_cookies {
         side.ask_cookie();
     }
     let socket = side.socket();
-    std::io::Write::write_all(&mut &*socket, &[b'x'; 211]).expect("write");
-    side.read(211);
-    (side.end.sent, side.end.received) = (211, 211);
+    std::io::Write::write_all(&mut &*socket, &vec![b'x'; bytes as usize]).expect("write");
+    side.read(bytes);
+    (side.end.sent, side.end.received) = (bytes.into(), bytes.into());
     let ended = side.close();
     side.end.has_peer_fin = None;
     side.ended(Ending::Orderly, ended);

@@ -619,6 +619,23 @@ fn a_new_boot_ends_everything_of_the_former_one() {
 }
 
 #[test]
+fn what_went_on_half_closed_ended_with_its_boot() {
+    let a = FakeSocket::established(1, 1_001, 80).to_afar();
+    let rest = a.time_wait_since(500).in_state(TcpState::FIN_WAIT2);
+    let mut world = World::default();
+    world.shows(&[&a]).shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    world.goes_on_after(100 * SECOND).shows(&[]);
+    world.boot_uuid = "00000000-0000-4000-8000-000000000002";
+    (world.begins.monotonic_ns, world.begins.boottime_ns) = (30 * SECOND, 30 * SECOND);
+    world.record();
+    assert_eq!(
+        world.answer(Question::Connections, &["state", "closed_evidence", "duration_max_ns"]),
+        ["state=FIN-WAIT-2 closed_evidence=host_restart duration_max_ns=-"]
+    );
+}
+
+#[test]
 fn what_a_new_boot_ended_has_no_greatest_length() {
     let (a, b) = (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 80));
     let mut world = World::default();
