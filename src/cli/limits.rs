@@ -1,10 +1,13 @@
 //! What bounds a recorder: options, the file of limits, defaults.
 
-use std::fs;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Context;
+use rustix::fs::OFlags;
 
 use super::args::RecordArgs;
 use super::message::usage;
@@ -45,9 +48,9 @@ pub(super) fn parse_cpu_limit(text: &str) -> Result<CpuLimit, String> {
     }
 }
 
-/// Limits that were given, by options or by a file.
+/// Limits that a file sets.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Given {
+struct Set {
     max_new_sockets: Option<u64>,
     max_cpu: Option<CpuLimit>,
     max_size: Option<SizeLimit>,
@@ -58,42 +61,73 @@ struct Given {
 /// The names that a file may set.
 const NAMES: &[&str] = &["max-age", "max-cpu", "max-new-sockets", "max-size", "thin"];
 
+/// Which time the file of limits is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// At the start: out of a pipe too, which can be read once.
+    First,
+    /// While it records, which is not to wait for anybody.
+    Again,
+}
+
+/// What a recorder is to keep to.
+pub(super) struct Given {
+    pub(super) limits: Limits,
+    /// Whether a size was asked for.
+    pub(super) has_size: bool,
+}
+
 /// The limits that hold: options before the file, the file before the defaults.
-pub(super) fn limits(args: &RecordArgs) -> anyhow::Result<Limits> {
-    let file = args.limits.as_deref().map(read).transpose()?.unwrap_or_default();
+pub(super) fn limits(args: &RecordArgs, reading: Reading) -> anyhow::Result<Given> {
+    let file = args.limits.as_deref().map(|path| read(path, reading)).transpose()?;
+    let file = file.unwrap_or_default();
     let thin = match args.thin.rules()? {
         rules if rules.is_empty() => file.thin,
         rules => rules,
     };
     let max_cpu = args.max_cpu.or(file.max_cpu).unwrap_or(CpuLimit::Share(MAX_CPU));
-    Ok(Limits {
+    let max_size = args.max_size.or(file.max_size);
+    let limits = Limits {
         max_new_sockets: args.max_new_sockets.or(file.max_new_sockets).unwrap_or(MAX_NEW_SOCKETS),
         max_cpu: match max_cpu {
             CpuLimit::None => None,
             CpuLimit::Share(share) => Some(share),
         },
-        capacity: capacity(
-            &args.output,
-            args.max_size.or(file.max_size),
-            args.max_age.or(file.max_age),
-            thin,
-        ),
-    })
+        capacity: capacity(&args.output, max_size, args.max_age.or(file.max_age), thin),
+    };
+    Ok(Given { limits, has_size: max_size.is_some() })
 }
 
-/// Whether a size was asked for.
-pub(super) fn has_size(args: &RecordArgs) -> anyhow::Result<bool> {
-    let file = args.limits.as_deref().map(read).transpose()?.unwrap_or_default();
-    Ok(args.max_size.or(file.max_size).is_some())
-}
-
-fn read(path: &Path) -> anyhow::Result<Given> {
+fn read(path: &Path, reading: Reading) -> anyhow::Result<Set> {
     let name = path.display();
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("could not read the limits in `{name}`"))?;
+    let context = || format!("could not read the limits in `{name}`");
+    let mut file = open(path, reading).with_context(context)?;
+    let kind = file.metadata().with_context(context)?.file_type();
+    match reading {
+        _ if kind.is_file() => {}
+        Reading::First if kind.is_fifo() => {}
+        Reading::First => {
+            let text = format!("`{name}` is neither a regular file nor a pipe: it holds no limits");
+            return Err(usage(text, Some("name a file of lines like `max-cpu = 5%`")));
+        }
+        Reading::Again => {
+            anyhow::bail!("`{name}` is no regular file, and nothing else is read again");
+        }
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).with_context(context)?;
     parse(&text).map_err(|LineError { line, text, hint }| {
         usage(format!("line {line} of `{name}`: {text}"), hint.as_deref())
     })
+}
+
+/// Who waits for the writer of a pipe can be ended at the start, but not once signals are taken over.
+fn open(path: &Path, reading: Reading) -> io::Result<File> {
+    let flags = match reading {
+        Reading::First => OFlags::empty(),
+        Reading::Again => OFlags::NONBLOCK,
+    };
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// What is wrong in which line.
@@ -105,8 +139,8 @@ struct LineError {
 }
 
 /// Reads lines like `max-cpu = 5%`; what stands behind `#` is a comment.
-fn parse(text: &str) -> Result<Given, LineError> {
-    let mut given = Given::default();
+fn parse(text: &str) -> Result<Set, LineError> {
+    let mut set = Set::default();
     for (index, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if line.is_empty() {
@@ -119,15 +153,15 @@ fn parse(text: &str) -> Result<Given, LineError> {
         };
         let (name, value) = (name.trim(), value.trim());
         let result = match name {
-            "max-cpu" => parse_cpu_limit(value).map(|limit| given.max_cpu = Some(limit)),
-            "max-size" => parse_size_limit(value).map(|limit| given.max_size = Some(limit)),
-            "max-age" => parse_age_limit(value).map(|limit| given.max_age = Some(limit)),
+            "max-cpu" => parse_cpu_limit(value).map(|limit| set.max_cpu = Some(limit)),
+            "max-size" => parse_size_limit(value).map(|limit| set.max_size = Some(limit)),
+            "max-age" => parse_age_limit(value).map(|limit| set.max_age = Some(limit)),
             "thin" => parse_thin(value)
-                .and_then(|rule| ordered([&given.thin[..], &[rule]].concat()))
-                .map(|rules| given.thin = rules),
+                .and_then(|rule| ordered([&set.thin[..], &[rule]].concat()))
+                .map(|rules| set.thin = rules),
             "max-new-sockets" => value
                 .parse()
-                .map(|max| given.max_new_sockets = Some(max))
+                .map(|max| set.max_new_sockets = Some(max))
                 .map_err(|e: std::num::ParseIntError| e.to_string()),
             _ => {
                 let hint = match nearest(name, NAMES.iter().copied()) {
@@ -140,7 +174,7 @@ fn parse(text: &str) -> Result<Given, LineError> {
         result
             .map_err(|why| error(format!("invalid value `{value}` for `{name}`: {why}"), None))?;
     }
-    Ok(given)
+    Ok(set)
 }
 
 #[cfg(test)]
@@ -151,12 +185,12 @@ mod tests {
     fn a_file_is_lines_with_comments() {
         let text = "# of this host\n\nmax-cpu = 2.5% # of one\n  max-new-sockets=7\n";
         let share = CpuLimit::Share(CpuShare(0.025));
-        let given = Given { max_new_sockets: Some(7), max_cpu: Some(share), ..Given::default() };
-        assert_eq!(parse(text), Ok(given));
+        let set = Set { max_new_sockets: Some(7), max_cpu: Some(share), ..Set::default() };
+        assert_eq!(parse(text), Ok(set));
         let (max_size, max_age) = (Some(SizeLimit::Bytes(2 << 30)), Some(AgeLimit::None));
-        let given = Given { max_size, max_age, ..Given::default() };
-        assert_eq!(parse("max-size = 2G\nmax-age = none"), Ok(given));
-        assert_eq!(parse(""), Ok(Given::default()));
+        let set = Set { max_size, max_age, ..Set::default() };
+        assert_eq!(parse("max-size = 2G\nmax-age = none"), Ok(set));
+        assert_eq!(parse(""), Ok(Set::default()));
     }
 
     #[test]

@@ -60,8 +60,16 @@ pub(super) struct Metrics {
 }
 
 enum Outlet {
-    File { path: PathBuf, written_at: Option<Instant> },
+    File(Written),
     Socket(Served),
+}
+
+/// A file, and how it went with it.
+struct Written {
+    path: PathBuf,
+    tried_at: Option<Instant>,
+    /// Whether it could not be written when that was last tried.
+    is_failing: bool,
 }
 
 /// A socket, and what those who connect are told.
@@ -80,7 +88,7 @@ impl Metrics {
         let outlet = match target {
             MetricsTarget::File(path) => {
                 refuse_no_file(path)?;
-                Outlet::File { path: path.clone(), written_at: None }
+                Outlet::File(Written { path: path.clone(), tried_at: None, is_failing: false })
             }
             MetricsTarget::Socket(path) => {
                 let (name, listener) = SocketName::bind(path)?;
@@ -92,21 +100,16 @@ impl Metrics {
         Ok(Some(Self { numbers, outlet }))
     }
 
-    /// Tells it anew: to a file unless that was just done, but at the end in any case.
-    ///
-    /// # Errors
-    /// When that cannot be done, with what there is to say of it.
-    pub(super) fn tell(&mut self, progress: &Progress, is_recording: bool) -> Result<(), String> {
+    /// Tells it anew: to a file unless that was just done, but at the end in any case. Gives what there
+    /// is to say: that it cannot be done, which may change, or that it can be done again.
+    pub(super) fn tell(&mut self, progress: &Progress, is_recording: bool) -> Option<String> {
         match &mut self.outlet {
-            Outlet::File { path, written_at } => {
-                if is_recording && written_at.is_some_and(|at| at.elapsed() < WRITTEN_EVERY) {
-                    return Ok(());
-                }
-                *written_at = Some(Instant::now());
-                replace(path, &self.numbers.text(progress, is_recording)).map_err(|e| {
-                    format!("could not write `{}`, no metrics from now on: {e}", path.display())
-                })
+            Outlet::File(Written { tried_at: Some(at), .. })
+                if is_recording && at.elapsed() < WRITTEN_EVERY =>
+            {
+                None
             }
+            Outlet::File(file) => file.write(&self.numbers.text(progress, is_recording)),
             Outlet::Socket(Served { listener, told, .. }) => {
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = (*progress, is_recording);
                 if is_recording && let Some(listener) = listener.take() {
@@ -117,10 +120,28 @@ impl Metrics {
                             *told.lock().unwrap_or_else(PoisonError::into_inner);
                         numbers.text(&p, is_recording)
                     });
-                    served.map_err(|e| format!("could not tell metrics to anybody: {e}"))?;
+                    let error = served.err()?;
+                    return Some(format!("could not tell metrics to anybody: {error}"));
                 }
-                Ok(())
+                None
             }
+        }
+    }
+}
+
+impl Written {
+    /// Gives what there is to say when it begins to fail and when that is over.
+    fn write(&mut self, text: &str) -> Option<String> {
+        self.tried_at = Some(Instant::now());
+        let result = replace(&self.path, text);
+        let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
+        let path = self.path.display();
+        match result {
+            Err(e) if !was_failing => {
+                Some(format!("could not write `{path}`, no metrics until that can be done: {e}"))
+            }
+            Ok(()) if was_failing => Some(format!("metrics are written to `{path}` again")),
+            _ => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use rustix::process::umask;
+use rustix::process::{geteuid, umask};
 
 use super::message::usage;
-use crate::store::{Access, refuse_planted};
 
 /// So many are heard at a time; others wait in the queue of the socket.
 const MOST_CLIENTS: usize = 8;
@@ -28,6 +27,7 @@ const ROUND_EVERY: Duration = Duration::from_millis(20);
 const MOST_REQUEST_BYTES: usize = 8 * 1024;
 /// As all may read the file of metrics: to connect to a socket takes the right to write.
 const CLOSED_TO_NOBODY: Mode = Mode::from_raw_mode(0o111);
+const ANOTHER: &str = "name another socket with `--metrics unix:`";
 
 /// A name in the file system that clients connect to; it goes when this is let go.
 pub(super) struct SocketName {
@@ -40,11 +40,22 @@ impl SocketName {
     /// Takes the name, also that of a socket that nobody listens to any longer. To be called before there
     /// are other threads, for the sake of the umask.
     pub(super) fn bind(path: &Path) -> anyhow::Result<(Self, UnixListener)> {
+        let name = path.display();
+        if SocketAddr::from_pathname(path).is_err() {
+            let text = format!("the path of a socket cannot be as long as `{name}`");
+            return Err(usage(text, Some("name one of at most 107 bytes, from here or from `/`")));
+        }
         clear_the_way(path)?;
         let before = umask(CLOSED_TO_NOBODY);
         let bound = UnixListener::bind(path);
         umask(before);
-        let context = || format!("could not make the socket of metrics `{}`", path.display());
+        let context = || format!("could not make the socket of metrics `{name}`");
+        if let Err(ErrorKind::NotFound | ErrorKind::NotADirectory) =
+            bound.as_ref().map_err(|e| e.kind())
+        {
+            let text = format!("{}: there is no such directory", context());
+            return Err(usage(text, Some("make the directory, or name another socket")));
+        }
         let listener = bound.with_context(context)?;
         listener.set_nonblocking(true).with_context(context)?;
         let id = fs::symlink_metadata(path).map(id).with_context(context)?;
@@ -65,10 +76,10 @@ fn id(there: Metadata) -> (u64, u64) {
     (there.dev(), there.ino())
 }
 
-/// Removes the socket of a recorder that was killed, and nothing else.
+/// Removes the socket of a recorder that was killed. Of one that nobody has open any longer nobody knows
+/// of which kind it was: what cannot have been a recorder of this user's stays.
 fn clear_the_way(path: &Path) -> anyhow::Result<()> {
     let name = path.display();
-    refuse_planted(path, Access::Write)?;
     let Ok(there) = fs::symlink_metadata(path) else { return Ok(()) };
     if !there.file_type().is_socket() {
         let text =
@@ -79,20 +90,26 @@ fn clear_the_way(path: &Path) -> anyhow::Result<()> {
         ));
     }
     let context = || format!("could not tell whether `{name}` is in use");
-    if is_listened_to(path).with_context(context)? {
-        let text = format!("somebody listens to `{name}` already");
-        return Err(usage(text, Some("name another socket with `--metrics unix:`")));
+    if !is_left_alone(path).with_context(context)? {
+        return Err(usage(format!("somebody listens to `{name}` already"), Some(ANOTHER)));
+    }
+    let is_as_made = there.mode() & CLOSED_TO_NOBODY.as_raw_mode() == 0;
+    if !is_as_made || there.uid() != geteuid().as_raw() {
+        let text =
+            format!("the socket `{name}` was not made by a recorder of this user, and stays");
+        return Err(usage(text, Some(ANOTHER)));
     }
     fs::remove_file(path).with_context(|| format!("could not remove the old socket `{name}`"))
 }
 
-/// Never waits, as one would for a listener who has too many clients.
-fn is_listened_to(path: &Path) -> io::Result<bool> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+/// Whether nobody has a socket open. To a socket of datagrams a stream is of the wrong type, listened to
+/// or not: it hears nothing of this.
+fn is_left_alone(path: &Path) -> io::Result<bool> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
-        Ok(()) | Err(Errno::AGAIN) => Ok(true),
-        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(Errno::CONNREFUSED) => Ok(true),
+        // Of the same type, of another, bound to a peer of its own.
+        Ok(()) | Err(Errno::PROTOTYPE | Errno::PERM) => Ok(false),
         Err(e) => Err(e.into()),
     }
 }

@@ -124,6 +124,7 @@ impl<'a> Pauses<'a> {
                     Err(e) => return Err(e),
                 }
             }
+            self.voice.still_paused();
             due_ns = after(self.pace, LOOK_EVERY);
         }
     }

@@ -13,7 +13,7 @@ use signal_hook::iterator::Handle;
 use super::Exit;
 use super::args::RecordArgs;
 use super::follow::{self, Follower};
-use super::limits::limits;
+use super::limits::{Reading, limits};
 use super::message::{note, say, usage, warn};
 use super::metrics::Metrics;
 use super::namespaces;
@@ -32,7 +32,8 @@ use crate::render::human::{bytes, duration};
 use crate::store::has_log;
 
 pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
-    let mut plan = plan(&args)?;
+    let given = limits(&args, Reading::First)?;
+    let mut plan = plan(&args, given.limits)?;
     follow::check(args.follow)?;
     let follows_namespaces = args.netns.iter().any(|netns| *netns != Netns::Own);
     filter_of(&args)?;
@@ -54,7 +55,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Exit> {
         None => (None, None),
     };
     let command = args.command.split_first().map(|_| Recorded::start(&args, stop)).transpose()?;
-    opened.say_what_is_missing(&args, &plan)?;
+    opened.say_what_is_missing(&args, &plan, given.has_size);
     let mut voice = Voice::new(&args, plan.limits.clone(), metrics);
     service::watch(pace.pulse()).context("could not feed the watchdog of the service manager")?;
     let started_ns = SystemClock.now().boottime_ns;
@@ -114,7 +115,7 @@ fn take_signals(
     })
 }
 
-fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
+fn plan(args: &RecordArgs, limits: Limits) -> anyhow::Result<Plan> {
     let states = args.sockets.states();
     if states == States::NONE {
         return Err(no_states());
@@ -129,17 +130,17 @@ fn plan(args: &RecordArgs) -> anyhow::Result<Plan> {
         interval_ns: args.interval,
         duration_ns: args.duration,
         count: args.count,
-        limits: limits(args)?,
+        limits,
         finds_owners: !args.no_owners,
     })
 }
 
 /// Reads the limits again; where that fails, those before go on to hold.
 fn reload(args: &RecordArgs, on_reload: &Sender<Limits>) {
-    match limits(args) {
-        Ok(limits) => {
+    match limits(args, Reading::Again) {
+        Ok(given) => {
             // Nobody is there any longer: recording is over.
-            let _ = on_reload.send(limits);
+            let _ = on_reload.send(given.limits);
             note("the limits were read again");
         }
         Err(e) => warn(&format!("the limits stay as they were: {e:#}")),

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::args::RecordArgs;
 use super::filter::{Filtered, choose, read_filter};
-use super::limits::has_size;
 use super::message::{note, warn};
 use super::moment::Anchor;
 use super::namespaces::{self, Opened};
@@ -115,14 +114,14 @@ impl Session {
     }
 
     /// What will not be known, and what is kept.
-    pub(super) fn say_what_is_missing(&self, args: &RecordArgs, plan: &Plan) -> anyhow::Result<()> {
+    pub(super) fn say_what_is_missing(&self, args: &RecordArgs, plan: &Plan, has_size: bool) {
         if let Some(error) = &self.opened.no_events {
             warn(&format!(
                 "cannot listen to destroy events ({error}): ends are known to the interval only"
             ));
         }
         if args.quiet {
-            return Ok(());
+            return;
         }
         if !has_net_admin() {
             note("without CAP_NET_ADMIN the kernel does not tell SO_MARK: `mark` stays empty");
@@ -136,8 +135,7 @@ impl Session {
                  or that your own processes live in",
             );
         }
-        retention::explain(args, &plan.limits.capacity, has_size(args)?);
-        Ok(())
+        retention::explain(args, &plan.limits.capacity, has_size);
     }
 
     /// Records until the plan is fulfilled, a stop is asked for or something fails.

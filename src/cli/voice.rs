@@ -109,14 +109,16 @@ impl Voice {
     pub(super) fn pause(&mut self, path: &Path) {
         let path = path.display();
         service::status(&format!("paused: no space left to write to `{path}`"));
-        if let Some(metrics) = &mut self.metrics {
-            // On the same disk there is no room for it either.
-            let _ = metrics.tell(&self.last, false);
-        }
         self.line.aside(&format!(
             "no space left to write to `{path}`: recording pauses until there is room; what was \
              recorded before is kept"
         ));
+        self.still_paused();
+    }
+
+    /// There is not enough room yet. For metrics on the same disk there may be.
+    pub(super) fn still_paused(&mut self) {
+        self.tell_metrics(false);
     }
 
     /// There is room again.
@@ -145,9 +147,8 @@ impl Voice {
 
     fn tell_metrics(&mut self, is_recording: bool) {
         let Some(metrics) = &mut self.metrics else { return };
-        if let Err(why) = metrics.tell(&self.last, is_recording) {
-            self.line.aside(&why);
-            self.metrics = None;
+        if let Some(text) = metrics.tell(&self.last, is_recording) {
+            self.line.aside(&text);
         }
     }
 

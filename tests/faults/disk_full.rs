@@ -128,6 +128,47 @@ fn a_disk_that_fills_up_pauses_the_recording_until_there_is_room() {
     assert_can_go_on(&dir, "rec.db");
 }
 
+#[test]
+fn metrics_on_a_full_disk_go_on_as_soon_as_there_is_room_for_them() {
+    const SCRIPT: &str = r#"
+        until_told() { until grep -q "$1" told; do sleep 0.02; done; }
+        until_metrics() { until grep -q "^sockrec_recording $1" small/metrics; do sleep 0.02; done; }
+        head -c $((18 * 1024))k /dev/zero >small/filler
+        "$S" record -q -u -i 1ms -o small/rec.db --metrics small/metrics 2>told &
+        recorder=$!
+        until_told 'recording pauses'
+        # What others let go of is taken too.
+        until grep -q 'could not write `small/metrics`' told; do
+            cat /dev/zero >>small/rest 2>/dev/null
+            sleep 0.02
+        done
+        # Not enough for the recording.
+        truncate -s 15M small/filler
+        rm small/rest
+        until_metrics 0
+        rm small/filler
+        until_told 'recording goes on'
+        until_metrics 1
+        kill -TERM $recorder; wait $recorder; echo "exit $?" >>told
+        cp small/rec.db* small/metrics .
+    "#;
+    let dir = Dir::new();
+    let _churn = Churn::start();
+    if !on_small_disk(&dir, "20m", SCRIPT) {
+        return;
+    }
+    let told = text(&dir, "told");
+    let count = |what: &str| told.matches(what).count();
+    assert!(told.ends_with("exit 3\n"), "{told}");
+    // How often it was full for a moment is the disk's affair; each time has a beginning and an end.
+    let failed =
+        count("could not write `small/metrics`, no metrics until that can be done: No space");
+    assert!(failed > 0, "{told}");
+    assert_eq!(failed, count("metrics are written to `small/metrics` again"), "{told}");
+    assert!(text(&dir, "metrics").contains("\nsockrec_recording 0\n"));
+    assert_recording_is_whole(&dir.path("rec.db"));
+}
+
 /// Who waits for room need not find any.
 #[test]
 fn a_recording_that_pauses_ends_as_any_other() {

@@ -1,6 +1,7 @@
 //! What a recorder keeps to, and that it says what it left out.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 
 use insta::assert_snapshot;
@@ -8,7 +9,9 @@ use rustix::process::Signal;
 
 use sockrec::model::{Observation, TcpInfo};
 
-use crate::harness::{Churn, Dir, MadeUp, ask, assert_recording_is_whole, observation, read_only};
+use crate::harness::{
+    Churn, Dir, MadeUp, Running, ask, assert_recording_is_whole, observation, read_only,
+};
 
 const LEFT_OUT: &str =
     "SELECT coalesce(sum(count), 0) FROM exceptions WHERE kind = 'ticks_left_out'";
@@ -180,6 +183,50 @@ fn what_is_said_of_the_size_at_the_start() {
     assert!(said("-q").is_empty());
 }
 
+/// What is read with it is gone.
+#[test]
+fn limits_may_come_through_a_pipe_at_the_start() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"max-size = 64M\n").unwrap();
+    drop(writer);
+    let mut command = dir.command("record -i 10ms -o rec.db --limits /dev/stdin");
+    command.stdin(reader).stderr(File::create(dir.path("told")).unwrap());
+    let mut recorder = Running::spawn(command);
+    recorder.until_snapshots(&path, 1);
+    recorder.signal(Signal::HUP);
+    let told = || fs::read_to_string(dir.path("told")).unwrap();
+    let kept = "warning: the limits stay as they were: `/dev/stdin` is no regular file, and nothing \
+                else is read again";
+    recorder.until("the reload", || told().contains(kept).then_some(()));
+    recorder.signal(Signal::TERM);
+    assert!(matches!(recorder.finish().code(), Some(0 | 3)), "{}", told());
+    assert!(!told().contains("size`"), "{}", told());
+    let max = "SELECT json_extract(options, '$.max_bytes') FROM captures";
+    assert_eq!(ask(&path, max).unwrap(), 64 << 20);
+}
+
+/// Whoever opens a pipe to read waits for who writes to it: nobody does.
+#[test]
+fn a_pipe_in_the_place_of_the_file_of_limits_holds_no_signal() {
+    let dir = Dir::new();
+    let limits = dir.path("limits");
+    fs::write(&limits, "max-cpu = none\n").unwrap();
+    let mut command = dir.command("record -q -i 10ms -o rec.db --limits limits");
+    command.stderr(File::create(dir.path("told")).unwrap());
+    let mut recorder = Running::spawn(command);
+    recorder.until_snapshots(&dir.path("rec.db"), 1);
+    fs::remove_file(&limits).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &limits, 0o600.into()).unwrap();
+    recorder.signal(Signal::HUP);
+    let told = || fs::read_to_string(dir.path("told")).unwrap();
+    let kept = "warning: the limits stay as they were: `limits` is no regular file";
+    recorder.until("the reload", || told().contains(kept).then_some(()));
+    recorder.signal(Signal::TERM);
+    assert!(matches!(recorder.finish().code(), Some(0 | 3)), "{}", told());
+}
+
 #[test]
 fn options_hold_before_the_file_of_limits() {
     let dir = Dir::new();
@@ -209,6 +256,14 @@ fn limits_that_make_no_sense_are_told_with_their_place() {
     error: could not read the limits in `none`
       caused by: No such file or directory (os error 2)
     ");
+    for name in [".", "/dev/zero"] {
+        let ran = dir.sockrec(&format!("record --limits {name}"));
+        let text = format!(
+            "exit 2\nerror: `{name}` is neither a regular file nor a pipe: it holds no limits\n\n\
+             hint: name a file of lines like `max-cpu = 5%`\n"
+        );
+        assert_eq!(ran.told(), text);
+    }
     assert_snapshot!(dir.sockrec("record --max-cpu 5").told(), @"
     exit 2
     error: invalid value '5' for '--max-cpu <SHARE>': write it as in `5%`, of one CPU, or `none`

@@ -1,18 +1,19 @@
 //! How recording goes, told to whoever connects to a socket.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use rustix::process::Signal;
 
-use crate::harness::{Dir, Running, ask, assert_recording_is_whole, skip};
+use crate::harness::{Dir, Running, ask, assert_recording_is_whole, is_root, skip};
 
 const LINE: &str = "record -q -i 20ms -o rec.db --metrics unix:metrics";
 
@@ -218,8 +219,57 @@ fn a_socket_takes_the_place_of_nothing_else() {
     refuse("rec.db", "the metrics would take the place of the recording");
     refuse("limits", "the metrics would take the place of the file of limits");
     refuse("", "it names no socket: write `unix:PATH`");
-    let ran = dir.sockrec("record -q -c 1 -o rec.db --metrics unix:none/metrics");
-    assert_eq!(ran.code(), Some(1), "{}", ran.told());
-    assert!(ran.stderr.contains("error: could not make the socket of metrics `none/metrics`"));
-    assert_eq!(dir.names(), before);
+    let no_directory =
+        "there is no such directory\n\nhint: make the directory, or name another socket";
+    refuse("none/metrics", no_directory);
+    refuse("file/metrics", no_directory);
+    let long = "x".repeat(108);
+    refuse(&long, "the path of a socket cannot be as long as `xxx");
+    refuse(&long, "hint: name one of at most 107 bytes");
+}
+
+#[test]
+fn sockets_of_others_stay() {
+    let dir = Dir::new();
+    let bound = |name: &str, kind| {
+        let socket = rustix::net::socket(AddressFamily::UNIX, kind, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(dir.path(name)).unwrap()).unwrap();
+        fs::set_permissions(dir.path(name), Permissions::from_mode(0o666)).unwrap();
+        socket
+    };
+    let _there = [
+        bound("datagrams", SocketType::DGRAM),
+        bound("stream", SocketType::STREAM),
+        bound("packets", SocketType::SEQPACKET),
+    ];
+    // Nobody has these open any longer.
+    drop(UnixDatagram::bind(dir.path("executable")).unwrap());
+    fs::set_permissions(dir.path("executable"), Permissions::from_mode(0o755)).unwrap();
+    drop(bound("foreign", SocketType::STREAM));
+    if is_root() {
+        chown(dir.path("foreign"), Some(65_534), None).unwrap();
+        // Where everyone may make files, as in /tmp.
+        fs::set_permissions(dir.path("."), Permissions::from_mode(0o1777)).unwrap();
+        symlink("stream", dir.path("link")).unwrap();
+        lchown(dir.path("link"), Some(65_534), None).unwrap();
+    } else {
+        fs::remove_file(dir.path("foreign")).unwrap();
+        skip("sockets of another user: only root can make one");
+    }
+    let before = dir.names();
+    for name in &before {
+        let ran = dir.sockrec(&format!("record -q -c 1 -o rec.db --metrics unix:{name}"));
+        let why = match &**name {
+            "executable" | "foreign" => {
+                format!("the socket `{name}` was not made by a recorder of this user, and stays")
+            }
+            "link" => {
+                format!("`{name}` is no socket, and metrics are put in the place of nothing else")
+            }
+            _ => format!("somebody listens to `{name}` already"),
+        };
+        let told = format!("exit 2\nerror: {why}\n\nhint: name a");
+        assert!(ran.told().starts_with(&told), "{}", ran.told());
+        assert_eq!(dir.names(), before);
+    }
 }

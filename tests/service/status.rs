@@ -181,8 +181,26 @@ fn metrics_keep_to_the_text_format_whatever_things_are_called() {
 fn metrics_that_cannot_be_written_end_no_recording() {
     let dir = Dir::new();
     let ran = dir.sockrec("record -q -i 10ms -c 3 -o rec.db --metrics none/m.prom").recorded();
-    let told = "warning: could not write `none/m.prom`, no metrics from now on: ";
+    let told = "warning: could not write `none/m.prom`, no metrics until that can be done: ";
     assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn metrics_go_on_once_they_can_be_written() {
+    let dir = Dir::new();
+    let path = dir.path("later/m.prom");
+    let mut recorder = dir.start("record -q -i 10ms -o rec.db --metrics later/m.prom");
+    recorder.until_snapshots(&dir.path("rec.db"), 5);
+    fs::create_dir(dir.path("later")).unwrap();
+    let first = recorder.until("metrics", || fs::read_to_string(&path).ok());
+    assert!(first.contains("\nsockrec_recording 1\n"), "{first}");
+    recorder.signal(Signal::TERM);
+    let ran = recorder.finish().recorded();
+    for told in ["could not write `later/m.prom`", "metrics are written to `later/m.prom` again"] {
+        assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.stderr);
+    }
+    let last = fs::read_to_string(&path).unwrap();
+    assert!(last.contains("\nsockrec_recording 0\n"), "{last}");
 }
 
 /// The recording, whatever way it is named and whether it is there or not; and what is no file.
