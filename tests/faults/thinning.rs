@@ -210,7 +210,7 @@ fn what_was_thinned_says_so_wherever_it_matters() {
     dir.sockrec("merge rec.db other.db -o both.db").fine();
     assert_snapshot!(dir.sockrec("salvage rec.db -o saved.db").told(), @"
     exit 0
-    note: `saved.db` holds 1 capture, 120 snapshots, 2 sockets and 28 samples in 212 KiB
+    note: `saved.db` holds 1 capture, 120 snapshots, 2 sockets and 28 samples in 216 KiB
     ");
     for name in ["part.db", "both.db", "saved.db"] {
         assert_recording_is_whole(&dir.path(name));
