@@ -31,8 +31,10 @@ SELECT
     a.rtt_us,
     b.backlog AS backlog_before,
     a.backlog
-FROM rows_before AS b
-FULL JOIN rows_after AS a ON a.socket_id = b.socket_id
+-- SQLite makes no index for a FULL JOIN.
+FROM (SELECT socket_id FROM rows_before UNION SELECT socket_id FROM rows_after) AS either
+LEFT JOIN rows_before AS b ON b.socket_id = either.socket_id
+LEFT JOIN rows_after AS a ON a.socket_id = either.socket_id
 WHERE a.socket_id IS NULL OR b.socket_id IS NULL OR a.state IS NOT b.state
     OR a.owners IS NOT b.owners OR a.backlog IS NOT b.backlog
     OR a.bytes_sent <> b.bytes_sent OR a.bytes_received <> b.bytes_received

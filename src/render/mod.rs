@@ -74,6 +74,10 @@ pub fn exporter<'w>(
     }
 }
 
+/// The width up to which the lines of a table are padded to the longest value: one that is hostile makes its
+/// own line long and not every other.
+const WIDEST_PADDED: usize = 256;
+
 /// Refuses a row that does not match its header.
 fn check_length(columns: usize, values: usize) -> io::Result<()> {
     if columns == values {

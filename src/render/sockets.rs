@@ -9,7 +9,7 @@ use super::options::Options;
 use super::paint;
 use super::row::Row;
 use super::sink::Sink;
-use super::{Exporter, Named, check_length, short_netns};
+use super::{Exporter, Named, WIDEST_PADDED, check_length, short_netns};
 use crate::model::{Column, Value};
 
 /// What a table of sockets shows beside states, queues and ends.
@@ -200,7 +200,7 @@ impl Exporter for SocketTable<'_> {
         let mut widths = HEADER.map(str::len);
         for line in &self.lines {
             for (width, cell) in widths.iter_mut().zip(&line.cells) {
-                *width = (*width).max(cell.len());
+                *width = (*width).max(cell.len().min(WIDEST_PADDED));
             }
         }
         let mut shown = [true; COLUMNS];

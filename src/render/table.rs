@@ -14,7 +14,7 @@ use super::human::{self, Moment, Span, Zone};
 use super::options::{Options, TimeFormat};
 use super::paint;
 use super::sink::Sink;
-use super::{Exporter, check_length};
+use super::{Exporter, WIDEST_PADDED, check_length};
 use crate::model::{Column, Kind, Value};
 
 /// Rows held back at most.
@@ -359,7 +359,7 @@ fn write_line(
             start = cell.end;
             continue;
         }
-        let padding = column.width.saturating_sub(cell.width);
+        let padding = column.width.min(WIDEST_PADDED).saturating_sub(cell.width);
         let before = if column.right { blanks + padding } else { blanks };
         out.resize(out.len() + before, b' ');
         let text = &text[start..cell.end];

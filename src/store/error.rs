@@ -87,6 +87,12 @@ pub enum StoreError {
         /// The other.
         other: PathBuf,
     },
+    /// Its rows have numbers that no recorder comes to, so that others cannot be numbered after them.
+    #[error("`{}` has rows with numbers that no recorder comes to: nothing can be added to them", path.display())]
+    Misnumbered {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another recorder writes to the file.
     #[error("`{}` is being recorded to by another sockrec", path.display())]
     AlreadyRecording {
@@ -276,6 +282,11 @@ impl StoreError {
             Self::Incomplete { .. } | Self::Altered { .. } | Self::Foreign { .. } => {
                 "the file was damaged, changed by something else than sockrec, or made to deceive; \
                  `sockrec check` tells more"
+                    .to_owned()
+            }
+            Self::Misnumbered { .. } => {
+                "the file was damaged, changed by something else than sockrec, or made to deceive; \
+                 it can still be read"
                     .to_owned()
             }
             Self::Planted { .. } => {

@@ -18,6 +18,7 @@ mod merge;
 mod migrate;
 mod namespaces;
 mod new_file;
+mod numbers;
 mod owners;
 mod reader;
 mod retention;

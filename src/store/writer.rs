@@ -17,6 +17,7 @@ use super::file::{
 use super::former;
 use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
 use super::namespaces::{self, KnownNamespaces};
+use super::numbers::next_ids;
 use super::owners::{self, FormerOwners};
 use super::retention::{
     Alive, AllAlive, Capacity, LOG_BYTES, Retention, await_formers, make_tables,
@@ -123,10 +124,13 @@ impl Writer {
     /// Begins a capture, and ends those that a killed recorder left open.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written, or no more rows can be numbered.
     pub fn begin_capture(&mut self, capture: &Capture) -> Result<Start, StoreError> {
-        let result = begin_capture(&mut self.connection, capture);
-        result.map_err(|e| StoreError::sqlite(&self.path, "write to", e))
+        match begin_capture(&mut self.connection, capture) {
+            Ok(Some(start)) => Ok(start),
+            Ok(None) => Err(StoreError::Misnumbered { path: self.path.clone() }),
+            Err(e) => Err(StoreError::sqlite(&self.path, "write to", e)),
+        }
     }
 
     /// Registers what a capture looks at from its first snapshot on; the same scope has the same number in every capture.
@@ -377,8 +381,15 @@ pub(super) fn fold_left_log(path: &Path) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Result<Start> {
+/// `None` where the numbers that rows have cannot be counted on from.
+fn begin_capture(
+    connection: &mut Connection,
+    capture: &Capture,
+) -> rusqlite::Result<Option<Start>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let Some([_, socket, snapshot, group, process]) = next_ids(&transaction)? else {
+        return Ok(None);
+    };
     transaction.execute(
         "INSERT INTO recording (recording_id, uuid, created_at_ns, created_by)
          VALUES (1, ?1, ?2, ?3) ON CONFLICT DO NOTHING",
@@ -423,13 +434,13 @@ fn begin_capture(connection: &mut Connection, capture: &Capture) -> rusqlite::Re
     let start = Start {
         capture: transaction.last_insert_rowid(),
         netns,
-        next_socket: SocketId(next_id(&transaction, "SELECT max(socket_id) FROM sockets")?),
-        next_snapshot: SnapshotId(next_id(&transaction, "SELECT max(snapshot_id) FROM snapshots")?),
-        next_group: GroupId(next_id(&transaction, "SELECT max(group_id) FROM groups")?),
-        next_process: ProcessId(next_id(&transaction, "SELECT max(process_id) FROM processes")?),
+        next_socket: SocketId(socket),
+        next_snapshot: SnapshotId(snapshot),
+        next_group: GroupId(group),
+        next_process: ProcessId(process),
     };
     transaction.commit()?;
-    Ok(start)
+    Ok(Some(start))
 }
 
 /// The last capture of the same boot, or of an earlier boot of the same machine. Of what boot an import
@@ -456,11 +467,6 @@ fn previous_capture(
         ],
         |r| r.get(0),
     )
-}
-
-fn next_id(connection: &Connection, sql: &str) -> rusqlite::Result<i64> {
-    let last: Option<i64> = connection.query_row(sql, [], |r| r.get(0))?;
-    Ok(last.unwrap_or(0) + 1)
 }
 
 pub(super) fn new_uuid() -> String {

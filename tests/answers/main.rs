@@ -13,6 +13,7 @@ mod anonymize;
 mod colors;
 mod coverage;
 mod dense;
+mod diff;
 mod filters;
 mod hosts;
 mod incident;

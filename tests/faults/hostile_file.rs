@@ -411,6 +411,69 @@ fn a_value_that_is_far_too_long_is_shown_or_refused() {
     ");
 }
 
+#[test]
+fn rows_that_are_numbered_to_the_end_are_read_and_not_added_to() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    made_up(&path);
+    made_up(&dir.path("other.db"));
+    let whole = fs::read(&path).unwrap();
+    let number_last = |name: &str, number: i64| {
+        let sql = format!(
+            "PRAGMA foreign_keys = OFF; UPDATE {name}s SET {name}_id = {number}
+             WHERE {name}_id = (SELECT max({name}_id) FROM {name}s)"
+        );
+        Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+    };
+    const NAMES: [&str; 4] = ["socket", "snapshot", "group", "capture"];
+    for number in [i64::MIN, i64::MAX] {
+        fs::write(&path, &whole).unwrap();
+        NAMES.iter().for_each(|name| number_last(name, number));
+        ask_everything(&dir, &format!("numbered {number}"));
+    }
+    let _ = fs::remove_file(dir.path("made.db"));
+    for name in NAMES {
+        for number in [i64::MAX - 1, i64::MAX] {
+            for line in ["record -q -c 1 -o rec.db", "merge rec.db other.db -o made.db"] {
+                fs::write(&path, &whole).unwrap();
+                number_last(name, number);
+                let ran = dir.sockrec(line);
+                let what = format!("{name} {number}: {line}: {}", ran.told());
+                assert_eq!(ran.code(), Some(1), "{what}");
+                let error = "error: `rec.db` has rows with numbers that no recorder comes to";
+                assert!(ran.stderr.contains(error), "{what}");
+                assert!(!dir.path("made.db").exists(), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_value_makes_its_own_line_long_and_no_other() {
+    const LONG: usize = 1_000_000;
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    made_up(&path);
+    let sql = format!(
+        "UPDATE sockets SET local_address = printf('%.*c', {LONG}, '1') WHERE socket_id = 1"
+    );
+    Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+    for line in [
+        "query connections -f rec.db",
+        "query connections -f rec.db --columns local_address,local_port",
+        "query at now -f rec.db",
+        "query at now -f rec.db -i -p",
+    ] {
+        let ran = dir.sockrec(line);
+        assert!(matches!(ran.code(), Some(0 | 3)), "{line}: {}", ran.stderr);
+        let shown = ran.stdout();
+        let long = shown.lines().filter(|line| line.len() > LONG).count();
+        let longest_other = shown.lines().map(str::len).filter(|&len| len <= LONG).max();
+        assert_eq!(long, 1, "{line}");
+        assert!(longest_other.is_some_and(|len| len < 1_000), "{line}: {longest_other:?}");
+    }
+}
+
 fn with_loose_schema(path: &Path, sql: &str) {
     let edit = |sql: &str| {
         let connection = Connection::open(path).unwrap();

@@ -20,10 +20,12 @@ UNION SELECT group_id, socket_id FROM (SELECT * FROM group_sockets EXCEPT SELECT
 WHERE group_id NOT IN thinned
 UNION
 -- What was thinned out counts in the summary.
-SELECT coalesce(t.group_id, s.group_id), coalesce(t.socket_id, s.socket_id)
-FROM (SELECT * FROM group_sockets WHERE group_id IN thinned) AS t
-FULL JOIN (SELECT * FROM summed WHERE group_id IN thinned) AS s
-    ON s.group_id = t.group_id AND s.socket_id = t.socket_id
+SELECT p.group_id, p.socket_id
+FROM (SELECT group_id, socket_id FROM group_sockets WHERE group_id IN thinned
+    UNION SELECT group_id, socket_id FROM summed WHERE group_id IN thinned) AS p
+LEFT JOIN group_sockets AS t ON t.group_id = p.group_id AND t.socket_id = p.socket_id
+-- SQLite makes no index for a FULL JOIN.
+LEFT JOIN summed AS s ON s.group_id = p.group_id AND s.socket_id = p.socket_id
 WHERE s.first_snapshot_id IS NOT t.first_snapshot_id OR s.last_snapshot_id IS NOT t.last_snapshot_id
     OR s.samples > t.samples OR s.min_rtt_us < t.min_rtt_us OR s.max_rtt_us > t.max_rtt_us
     OR s.max_rqueue > t.max_rqueue OR s.max_wqueue > t.max_wqueue

@@ -215,3 +215,35 @@ fn shown(value: ValueRef<'_>) -> Value {
         ValueRef::Blob(bytes) => format!("{} bytes", bytes.len()).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Where a rule joins without an index, a recording of thousands of rows takes for ever. Plans do not
+    /// depend on what is in the tables.
+    #[test]
+    fn no_rule_reads_all_of_a_table_for_each_row_of_another() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("../../../migrations/schema.sql")).unwrap();
+        show_what_is_held(&connection).unwrap();
+        let mut nested = Vec::new();
+        for invariant in INVARIANTS {
+            let Look::Rows(sql) = invariant.look else { continue };
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = plan.query_map([], |r| Ok((r.get("parent")?, r.get("detail")?))).unwrap();
+            let mut loops = HashSet::new();
+            for (parent, detail) in steps.map(rusqlite::Result::<(i64, String)>::unwrap) {
+                let is_scan = detail.starts_with("SCAN ");
+                let is_inner = (is_scan || detail.starts_with("SEARCH ")) && !loops.insert(parent);
+                if is_scan && is_inner {
+                    nested.push(format!("{}: {detail}", invariant.name));
+                }
+            }
+        }
+        // `floor` is one row.
+        assert_eq!(nested, ["socket-ends: SCAN f", "remains: SCAN b"]);
+    }
+}

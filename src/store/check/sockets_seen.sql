@@ -9,13 +9,14 @@ left_at AS (
        ELSE coalesce(m.gone_before_snapshot_id, m.last_snapshot_id + 1) END AS snapshot_id
     FROM socket_ends AS e LEFT JOIN remains AS m ON m.socket_id = e.socket_id),
 moves AS (
-    SELECT snapshot_id, sum(step) AS step FROM (
+    -- SQLite makes an index only for a column whose type it knows.
+    SELECT CAST(snapshot_id AS INTEGER) AS snapshot_id, sum(step) AS step FROM (
         SELECT first_id AS snapshot_id, 1 AS step FROM stays
         UNION ALL
         SELECT e.snapshot_id, -1 FROM left_at AS e
         JOIN snapshots AS n ON n.snapshot_id = e.snapshot_id
         JOIN stays AS y ON y.capture_id = n.capture_id AND y.socket_id = e.socket_id)
-    GROUP BY snapshot_id),
+    GROUP BY 1),
 -- Of a socket that left for a state that was not asked for nothing says until when.
 vague AS (
     SELECT n.capture_id FROM socket_ends AS e

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::summary::summarise_open_groups;
 use super::writer::{crate_version, end_lost_captures, new_uuid};
 use crate::model::Nanos;
-use plan::{Offsets, Piece, Placed};
+use plan::{Offsets, Piece, Placed, Refused};
 
 /// What a recording was made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,9 +85,11 @@ impl NewRecording {
         }
         let path =
             |file: usize| sources.get(file).map_or_else(PathBuf::new, |s| s.path().to_owned());
-        let placed = plan::place(pieces).map_err(|found| StoreError::OtherSockets {
-            path: path(found.files.1),
-            other: path(found.files.0),
+        let placed = plan::place(pieces).map_err(|refused| match refused {
+            Refused::OtherSockets { files } => {
+                StoreError::OtherSockets { path: path(files.1), other: path(files.0) }
+            }
+            Refused::Misnumbered { file } => StoreError::Misnumbered { path: path(file) },
         })?;
         let merged = self.take_all(sources, &placed, taken_at_ns)?;
         self.publish()?;

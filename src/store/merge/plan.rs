@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::store::numbers::LAST_NUMBER;
+
 /// A capture as one file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -65,16 +67,30 @@ pub(super) struct Placed {
     pub(super) line: i64,
 }
 
-/// Two files hold the same snapshots with other sockets.
+/// Why pieces cannot be put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Contradiction {
-    pub(super) files: (usize, usize),
+pub(super) enum Refused {
+    /// Two files hold the same snapshots with other sockets.
+    OtherSockets { files: (usize, usize) },
+    /// A file has numbers that no recorder comes to.
+    Misnumbered { file: usize },
 }
 
 impl Piece {
     fn original(&self) -> Option<(i64, i64)> {
         let shift = self.offsets.snapshot;
         self.snapshots.map(|(first, last)| (first - shift, last - shift))
+    }
+
+    /// Whether its numbers may be added and subtracted.
+    fn is_countable(&self) -> bool {
+        let Offsets { capture, group, snapshot, socket } = self.offsets;
+        let ranges = [self.snapshots, self.groups, self.sockets];
+        [capture, group, snapshot, socket, self.capture]
+            .into_iter()
+            .chain(self.previous)
+            .chain(ranges.into_iter().flatten().flat_map(|(first, last)| [first, last]))
+            .all(|number| (-LAST_NUMBER..=LAST_NUMBER).contains(&number))
     }
 
     fn original_capture(&self) -> i64 {
@@ -95,7 +111,10 @@ impl Piece {
 }
 
 /// Gives each piece its numbers, those of a run after each other.
-pub(super) fn place(mut pieces: Vec<Piece>) -> Result<Vec<Placed>, Contradiction> {
+pub(super) fn place(mut pieces: Vec<Piece>) -> Result<Vec<Placed>, Refused> {
+    if let Some(piece) = pieces.iter().find(|piece| !piece.is_countable()) {
+        return Err(Refused::Misnumbered { file: piece.file });
+    }
     // Of equal pieces the one that is cut less.
     pieces.sort_by(|a, b| {
         let of = |p: &Piece| (p.recording.clone(), p.original(), p.original_capture());
@@ -116,14 +135,18 @@ pub(super) fn place(mut pieces: Vec<Piece>) -> Result<Vec<Placed>, Contradiction
     let mut placed = Vec::new();
     let mut next = Offsets { capture: 1, group: 1, snapshot: 1, socket: 1 };
     for run in runs {
+        let file = run.first().map_or(0, |piece| piece.file);
         place_run(run, &mut next, &mut placed);
+        if [next.capture, next.group, next.snapshot, next.socket].iter().any(|&n| n > LAST_NUMBER) {
+            return Err(Refused::Misnumbered { file });
+        }
     }
     link(&mut placed);
     Ok(placed)
 }
 
 /// Whether a piece goes on where a run of sorted pieces ends, or within it.
-fn is_same_run(run: &[Piece], piece: &Piece) -> Result<bool, Contradiction> {
+fn is_same_run(run: &[Piece], piece: &Piece) -> Result<bool, Refused> {
     let Some(first) = run.first().filter(|first| first.recording == piece.recording) else {
         return Ok(false);
     };
@@ -137,7 +160,7 @@ fn is_same_run(run: &[Piece], piece: &Piece) -> Result<bool, Contradiction> {
     }
     let is_overlapping = |other: &&Piece| other.original().is_some_and(|(_, last)| from <= last);
     match run.iter().find(is_overlapping) {
-        Some(other) => Err(Contradiction { files: (other.file, piece.file) }),
+        Some(other) => Err(Refused::OtherSockets { files: (other.file, piece.file) }),
         None => Ok(false),
     }
 }
@@ -287,10 +310,31 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_cannot_be_added_are_refused() {
+        let refused = Err(Refused::Misnumbered { file: 1 });
+        let with = |change: &dyn Fn(&mut Piece)| {
+            let mut other = piece(1, "other", (1, 9));
+            change(&mut other);
+            place(vec![piece(0, "r", (1, 6)), other])
+        };
+        for number in [i64::MIN, -LAST_NUMBER - 1, LAST_NUMBER + 1, i64::MAX] {
+            assert_eq!(with(&|p| p.capture = number), refused);
+            assert_eq!(with(&|p| p.previous = Some(number)), refused);
+            assert_eq!(with(&|p| p.snapshots = Some((1, number))), refused);
+            assert_eq!(with(&|p| p.groups = Some((1, number))), refused);
+            assert_eq!(with(&|p| p.sockets = Some((number, 1))), refused);
+            assert_eq!(with(&|p| p.offsets.socket = number), refused);
+        }
+        // Those of a merged recording are to be numbers of a recording again.
+        assert_eq!(with(&|p| p.sockets = Some((1, LAST_NUMBER))), refused);
+        assert!(with(&|p| p.sockets = Some((LAST_NUMBER, LAST_NUMBER))).is_ok());
+    }
+
+    #[test]
     fn the_same_snapshots_with_other_sockets_are_refused() {
         let other = Piece { selection: Some("tcp".to_owned()), ..piece(1, "r", (3, 9)) };
         let found = place(vec![piece(0, "r", (1, 6)), other.clone()]);
-        assert_eq!(found, Err(Contradiction { files: (0, 1) }));
+        assert_eq!(found, Err(Refused::OtherSockets { files: (0, 1) }));
         assert!(place(vec![piece(0, "r", (1, 2)), other]).is_ok());
     }
 }

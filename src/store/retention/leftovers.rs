@@ -38,8 +38,9 @@ impl Leftovers {
                 }
             }
             Stage::Processes(from) => {
-                self.stage = match self.processes(connection, from, role, alive)? {
-                    Some(last) => Stage::Processes(last + 1),
+                let last = self.processes(connection, from, role, alive)?;
+                self.stage = match last.and_then(|last| last.checked_add(1)) {
+                    Some(next) => Stage::Processes(next),
                     None => Stage::Cgroups(0, i64::MIN),
                 };
             }

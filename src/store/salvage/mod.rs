@@ -304,7 +304,7 @@ impl Work {
             if missing > 0 {
                 let span =
                     open.get_or_insert(LostSpan { from_ns: before, to_ns: None, snapshots: 0 });
-                span.snapshots += missing;
+                span.snapshots = span.snapshots.saturating_add(missing);
                 span.to_ns = Some(started);
             }
             if is_kept(id) {
@@ -313,7 +313,7 @@ impl Work {
             } else {
                 let from_ns = Some(before.unwrap_or(started));
                 let span = open.get_or_insert(LostSpan { from_ns, to_ns: None, snapshots: 0 });
-                span.snapshots += 1;
+                span.snapshots = span.snapshots.saturating_add(1);
                 span.to_ns = Some(ended);
             }
             next_id = Some(id.saturating_add(1));
