@@ -89,6 +89,7 @@ impl From<Exit> for ExitCode {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    signals::outlive_file_size_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

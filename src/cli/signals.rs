@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::kernel::is_ignored;
@@ -22,6 +22,15 @@ pub(super) enum Wish {
     End,
     /// Nothing is to end.
     GoOn,
+}
+
+/// From here on a file that reaches its limit of size (`RLIMIT_FSIZE`) is a write that fails, which is
+/// told, and not the end of the process. What this process executes has its own way.
+pub(super) fn outlive_file_size_limit() {
+    if !is_ignored(SIGXFSZ) {
+        // Without it the kernel's way remains.
+        let _ = register(SIGXFSZ, Arc::default());
+    }
 }
 
 /// Hears of each signal that comes from here on, in a thread of its own. Once one was a wish to end,

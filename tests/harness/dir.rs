@@ -107,10 +107,9 @@ pub(crate) fn limited(command: Command, bytes: u64) -> Command {
 
 /// Has a program not get more than so much of something.
 pub(crate) fn limited_to(mut command: Command, what: Resource, most: u64) -> Command {
-    // SAFETY: both calls may be made between fork and exec, and allocate nothing.
+    // SAFETY: the call may be made between fork and exec, and allocates nothing.
     unsafe {
         command.pre_exec(move || {
-            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             Ok(setrlimit(what, Rlimit { current: Some(most), maximum: Some(most) })?)
         });
     }
