@@ -260,7 +260,7 @@ fn check(end: &End, machine: &Machine<'_>, rows: &[Row], faults: &mut String) {
         2 if machine.listener.is_none()
             && end.may_go_on_half_closed()
             && !end.was_shown
-            && !c.is_looked_up =>
+            && (c.place == Place::WithinHost || !c.is_looked_up) =>
         {
             return;
         }

@@ -1,13 +1,10 @@
 //! What is left of a connection is looked up as its destroy event is read, where its counters do not tell.
 
 use sockrec::model::{States, TcpState};
-use sockrec::query::Question;
-use sockrec::store::Before;
 
 use crate::events::{a, lives};
-use crate::extracts::{extract_to, rows};
 use crate::socket::{FakeEvent, FakeSocket};
-use crate::world::{SECOND, START_UTC, World};
+use crate::world::World;
 
 const CLOSING: &[&str] = &["closed_after", "closed_before", "closed_evidence", "destroyed_at"];
 const TWO_MS: i64 = 2_000_000;
@@ -164,21 +161,4 @@ fn a_half_closed_one_whose_event_was_unread_for_long_is_one_with_what_a_dump_sho
     world.tells(&[a.destroyed().ago(10).unread_for(1_100)]).shows(&[&rest]).shows(&[&rest]);
     world.record();
     assert_eq!(lives(&world, &["cookie", "closed_before"]), ["cookie=1 closed_before=-"]);
-}
-
-#[test]
-fn an_extract_that_ends_before_the_time_wait_does_not_know_of_it() {
-    let a = of_both_fins_or_one();
-    let half = FakeSocket { cookie: 7, ..a.time_wait_since(1_690) }.in_state(TcpState::FIN_WAIT2);
-    let rest = FakeSocket { cookie: 7, ..a.time_wait_since(3_500) };
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]).shows(&[&half]).shows(&[&half]);
-    world.shows(&[&rest]).shows(&[&rest]);
-    world.record();
-    assert_eq!(lives(&world, &["ending_evidence"]), ["ending_evidence=time_wait"]);
-    let span = (START_UTC - SECOND, START_UTC + 3 * SECOND + SECOND / 2);
-    let part = world.path().with_file_name("part.db");
-    extract_to(&world.path(), span, Before::Everyone, &part).unwrap();
-    let part = rows(&part, Question::Connections, (i64::MIN, i64::MAX));
-    assert_eq!(part[0]["ending_evidence"], "fin_acked", "{part:?}");
 }
