@@ -122,7 +122,8 @@ pub(super) fn freed(
                  coalesce(d.ended_monotonic_ns, 9223372036854775807)), n.evidence,
              (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
              k.netns_id, e.closed_before_snapshot_id IS NULL AND e.over_ns IS NULL,
-             coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0), e.over_ns
+             coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0), e.over_ns,
+             a.ended_monotonic_ns
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
@@ -132,6 +133,7 @@ pub(super) fn freed(
                  FROM snapshots AS b WHERE b.snapshot_id < d.snapshot_id
                     AND b.capture_id = d.capture_id), d.snapshot_id)
             AND p.ended_monotonic_ns IS NOT NULL
+         LEFT JOIN snapshots AS a ON a.snapshot_id = e.closed_before_snapshot_id
          LEFT JOIN endings AS n ON n.ending = e.ending
          WHERE e.destroyed_boottime_ns > ?2 AND k.protocol = ?3
             AND k.netns_id IN (SELECT value FROM json_each(?1))
@@ -147,6 +149,18 @@ pub(super) fn freed(
             let listened_ns = row.get::<_, Option<Nanos>>(13)?.unwrap_or(0);
             // It went on half-closed as long as its other end was there.
             let peer_freed_ns = freed_ns.saturating_add(row.get(16)?);
+            // Dumps since may have shown that it was over.
+            let absent_ns = row.get::<_, Option<Nanos>>(18)?.unwrap_or(Nanos::MAX);
+            let time_wait_by_ns = match evidence.as_deref() {
+                Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
+                Some("fin_acked") => match row.get::<_, Option<Nanos>>(17)? {
+                    Some(over_ns) => freed_ns.saturating_add(over_ns),
+                    None => freed_ns.max(listened_ns),
+                },
+                // Whether a FIN was acknowledged is not known.
+                None => freed_ns,
+                Some(_) => peer_freed_ns,
+            };
             Ok(Some(FreedSocket {
                 id: SocketId(row.get(0)?),
                 cookie: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -155,16 +169,7 @@ pub(super) fn freed(
                 state: row.get::<_, Option<u8>>(7)?.map(TcpState),
                 last_sample: row.get::<_, Option<i64>>(9)?.map(SnapshotId),
                 samples: row.get(10)?,
-                time_wait_by_ns: match evidence.as_deref() {
-                    Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
-                    Some("fin_acked") => match row.get::<_, Option<Nanos>>(17)? {
-                        Some(over_ns) => freed_ns.saturating_add(over_ns),
-                        None => freed_ns.max(listened_ns),
-                    },
-                    // Whether a FIN was acknowledged is not known.
-                    None => freed_ns,
-                    Some(_) => peer_freed_ns,
-                },
+                time_wait_by_ns: time_wait_by_ns.min(absent_ns.max(freed_ns)),
                 is_half_closed: row.get(15)?,
                 netns: NetnsId(row.get(14)?),
             }))
