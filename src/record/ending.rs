@@ -28,6 +28,8 @@ pub(super) struct Evidence {
     is_subflow: bool,
     /// What only a FIN of ours that was acknowledged leaves was found as its event was read.
     left_by_fin: Option<Left>,
+    /// Both ends dialled, for sure.
+    is_opened_by_both: bool,
 }
 
 impl Evidence {
@@ -58,12 +60,18 @@ impl Evidence {
             probes: tcp.probes.unwrap_or(0),
             is_subflow: o.ulp == Some("mptcp"),
             left_by_fin: None,
+            is_opened_by_both: false,
         })
     }
 
     /// The same, where a look-up found what only a FIN of ours leaves.
     pub(super) fn leaving(self, left_by_fin: Option<Left>) -> Self {
         Self { left_by_fin, ..self }
+    }
+
+    /// The same, where the kernel's clocks tell whether both ends dialled.
+    pub(super) fn opened_by_both(self, is_opened_by_both: bool) -> Self {
+        Self { is_opened_by_both, ..self }
     }
 
     /// Whether a segment came that was more than a refusal.
@@ -73,6 +81,7 @@ impl Evidence {
 
     /// Whether our FIN was acknowledged. `None` where that may have been our SYN.
     fn is_fin_acked(&self, direction: Option<Direction>) -> Option<bool> {
+        let direction = if self.is_opened_by_both { Some(Direction::Outbound) } else { direction };
         match (self.acked_beyond_payload?, direction) {
             (..=0, _) | (1, Some(Direction::Outbound)) => Some(false),
             (1, direction) => match self.is_fin_delivered() {
@@ -146,6 +155,9 @@ impl Evidence {
     fn origin_of_final(&self) -> Option<Origin> {
         if !self.has_heard {
             return Some(Origin::NothingReceived);
+        }
+        if self.is_opened_by_both {
+            return Some(Origin::SynCounted);
         }
         match self.acked_beyond_payload? {
             2 => Some(Origin::SynCounted),
