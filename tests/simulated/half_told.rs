@@ -132,3 +132,23 @@ fn a_socket_that_was_disconnected_and_is_held_is_freed_as_what_it_is() {
         ]
     );
 }
+
+/// The other end was reset, and its event has not come yet.
+#[test]
+fn who_is_seen_alive_after_an_abort_is_not_its_other_end() {
+    let told = |is_opened_after: bool| {
+        let opened_ms = if is_opened_after { 1_980 } else { 1_300 };
+        let (aborted, another) = (a().peer(2).opened_at(1_400), a().opened_at(opened_ms));
+        let another = FakeSocket { cookie: 3, local_port: 1_003, ..another };
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&[aborted.aborted()]).shows(&[&another]);
+        world.record();
+        lives(&world, &["cookie", "remote_port", "peer_socket_id"])
+    };
+    for is_opened_after in [false, true] {
+        assert_eq!(
+            told(is_opened_after),
+            ["cookie=2 remote_port=- peer_socket_id=-", "cookie=3 remote_port=80 peer_socket_id=-",]
+        );
+    }
+}
