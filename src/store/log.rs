@@ -44,3 +44,11 @@ pub(super) fn fold_left_log(path: &Path) -> rusqlite::Result<()> {
     drop(lock); // after the connection, see `RecorderLock`
     Ok(())
 }
+
+/// The same for a recording that nobody else writes to and in which no capture has begun.
+pub(super) fn fold_unused_log(path: &Path) -> rusqlite::Result<()> {
+    let connection = open_connection(path, Duration::ZERO)?;
+    // The index of the log is kept in memory then: descriptors may be what is missing.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    fold_log(&connection, Duration::ZERO)
+}

@@ -31,6 +31,7 @@ mod shared_dir;
 mod summary;
 mod tick;
 mod trust;
+mod unbegun;
 mod writer;
 
 pub use captures::Start;

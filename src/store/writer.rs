@@ -24,6 +24,7 @@ use super::share::Shared;
 use super::shared_dir::{Access, refuse_planted};
 use super::tick::TickWriter;
 use super::trust::distrust;
+use super::unbegun::Unbegun;
 use crate::model::{
     Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, Nanos, NetnsId, OwnerChange,
     Scope, ScopeId, SnapshotId, UndestroyedSocket,
@@ -49,6 +50,7 @@ pub struct Writer {
     /// Whether a transaction began that has not been committed.
     is_tick_open: bool,
     retention: Retention,
+    unbegun: Unbegun,
     /// Keeps other recorders out. Dropped after the connection, see [`RecorderLock`].
     _lock: RecorderLock,
 }
@@ -58,9 +60,10 @@ impl Writer {
     ///
     /// # Errors
     /// When the file is something else, newer, damaged, in use by another recorder, or cannot be
-    /// written. It is then left as it was.
+    /// written. It is then left as it was, as it is where no capture is begun in it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = open_for_recording(path)?;
+        let (lock, found) = open_for_recording(path)?;
+        let mut unbegun = Unbegun::new(path, found);
         let opened = lock.file().metadata().map(|metadata| Identity::of(&metadata));
         let opened = opened.map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let error = |e| StoreError::sqlite(path, "open", e);
@@ -73,6 +76,7 @@ impl Writer {
         }
         migrate(&mut connection).map_err(error)?;
         check_schema(&connection, path)?;
+        unbegun.is_ours();
         fold_log_on_close(&connection, true).map_err(error)?;
         // Readers and the recorder do not wait for each other; a power cut may cost the last
         // snapshots, never the file.
@@ -96,6 +100,7 @@ impl Writer {
             settings: Shared::new(),
             is_tick_open: false,
             retention: Retention::new(Capacity::default(), Box::new(AllAlive)),
+            unbegun,
             _lock: lock,
         })
     }
@@ -106,7 +111,10 @@ impl Writer {
     /// When it cannot be written, or no more rows can be numbered.
     pub fn begin_capture(&mut self, capture: &Capture) -> Result<Start, StoreError> {
         match captures::begin(&mut self.connection, capture) {
-            Ok(Some(start)) => Ok(start),
+            Ok(Some(start)) => {
+                self.unbegun.has_begun();
+                Ok(start)
+            }
             Ok(None) => Err(StoreError::Misnumbered { path: self.path.clone() }),
             Err(e) => Err(StoreError::sqlite(&self.path, "write to", e)),
         }

@@ -406,9 +406,7 @@ fn a_command_that_cannot_be_run() {
     error: could not run `./no-such-command`
       caused by: No such file or directory (os error 2)
     ");
-    assert_eq!(dir.names(), ["rec.db"]);
-    // The recording can be gone on with.
-    dir.record("rec.db");
+    assert!(dir.names().is_empty(), "{:?}", dir.names());
 }
 
 #[test]
