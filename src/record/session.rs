@@ -6,9 +6,11 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::collector::{Collector, Event, Kernel, Plan, RecordError, Summary, tell_refused};
+use super::collector::{Collector, tell_refused};
+use super::inputs::{Inputs, Kernel, Plan};
 use super::numbering::Numbering;
 use super::outbox::Outbox;
+use super::outcome::{Event, RecordError, Summary};
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Lines, Written, write_all};
@@ -22,6 +24,35 @@ use crate::store::{FormerNamespace, KnownNamespaces, Start, StoreError, Writer};
 const REMAINS_NS: Nanos = 120_000_000_000;
 /// Parcels on their way to the writer: some 5 MiB of rows, or some twenty idle ticks.
 const CHANNEL_PARCELS: usize = 64;
+
+/// Records until the plan is fulfilled or a stop is asked for.
+///
+/// # Errors
+/// When the recording cannot be written, or nothing that was asked for can be dumped. What was
+/// stored before stays.
+pub fn run(
+    plan: &Plan,
+    capture: &Capture,
+    writer: Writer,
+    inputs: Inputs<'_>,
+) -> Result<Summary, RecordError> {
+    let filter = plan.chosen.as_ref().map_or_else(String::new, |c| c.filter.to_string());
+    let scopes = plan.dumps.iter().map(|&(family, protocol)| Asked {
+        family,
+        protocol,
+        states: plan.states,
+        filter: filter.clone(),
+    });
+    let session = Session {
+        plan,
+        scopes: scopes.collect(),
+        ended: inputs.ended.clone(),
+        stopper: inputs.pace.stopper(),
+    };
+    let Inputs { kernel, pace, listener, .. } = inputs;
+    let ways = Ways { kernel, listener };
+    session.run(capture, writer, ways, |collector, ways| collector.run(ways, pace))
+}
 
 /// The ways in and out of a capture.
 pub(super) struct Ways<'a> {
