@@ -343,7 +343,8 @@ fn an_extract_holds_what_the_filter_chose_and_says_so() {
     let file = world.path();
     let taken =
         |filter: &str| dir.sockrec(&format!("extract -f '{}' -o part.db {filter}", file.display()));
-    taken("dport = :443 and 'total_retrans > 0'").fine();
+    let ran = taken("dport = :443 and 'total_retrans > 0'").fine();
+    assert!(ran.stderr.contains(" snapshots, 1 socket and "), "{}", ran.told());
     let ran = dir.sockrec("query connections -f part.db --format csv --columns socket_id").fine();
     assert_snapshot!(ran.told(), @"
     exit 0
