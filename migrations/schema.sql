@@ -717,6 +717,42 @@ JOIN snapshots AS b ON b.snapshot_id = r.last_id
 JOIN captures AS c ON c.capture_id = r.capture_id
 WHERE r.first_id <= r.last_id;
 
+-- Of the same the network namespaces that there was no time for, and the dumps of an import that nobody asked
+-- for, those of snapshots in a row together: `gaps` has a row for each scope.
+
+CREATE VIEW unasked_spans AS
+WITH
+    passed_over AS (
+        SELECT n.capture_id, u.scope_id, n.snapshot_id, count(*) AS namespaces, min(u.netns_id) AS least,
+            max(u.netns_id) AS most,
+            n.snapshot_id - row_number() OVER (
+                PARTITION BY n.capture_id, u.scope_id ORDER BY n.snapshot_id) AS island
+        FROM (
+            SELECT snapshot_id, netns_id, NULL AS scope_id FROM unasked_namespaces
+            UNION ALL
+            SELECT snapshot_id, NULL, scope_id FROM noted_exceptions WHERE kind = 'not_asked'
+        ) AS u
+        JOIN held_snapshots AS n ON n.snapshot_id = u.snapshot_id
+        GROUP BY n.capture_id, u.scope_id, n.snapshot_id
+    ),
+    spans AS (
+        SELECT capture_id, scope_id, min(snapshot_id) AS first_id, max(snapshot_id) AS last_id,
+            count(*) AS snapshots, CASE WHEN scope_id IS NULL THEN sum(namespaces) END AS count,
+            min(least) AS least, max(most) AS most, max(namespaces) AS namespaces
+        FROM passed_over GROUP BY capture_id, scope_id, island
+    )
+SELECT 'not_asked' AS kind, s.scope_id, s.first_id AS first_snapshot_id, s.last_id AS last_snapshot_id,
+    a.started_at_ns AS from_ns, b.ended_at_ns AS to_ns, s.snapshots, s.count,
+    CASE WHEN s.least < s.most
+        THEN 'up to ' || s.namespaces || ' network namespaces at a time' END AS message,
+    c.host_name, coalesce(w.name, 'net:[' || w.inode || ']') AS netns
+FROM spans AS s
+-- In this order: whoever turns out to ask for none of it does not have it gathered.
+CROSS JOIN snapshots AS a ON a.snapshot_id = s.first_id
+JOIN snapshots AS b ON b.snapshot_id = s.last_id
+JOIN captures AS c ON c.capture_id = s.capture_id
+LEFT JOIN namespaces AS w ON w.netns_id = s.least AND s.least = s.most;
+
 -- One row a sample, everything by name.
 
 CREATE VIEW socket_samples AS

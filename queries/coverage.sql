@@ -59,20 +59,6 @@ WITH
             AND y.netns_id = (SELECT netns_id FROM scopes WHERE scope_id = cs.scope_id)
             AND y.first_id = cs.first_snapshot_id AND y.last_id IS cs.last_snapshot_id
     ),
-    passed_over AS (
-        SELECT n.capture_id, u.scope_id, n.snapshot_id, count(*) AS namespaces, min(u.netns_id) AS least,
-            max(u.netns_id) AS most,
-            n.snapshot_id - row_number() OVER (
-                PARTITION BY n.capture_id, u.scope_id ORDER BY n.snapshot_id) AS island
-        FROM (
-            SELECT snapshot_id, netns_id, NULL AS scope_id FROM unasked_namespaces
-            UNION ALL
-            SELECT snapshot_id, NULL, scope_id FROM noted_exceptions WHERE kind = 'not_asked'
-        ) AS u
-        JOIN held_snapshots AS n ON n.snapshot_id = u.snapshot_id
-        WHERE NOT :by_netns
-        GROUP BY n.capture_id, u.scope_id, n.snapshot_id
-    ),
     spans AS (
         SELECT first_id AS place, 0 AS rank, from_ns, to_ns, 'recorded' AS kind, scope_id, snapshots,
             complete, count, NULL AS delta_ns, NULL AS errno,
@@ -91,21 +77,9 @@ WITH
             snapshots, NULL, count, delta_ns, errno, message, NULL, host_name, netns
         FROM gaps WHERE kind <> 'not_asked' OR :by_netns
         UNION ALL
-        SELECT r.first_id, 1, a.started_at_ns, b.ended_at_ns, 'not_asked', r.scope_id, r.snapshots, NULL,
-            r.count, NULL, NULL, r.message, NULL, c.host_name, w.name
-        FROM (
-            SELECT capture_id, scope_id, min(snapshot_id) AS first_id, max(snapshot_id) AS last_id,
-                count(*) AS snapshots, CASE WHEN scope_id IS NULL THEN sum(namespaces) END AS count,
-                CASE WHEN min(least) = max(most) THEN min(least) END AS netns_id,
-                CASE WHEN min(least) < max(most)
-                    THEN 'up to ' || max(namespaces) || ' network namespaces at a time' END AS message
-            FROM passed_over GROUP BY capture_id, scope_id, island
-        ) AS r
-        JOIN snapshots AS a ON a.snapshot_id = r.first_id
-        JOIN snapshots AS b ON b.snapshot_id = r.last_id
-        JOIN captures AS c ON c.capture_id = r.capture_id
-        LEFT JOIN (SELECT netns_id, coalesce(name, 'net:[' || inode || ']') AS name
-            FROM namespaces) AS w ON w.netns_id = r.netns_id
+        SELECT first_snapshot_id, 1, from_ns, to_ns, kind, scope_id, snapshots, NULL, count, NULL, NULL,
+            message, NULL, host_name, netns
+        FROM unasked_spans WHERE NOT :by_netns
         UNION ALL
         SELECT coalesce(
                 (SELECT min(snapshot_id) FROM held_snapshots WHERE ended_at_ns >= m.started_at_ns),

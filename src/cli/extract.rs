@@ -12,11 +12,11 @@ use super::anonymize::key;
 use super::args::ExtractArgs;
 use super::lacks::note_limits;
 use super::message::note;
-use super::output::{anchor, explain_empty, rfc3339, selection};
+use super::output::{anchor, counted, explain_empty, rfc3339, selection};
 use crate::kernel::{SystemClock, is_ignored};
 use crate::query::{Question, Recording, Selection};
 use crate::render::human::Zone;
-use crate::store::{Before, NewRecording, Stopper};
+use crate::store::{Before, NewRecording, Stopper, Taken};
 
 pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&args.file)?;
@@ -32,14 +32,11 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let now_ns = SystemClock.now().utc_ns;
     match recording.extract(&chosen, words.as_deref(), before, now_ns, key.as_deref(), new)? {
         Some(taken) => {
-            note(&format!(
-                "`{}` holds {} snapshots, {} sockets and {} samples in {}",
-                args.output.display(),
-                taken.snapshots,
-                taken.sockets,
-                taken.samples,
-                kib(&args.output)
-            ));
+            let Taken { snapshots, sockets, samples } = taken;
+            note_made(
+                &args.output,
+                &[(snapshots, "snapshot"), (sockets, "socket"), (samples, "sample")],
+            );
             Ok(Exit::Fine)
         }
         None => {
@@ -47,6 +44,17 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
             Ok(Exit::Failed)
         }
     }
+}
+
+/// Says what a recording holds that was made of others: so many of each of these.
+pub(super) fn note_made(path: &Path, counts: &[(i64, &str)]) {
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|&(count, what)| counted(u64::try_from(count).unwrap_or(0), what))
+        .collect();
+    let (last, others) = counts.split_last().map_or(("", &[][..]), |(last, rest)| (last, rest));
+    let others = others.join(", ");
+    note(&format!("`{}` holds {others} and {last} in {}", path.display(), kib(path)));
 }
 
 pub(super) fn kib(path: &Path) -> String {

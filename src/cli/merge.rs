@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::Exit;
 use super::args::MergeArgs;
-use super::extract::{kib, stop_at_signals};
+use super::extract::{note_made, stop_at_signals};
 use super::message::{note, usage};
-use super::output::counted;
 use crate::kernel::SystemClock;
 use crate::query::{Recording, Selection};
-use crate::store::{Before, NewRecording, Reader};
+use crate::store::{Before, Merged, NewRecording, Reader};
 
 pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
     let files = distinct(&args.files);
@@ -37,17 +36,14 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
     let new = NewRecording::create(&args.output)?;
     stop_at_signals(new.stopper())?;
     let merged = new.merge(&sources, SystemClock.now().utc_ns)?;
-    let number = |n: i64| u64::try_from(n).unwrap_or(0);
-    note(&format!(
-        "`{}` holds {}, {}, {} and {} in {}",
-        args.output.display(),
-        counted(number(merged.captures), "capture"),
-        counted(number(merged.snapshots), "snapshot"),
-        counted(number(merged.sockets), "socket"),
-        counted(number(merged.samples), "sample"),
-        kib(&args.output)
-    ));
+    note_made(&args.output, &counts(&merged));
     Ok(Exit::Fine)
+}
+
+/// What such a recording holds.
+pub(super) fn counts(merged: &Merged) -> [(i64, &'static str); 4] {
+    let Merged { captures, snapshots, sockets, samples } = *merged;
+    [(captures, "capture"), (snapshots, "snapshot"), (sockets, "socket"), (samples, "sample")]
 }
 
 /// Whether what it says of its sockets counts rows that are not there.

@@ -1,9 +1,9 @@
 //! `record --metrics unix:PATH`: whoever connects gets the numbers of that moment, as plain text or as the
 //! answer to a request of HTTP.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{geteuid, umask};
@@ -24,6 +24,9 @@ const MOST_CLIENTS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two rounds: bounds the time that clients can have the recorder spend.
 const ROUND_EVERY: Duration = Duration::from_millis(20);
+/// A recorder holds the lock of a directory for less than a millisecond.
+const LOCK_TRIES: usize = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 const MOST_REQUEST_BYTES: usize = 8 * 1024;
 /// As all may read the file of metrics: to connect to a socket takes the right to write.
 const CLOSED_TO_NOBODY: Mode = Mode::from_raw_mode(0o111);
@@ -45,17 +48,12 @@ impl SocketName {
             let text = format!("the path of a socket cannot be as long as `{name}`");
             return Err(usage(text, Some("name one of at most 107 bytes, from here or from `/`")));
         }
+        let _alone = Alone::at(path)?;
         clear_the_way(path)?;
         let before = umask(CLOSED_TO_NOBODY);
         let bound = UnixListener::bind(path);
         umask(before);
-        let context = || format!("could not make the socket of metrics `{name}`");
-        if let Err(ErrorKind::NotFound | ErrorKind::NotADirectory) =
-            bound.as_ref().map_err(|e| e.kind())
-        {
-            let text = format!("{}: there is no such directory", context());
-            return Err(usage(text, Some("make the directory, or name another socket")));
-        }
+        let context = || could_not_make(path);
         let listener = bound.with_context(context)?;
         listener.set_nonblocking(true).with_context(context)?;
         let id = fs::symlink_metadata(path).map(id).with_context(context)?;
@@ -69,6 +67,45 @@ impl Drop for SocketName {
             // Where that fails it is in the way of nobody: the next recorder replaces it.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+fn could_not_make(path: &Path) -> String {
+    format!("could not make the socket of metrics `{}`", path.display())
+}
+
+/// Keeps other recorders from looking what bears a name in this directory, and from taking its place, at the
+/// same time: they would remove the socket of one that was faster.
+struct Alone(File);
+
+impl Alone {
+    fn at(path: &Path) -> anyhow::Result<Self> {
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory);
+        let directory = match opened {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                let text = format!("{}: there is no such directory", could_not_make(path));
+                return Err(usage(text, Some("make the directory, or name another socket")));
+            }
+            opened => opened.with_context(|| could_not_make(path))?,
+        };
+        for _ in 0..LOCK_TRIES {
+            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(directory)),
+                Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
+                Err(e) => return Err(io::Error::from(e)).with_context(|| could_not_make(path)),
+            }
+        }
+        let text = format!("{}: somebody holds its directory locked", could_not_make(path));
+        Err(usage(text, Some(ANOTHER)))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // There is nothing that could be done about it; it goes with the descriptor.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 

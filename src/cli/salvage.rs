@@ -2,8 +2,9 @@
 
 use super::Exit;
 use super::args::SalvageArgs;
-use super::extract::kib;
-use super::message::{note, warn};
+use super::extract::note_made;
+use super::merge::counts;
+use super::message::warn;
 use super::output::counted;
 use crate::kernel::SystemClock;
 use crate::render::human::{Zone, time};
@@ -18,16 +19,7 @@ pub(super) fn run(args: &SalvageArgs) -> anyhow::Result<Exit> {
     let Some(saved) = salvaged.saved else {
         anyhow::bail!("nothing of `{}` can be saved: no snapshot is whole", args.file.display());
     };
-    let number = |n: i64| u64::try_from(n).unwrap_or(0);
-    note(&format!(
-        "`{}` holds {}, {}, {} and {} in {}",
-        args.output.display(),
-        counted(number(saved.captures), "capture"),
-        counted(number(saved.snapshots), "snapshot"),
-        counted(number(saved.sockets), "socket"),
-        counted(number(saved.samples), "sample"),
-        kib(&args.output)
-    ));
+    note_made(&args.output, &counts(&saved));
     Ok(if salvaged.has_losses() { Exit::Gaps } else { Exit::Fine })
 }
 

@@ -7,7 +7,7 @@ use super::pattern::Pattern;
 use super::quantity::{Unit, has_unit};
 use super::services::Services;
 use super::tree::Comparison;
-use crate::model::{Column, Family, Kind, Protocol};
+use crate::model::{Column, Family, Kind, Protocol, SHORT_ID_LEN};
 
 /// What a filter's words can mean beside the language itself.
 #[derive(Clone, Copy)]
@@ -125,6 +125,11 @@ impl Field {
         matches!(self.name(), "pid" | "comm" | "exe" | "command_line" | "user")
     }
 
+    /// Whether a value may be what people are shown of the id of a container, its first digits.
+    fn may_be_start_of_id(self, text: Option<String>) -> bool {
+        matches!(self.name(), "netns" | "container") && text.is_some_and(|text| is_short_id(&text))
+    }
+
     /// Reads what it is compared with.
     pub(super) fn operand(
         self,
@@ -172,7 +177,8 @@ impl Field {
             Kind::Text => {
                 let pattern = word.pattern();
                 self.check_text(&pattern, &word.span)?;
-                Ok(Operand::Text(pattern))
+                let is_start = self.may_be_start_of_id(word.plain_text());
+                Ok(Operand::Text(if is_start { pattern.with_any_end() } else { pattern }))
             }
             Kind::Bytes => Err(error(format!("`{name}` holds bytes, which are not compared"))),
         }
@@ -200,7 +206,10 @@ impl Field {
     /// Writes an operand as it can be read again.
     pub(super) fn text_of(self, operand: &Operand) -> String {
         match (operand, self.kind()) {
-            (Operand::Text(pattern), _) => pattern.to_string(),
+            (Operand::Text(pattern), _) => {
+                let is_quoted = self.may_be_start_of_id(pattern.text());
+                format!("{}{pattern}", if is_quoted { "\\" } else { "" })
+            }
             (Operand::Real(number), _) => format!("{number:?}"),
             (Operand::Integer(n), Kind::Identifier) => n.cast_unsigned().to_string(),
             (Operand::Integer(n), Kind::Boolean) => (*n != 0).to_string(),
@@ -219,6 +228,10 @@ pub(super) fn names(columns: &[Column]) -> impl Iterator<Item = &str> {
         UNIT_ENDINGS.iter().find_map(|ending| column.name.strip_suffix(ending))
     });
     columns.iter().map(|column| column.name).chain(intervals).chain(stems)
+}
+
+fn is_short_id(text: &str) -> bool {
+    text.len() == SHORT_ID_LEN && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn truth(text: &str) -> Option<i64> {

@@ -16,6 +16,11 @@ impl Word {
         self.characters.iter().map(|(c, _)| *c).collect()
     }
 
+    /// The text, if nothing of it was quoted.
+    pub(super) fn plain_text(&self) -> Option<String> {
+        self.characters.iter().map(|&(c, is_quoted)| (!is_quoted).then_some(c)).collect()
+    }
+
     pub(super) fn pattern(&self) -> Pattern {
         self.pattern_from(0)
     }

@@ -29,6 +29,12 @@ impl Pattern {
         Self(text.chars().map(Piece::Character).collect())
     }
 
+    /// This, and what begins so.
+    pub(super) fn with_any_end(mut self) -> Self {
+        self.0.push(Piece::Any);
+        self
+    }
+
     /// The text, if there is no wildcard in it.
     pub fn text(&self) -> Option<String> {
         self.0

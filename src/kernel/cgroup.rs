@@ -6,12 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use crate::model::Cgroup;
+use crate::model::{CONTAINER_ID_LEN, Cgroup};
 
 /// Units that processes can be in; slices are only groups of them.
 const UNIT_SUFFIXES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
-/// Digits of the container ids of docker, containerd, cri-o and podman.
-const CONTAINER_ID_LEN: usize = 64;
 
 /// Reads what a path below the root of the hierarchy tells.
 pub(super) fn cgroup_at(path: &str) -> Cgroup {

@@ -4,15 +4,15 @@
 //! the process, not to its number: once the process is gone reading fails, even if its pid is in
 //! use again.
 
-use std::collections::HashMap;
+mod files;
+mod users;
+
 use std::ffi::CStr;
 use std::fmt::Write;
-use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, fstat, openat, readlinkat_raw, statat};
 use rustix::io::Errno;
@@ -22,6 +22,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::SystemClock;
 use super::cgroup::cgroup_of_process;
 use crate::model::{Nanos, ProcessFacts, ProcessKey};
+use files::{Stat, command_line, effective_uid, number, socket_inode, text};
+use users::UserNames;
 
 /// A command line is cut to so many bytes: the kernel gives any length.
 const COMMAND_LINE_LEN: usize = 4 * 1024;
@@ -146,7 +148,7 @@ impl ProcDir {
     pub fn open_process(&mut self, pid: u32) -> Result<OpenProcess, Unreadable> {
         let process = self.directory_of(pid)?;
         let descriptors = open_directory(&process, c"fd")?;
-        let stat = Stat::of(&process)?;
+        let stat = stat_of(&process)?;
         let key = ProcessKey { pid, started_ticks: stat.started_ticks };
         Ok(OpenProcess { key, comm: stat.comm, parent: stat.parent, process, descriptors })
     }
@@ -157,7 +159,7 @@ impl ProcDir {
     /// When the process is gone; its pid may be in use again.
     pub fn facts(&mut self, key: ProcessKey) -> Result<ProcessFacts, Unreadable> {
         let process = self.directory_of(key.pid)?;
-        let stat = Stat::of(&process)?;
+        let stat = stat_of(&process)?;
         if stat.started_ticks != key.started_ticks {
             return Err(Unreadable::Gone);
         }
@@ -173,13 +175,13 @@ impl ProcDir {
             cgroup: file(c"cgroup", FILE_LEN).as_deref().and_then(cgroup_of_process),
         };
         // What was read of a process on its way out is half wiped.
-        Stat::of(&process)?;
+        stat_of(&process)?;
         Ok(facts)
     }
 
     /// Whether a process still runs, or has not been waited for yet.
     pub fn is_there(&mut self, key: ProcessKey) -> bool {
-        let found = self.directory_of(key.pid).and_then(|process| Stat::of(&process));
+        let found = self.directory_of(key.pid).and_then(|process| stat_of(&process));
         match found {
             Ok(stat) => stat.started_ticks == key.started_ticks,
             Err(e) => e != Unreadable::Gone,
@@ -270,7 +272,7 @@ impl OpenProcess {
         }
         if read == 0 {
             // An empty directory is also what a process that is being torn down shows.
-            let now = Stat::of(&self.process)?;
+            let now = stat_of(&self.process)?;
             if now.started_ticks != self.key.started_ticks {
                 return Err(Unreadable::Gone);
             }
@@ -306,64 +308,13 @@ fn read_file(at: &OwnedFd, name: &CStr, len: usize) -> Result<Vec<u8>, Errno> {
     Ok(content)
 }
 
+fn stat_of(process: &OwnedFd) -> Result<Stat, Unreadable> {
+    Stat::parse(&read_file(process, c"stat", FILE_LEN)?).ok_or(Unreadable::Gone)
+}
+
 fn link(at: &OwnedFd, name: &CStr) -> Option<String> {
     let mut target = [MaybeUninit::uninit(); PATH_LEN];
     readlinkat_raw(at, name, &mut target).ok().and_then(|(target, _)| text(target))
-}
-
-/// What a process says of itself is bytes of any kind; empty means that it says nothing.
-fn text(bytes: &[u8]) -> Option<String> {
-    (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned())
-}
-
-fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// The inode in `socket:[123]`.
-fn socket_inode(target: &[u8]) -> Option<u32> {
-    number(target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
-}
-
-/// What of `/proc/PID/stat` (proc_pid_stat(5)) is used.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    comm: Vec<u8>,
-    parent: u32,
-    started_ticks: u64,
-}
-
-impl Stat {
-    fn of(process: &OwnedFd) -> Result<Self, Unreadable> {
-        Self::parse(&read_file(process, c"stat", FILE_LEN)?).ok_or(Unreadable::Gone)
-    }
-
-    /// The name may hold anything, parentheses, blanks and newlines too: it ends at the last one.
-    fn parse(stat: &[u8]) -> Option<Self> {
-        const PARENT: usize = 4;
-        const STARTED: usize = 22;
-        const BEHIND_COMM: usize = 3;
-        let open = stat.iter().position(|&b| b == b'(')?;
-        let close = stat.iter().rposition(|&b| b == b')')?;
-        let comm = stat.get(open + 1..close)?.to_vec();
-        let mut fields = stat[close + 1..].split(u8::is_ascii_whitespace).filter(|f| !f.is_empty());
-        let parent = number(fields.nth(PARENT - BEHIND_COMM)?)?;
-        let started_ticks = number(fields.nth(STARTED - PARENT - 1)?)?;
-        Some(Self { comm, parent, started_ticks })
-    }
-}
-
-/// The second number behind `Uid:` in `/proc/PID/status`.
-fn effective_uid(status: &[u8]) -> Option<u32> {
-    let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    number(line.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty()).nth(1)?)
-}
-
-/// The arguments, each of which ends with a zero byte, joined by blanks.
-fn command_line(arguments: &[u8]) -> Option<String> {
-    let end = arguments.iter().rposition(|&b| b != 0)? + 1;
-    let joined: Vec<u8> = arguments[..end].iter().map(|&b| if b == 0 { b' ' } else { b }).collect();
-    text(&joined)
 }
 
 fn started_at_ns(started_ticks: u64) -> Option<Nanos> {
@@ -373,130 +324,9 @@ fn started_at_ns(started_ticks: u64) -> Option<Nanos> {
     now.utc_ns.checked_sub(now.boottime_ns)?.checked_add(since_boot_ns)
 }
 
-/// The users of `/etc/passwd`. Other sources of names are left alone: they may ask the network.
-#[derive(Debug, Default)]
-struct UserNames {
-    read_at: Option<SystemTime>,
-    names: HashMap<u32, String>,
-}
-
-impl UserNames {
-    const PATH: &str = "/etc/passwd";
-
-    fn name(&mut self, uid: u32) -> Option<String> {
-        let changed_at = fs::metadata(Self::PATH).and_then(|m| m.modified()).ok();
-        if changed_at != self.read_at {
-            self.read_at = changed_at;
-            self.names = user_names(&fs::read(Self::PATH).unwrap_or_default());
-        }
-        self.names.get(&uid).cloned()
-    }
-}
-
-/// Of several names of a user the first counts, as for getpwuid(3).
-fn user_names(passwd: &[u8]) -> HashMap<u32, String> {
-    let mut names = HashMap::new();
-    for line in passwd.split(|&b| b == b'\n') {
-        let mut fields = line.split(|&b| b == b':');
-        let name = fields.next().and_then(text);
-        if let (Some(name), Some(uid)) = (name, fields.nth(1).and_then(number)) {
-            names.entry(uid).or_insert(name);
-        }
-    }
-    names
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn stat(comm: &[u8]) -> Vec<u8> {
-        let behind = b") S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20 21 22\n";
-        [b"42 (", comm, behind].concat()
-    }
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        let names: [&[u8]; 7] = [b"", b"nginx", b"a b", b"a) R 1 2", b"((", b"x\ny", b"\xff\xfe"];
-        for comm in names {
-            let parsed = Stat::parse(&stat(comm));
-            assert_eq!(
-                parsed,
-                Some(Stat { comm: comm.to_vec(), parent: 1, started_ticks: 987_654 })
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_stat_is_refused() {
-        let cut: [&[u8]; 6] = [
-            b"",
-            b"42",
-            b"42 (a",
-            b"42 (a) S 1",
-            b"a) (b",
-            b"1 (a) S 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 x",
-        ];
-        for stat in cut {
-            assert_eq!(Stat::parse(stat), None, "{stat:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_a_parser_fail(bytes: Vec<u8>) {
-            Stat::parse(&bytes);
-            Stat::parse(&stat(&bytes));
-            effective_uid(&bytes);
-            socket_inode(&bytes);
-            user_names(&bytes);
-            let line = command_line(&bytes);
-            prop_assert!(line.is_none_or(|line| !line.is_empty() && !line.contains('\0')));
-        }
-    }
-
-    #[test]
-    fn a_command_line_is_its_arguments() {
-        let of = |bytes: &[u8]| command_line(bytes);
-        assert_eq!(of(b"sleep\x0060\0"), Some("sleep 60".to_owned()));
-        assert_eq!(of(b"a\0\0b c\0\0\0"), Some("a  b c".to_owned()));
-        assert_eq!(of(b"cut at the e"), Some("cut at the e".to_owned()));
-        assert_eq!(of(b"\x1b[2J\n\xff\0"), Some("\u{1b}[2J\n\u{fffd}".to_owned()));
-        assert_eq!(of(b""), None);
-        assert_eq!(of(b"\0\0"), None);
-    }
-
-    #[test]
-    fn the_effective_user_is_taken() {
-        assert_eq!(effective_uid(b"Name:\tx\nUid:\t1000\t0\t1000\t1000\nGid:\t1\t2\n"), Some(0));
-        assert_eq!(effective_uid(b"Name:\tUid:\t7\t7\n"), None);
-        assert_eq!(effective_uid(b"Uid:\t4294967295"), None);
-    }
-
-    #[test]
-    fn only_sockets_have_an_inode_here() {
-        assert_eq!(socket_inode(b"socket:[123]"), Some(123));
-        assert_eq!(socket_inode(b"socket:[4294967295]"), Some(u32::MAX));
-        let others: [&[u8]; 5] =
-            [b"pipe:[123]", b"socket:[4294967296]", b"socket:[]", b"socket:[1", b"/tmp/socket:[1]"];
-        for other in others {
-            assert_eq!(socket_inode(other), None, "{other:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_name_of_a_user_counts() {
-        let names = user_names(
-            b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:\n\n#x\n:x:3:\n+\nn\xff:x:7:7\nend:x:9",
-        );
-        let named = |uid| names.get(&uid).map(String::as_str);
-        assert_eq!(
-            [named(0), named(3), named(7), named(9)],
-            [Some("root"), None, Some("n\u{fffd}"), Some("end")]
-        );
-    }
 
     #[test]
     fn this_process_is_found_and_known() {

@@ -32,7 +32,10 @@ pub use observation::{
     ActivityTimes, BbrInfo, CongestionInfo, DctcpInfo, MptcpInfo, Observation, SocketMemory,
     TcpInfo, VegasInfo,
 };
-pub use owner::{Cgroup, HOLDERS_MAX, OwnerChange, Ownership, Process, ProcessFacts, ProcessKey};
+pub use owner::{
+    CONTAINER_ID_LEN, Cgroup, HOLDERS_MAX, OwnerChange, Ownership, Process, ProcessFacts,
+    ProcessKey, SHORT_ID_LEN,
+};
 pub use pseudonym::Pseudonyms;
 pub use state::{TcpState, Timer};
 pub use table::{Column, Kind, Value};

@@ -6,6 +6,11 @@ use super::{Nanos, ProcessId, SnapshotId, SocketId};
 /// parent's thousand sockets would be a million rows.
 pub const HOLDERS_MAX: usize = 64;
 
+/// Digits of the container ids of docker, containerd, cri-o and podman, all of them hexadecimal …
+pub const CONTAINER_ID_LEN: usize = 64;
+/// … and how many of them people are shown, as by `docker ps`.
+pub const SHORT_ID_LEN: usize = 12;
+
 /// What tells a process from all others of its boot: pids are used again, a pid and the time at
 /// which it was given are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +28,7 @@ pub struct Cgroup {
     pub path: String,
     /// The systemd unit that the path leads through last: `nginx.service`, `session-3.scope`.
     pub unit: Option<String>,
-    /// The container's id, 64 hexadecimal digits.
+    /// The container's id, [`CONTAINER_ID_LEN`] digits.
     pub container: Option<String>,
 }
 

@@ -290,7 +290,7 @@ impl Recording {
                 };
                 notes.push(match text(0).as_str() {
                     "dump_failed" => format!(
-                        "the dump of {scope} failed ({}): its sockets are shown as last observed",
+                        "the dump of {scope} failed ({}): the sockets are shown as last observed",
                         text(2)
                     ),
                     "dump_interrupted" => {
@@ -303,7 +303,7 @@ impl Recording {
                         format!("{} messages of {scope} could not be read", text(3))
                     }
                     "not_asked" => {
-                        format!("nobody asked for {scope}: its sockets are shown as last observed")
+                        format!("nobody asked for {scope}: the sockets are shown as last observed")
                     }
                     "partly_asked" => format!("the dump of {scope} may lack sockets: {}", text(2)),
                     other => format!("{scope}: {other}"),

@@ -18,8 +18,8 @@ pub struct Rule {
     pub about: &'static str,
     /// What its values and its limit are counted in in its rows, `None` where it counts nothing.
     pub unit: Option<&'static str>,
-    /// Kinds of `blind_spots.sql` that could hide a breach.
-    pub(super) hidden_by: &'static [&'static str],
+    /// What could hide a breach.
+    pub(super) hidden_by: &'static [Kinds],
     /// A capture that did not ask for these states hides breaches too (`idiag_states`).
     pub(super) needed_states: u32,
     pub(super) sql: &'static str,
@@ -64,73 +64,35 @@ macro_rules! rule_sql {
     };
 }
 
+/// Kinds of `blind_spots.sql`.
+type Kinds = &'static [&'static str];
+
+/// Nobody looked, or not at all that there is.
+const NOT_LOOKED: Kinds = &[
+    "nothing_recorded",
+    "before_recording",
+    "after_recording",
+    "not_recording",
+    "dropped",
+    "states_not_asked",
+    "not_asked",
+    "netns_refused",
+    "sockets_not_stored",
+];
+/// A dump shows less than there is.
+const DUMP_LACKS: Kinds =
+    &["partly_asked", "dump_failed", "dump_interrupted", "messages_unreadable"];
+/// Between two dumps there should have been others.
+const NO_TICK: Kinds = &["ticks_missed", "ticks_left_out"];
+
 /// No dump, or none of everything: what was seen in dumps only may have been otherwise.
-const NO_DUMP: &[&str] = &[
-    "nothing_recorded",
-    "before_recording",
-    "after_recording",
-    "not_recording",
-    "dropped",
-    "states_not_asked",
-    "not_asked",
-    "netns_refused",
-    "partly_asked",
-    "dump_failed",
-    "dump_interrupted",
-    "messages_unreadable",
-    "sockets_not_stored",
-    "ticks_missed",
-    "ticks_left_out",
-];
+const NO_DUMP: &[Kinds] = &[NOT_LOOKED, DUMP_LACKS, NO_TICK];
 /// As above, and what dumps showed and was thinned out since.
-const NO_VALUE: &[&str] = &[
-    "nothing_recorded",
-    "before_recording",
-    "after_recording",
-    "not_recording",
-    "dropped",
-    "thinned",
-    "states_not_asked",
-    "not_asked",
-    "netns_refused",
-    "partly_asked",
-    "dump_failed",
-    "dump_interrupted",
-    "messages_unreadable",
-    "sockets_not_stored",
-    "ticks_missed",
-    "ticks_left_out",
-];
+const NO_VALUE: &[Kinds] = &[NOT_LOOKED, DUMP_LACKS, NO_TICK, &["thinned"]];
 /// What the kernel counts goes on between dumps: a later one shows it.
-const NO_COUNT: &[&str] = &[
-    "nothing_recorded",
-    "before_recording",
-    "after_recording",
-    "not_recording",
-    "dropped",
-    "states_not_asked",
-    "not_asked",
-    "netns_refused",
-    "partly_asked",
-    "dump_failed",
-    "dump_interrupted",
-    "messages_unreadable",
-    "sockets_not_stored",
-];
+const NO_COUNT: &[Kinds] = &[NOT_LOOKED, DUMP_LACKS];
 /// What destroy events tell, dumps or not.
-const NO_EVENTS: &[&str] = &[
-    "nothing_recorded",
-    "before_recording",
-    "after_recording",
-    "not_recording",
-    "dropped",
-    "states_not_asked",
-    "not_asked",
-    "netns_refused",
-    "events_lost",
-    "no_events",
-    "sockets_not_stored",
-];
+const NO_EVENTS: &[Kinds] = &[NOT_LOOKED, &["events_lost", "no_events"]];
 
 const ESTABLISHED: u32 = 1 << 1;
 const SYN_SENT: u32 = 1 << 2;
@@ -240,8 +202,8 @@ pub(super) struct RuleTexts {
 
 impl RuleTexts {
     pub(super) fn of(assertion: Assertion, socket_ids: Option<String>) -> Self {
-        let kinds: Vec<_> =
-            assertion.rule.hidden_by.iter().map(|kind| format!("\"{kind}\"")).collect();
+        let kinds = assertion.rule.hidden_by.iter().copied().flatten();
+        let kinds: Vec<_> = kinds.map(|kind| format!("\"{kind}\"")).collect();
         Self { hidden_by: format!("[{}]", kinds.join(",")), socket_ids }
     }
 

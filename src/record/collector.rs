@@ -1,29 +1,24 @@
 //! The loop: wait for the tick, dump every scope, hand over what changed.
 
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
 use super::batch::Parcel;
-use super::chosen::Chosen;
+use super::inputs::{Kernel, Plan};
 use super::limits::{CpuAccount, Limits};
 use super::numbering::Numbering;
 use super::outbox::Outbox;
+use super::outcome::{Event, Progress, RecordError};
 use super::pace::{Pace, Wake};
 use super::schedule::Schedule;
-use super::session::{Session, Ways};
+use super::session::Ways;
 use super::tracker::Tracker;
 use super::writer::Written;
-use crate::foreign::ForeignError;
-use crate::kernel::{DiagError, DumpEnd, EventBatch, NamespaceNews, Refusal};
+use crate::kernel::{DumpEnd, EventBatch, Refusal};
 use crate::model::{
-    Arrival, Asked, Capture, ClockChange, ClockChangeKind, Clocks, EndReason, Exception,
-    ExceptionKind, Family, MadeAt, Nanos, Place, Protocol, RefusedNamespace, Snapshot, SnapshotId,
-    SocketId, States,
+    Arrival, ClockChange, ClockChangeKind, Clocks, EndReason, Exception, ExceptionKind, Family,
+    Nanos, Place, Protocol, RefusedNamespace, Snapshot, SnapshotId,
 };
-use crate::store::{FormerNamespace, StoreError, Writer};
 
 /// So long the end of a capture waits for the owners of its last sockets.
 const OWNERS_WAITED_FOR: Duration = Duration::from_millis(500);
@@ -33,216 +28,6 @@ const STEP_NS: i64 = 50_000_000;
 const DUMPS_SHARE: Nanos = 2;
 /// Boot time and monotonic time are read one after the other; more than this is a suspend.
 const SUSPEND_NS: i64 = 10_000_000;
-
-/// What a capture looks at, how often and for how long.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The families and protocols to dump, in this order.
-    pub dumps: Vec<(Family, Protocol)>,
-    /// The states to ask for.
-    pub states: States,
-    /// Which of their sockets; all without one.
-    pub chosen: Option<Chosen>,
-    /// Time between ticks.
-    pub interval_ns: Nanos,
-    /// Stop after so long.
-    pub duration_ns: Option<Nanos>,
-    /// Stop after so many snapshots.
-    pub count: Option<u64>,
-    /// What it keeps to at first.
-    pub limits: Limits,
-    /// Whether to find out which processes hold the sockets.
-    pub finds_owners: bool,
-}
-
-impl Plan {
-    /// Whether of each TCP connection within this host both ends are recorded.
-    pub fn records_both_ends(&self) -> bool {
-        let has = |family| self.dumps.contains(&(family, Protocol::Tcp));
-        let is_all = self.chosen.is_none() && self.states.proves_absence();
-        is_all && has(Family::Inet) && has(Family::Inet6)
-    }
-}
-
-/// What answers dumps.
-pub trait Kernel {
-    /// Dumps one family and protocol of a namespace, see [`crate::kernel::DiagSocket::dump`].
-    fn dump(
-        &mut self,
-        place: Place,
-        family: Family,
-        protocol: Protocol,
-        states: States,
-        each: &mut dyn FnMut(&mut [u8], MadeAt),
-    ) -> DumpEnd;
-
-    /// Whether destroy events are read.
-    fn listens_to_events(&self) -> bool {
-        false
-    }
-
-    /// Whether a destroy event that is missing was not sent, unless a loss is told.
-    fn tells_every_event(&self) -> bool {
-        true
-    }
-
-    /// Whether rows of every socket are to be written in the next snapshot, because its dumps show
-    /// what no complete dump can stand for.
-    fn wants_keyframe(&self) -> bool {
-        false
-    }
-
-    /// Takes the destroy events that came since the last time, see
-    /// [`crate::kernel::EventReader::take`].
-    fn take_events(&mut self, _: &mut EventBatch) {}
-
-    /// Whether other namespaces than the first may come, and any may leave.
-    fn follows_namespaces(&self) -> bool {
-        false
-    }
-
-    /// Which namespaces came and which were let go of since the last call.
-    fn namespace_news(&mut self) -> NamespaceNews {
-        NamespaceNews::default()
-    }
-
-    /// Whether a namespace of this boot that an earlier capture recorded is known to be there no longer.
-    fn is_gone(&mut self, _: &FormerNamespace) -> bool {
-        false
-    }
-
-    /// Whether a namespace has no sockets at all, as the kernel counts them: there is nothing to dump.
-    fn is_empty(&mut self, _: Place) -> bool {
-        false
-    }
-
-    /// Nothing is asked of this namespace any more.
-    fn leave(&mut self, _: Place) {}
-}
-
-/// Everything that the loop gets from outside, so that tests give their own.
-pub struct Inputs<'a> {
-    /// Answers the dumps.
-    pub kernel: &'a mut dyn Kernel,
-    /// Tells the time.
-    pub pace: &'a mut dyn Pace,
-    /// Is told after each tick, and of what the user should know at once.
-    pub listener: &'a mut dyn FnMut(&Event),
-    /// Is told of the sockets whose end has been stored, a message a snapshot.
-    pub ended: Option<Sender<Vec<SocketId>>>,
-}
-
-/// What a capture says while it goes on.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A tick was taken.
-    Tick(Progress),
-    /// Other limits hold from now on.
-    Limits(Limits),
-    /// The kernel does not have this dump; it is not asked again.
-    Unsupported(Family, Protocol),
-    /// A dump failed.
-    DumpFailed(Family, Protocol, String),
-    /// These namespaces cannot be recorded.
-    Refused(Vec<Refusal>),
-    /// The owners of sockets cannot be looked for.
-    NoOwners(String),
-}
-
-/// How far a capture has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Snapshots that are safely stored.
-    pub snapshots: u64,
-    /// Samples in them.
-    pub samples: u64,
-    /// Sockets that are there now.
-    pub sockets: u64,
-    /// Snapshots taken and not yet stored.
-    pub lag: u64,
-    /// Ticks that were missed.
-    pub missed_ticks: u64,
-    /// Those of them that were left out to keep within [`Limits::max_cpu`].
-    pub left_out_ticks: u64,
-    /// When the last snapshot began, UTC.
-    pub taken_at_ns: Nanos,
-    /// How long it took.
-    pub took_ns: Nanos,
-    /// For how long nothing is done now.
-    pub rests_for_ns: Nanos,
-    /// Dumps that failed or were interrupted.
-    pub failed_dumps: u64,
-    /// New sockets that were counted but not stored, once for each snapshot that showed them.
-    pub not_stored: u64,
-    /// Spans in which destroy events were lost.
-    pub event_losses: u64,
-    /// Bytes of the recording.
-    pub file_bytes: u64,
-}
-
-/// What a capture came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// The last progress.
-    pub progress: Progress,
-    /// Why it ended.
-    pub reason: EndReason,
-}
-
-/// Why a capture broke off.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The kernel cannot be asked at all.
-    #[error(transparent)]
-    Diag(#[from] DiagError),
-    /// The recording cannot be written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// What is imported cannot be read.
-    #[error(transparent)]
-    Foreign(#[from] ForeignError),
-    /// The kernel has none of the dumps that were asked for.
-    #[error("this kernel can dump none of the sockets that were asked for")]
-    NothingSupported,
-    /// Every dump of the first snapshot failed.
-    #[error("the kernel refused every dump: {0}")]
-    AllFailed(String),
-    /// There is no thread for the writer.
-    #[error("could not start the writer")]
-    NoWriter(#[source] io::Error),
-    /// The writer thread died.
-    #[error("the writer thread died")]
-    WriterDied,
-}
-
-/// Records until the plan is fulfilled or a stop is asked for.
-///
-/// # Errors
-/// When the recording cannot be written, or nothing that was asked for can be dumped. What was
-/// stored before stays.
-pub fn run(
-    plan: &Plan,
-    capture: &Capture,
-    writer: Writer,
-    inputs: Inputs<'_>,
-) -> Result<Summary, RecordError> {
-    let filter = plan.chosen.as_ref().map_or_else(String::new, |c| c.filter.to_string());
-    let scopes = plan.dumps.iter().map(|&(family, protocol)| Asked {
-        family,
-        protocol,
-        states: plan.states,
-        filter: filter.clone(),
-    });
-    let session = Session {
-        plan,
-        scopes: scopes.collect(),
-        ended: inputs.ended.clone(),
-        stopper: inputs.pace.stopper(),
-    };
-    let Inputs { kernel, pace, listener, .. } = inputs;
-    let ways = Ways { kernel, listener };
-    session.run(capture, writer, ways, |collector, ways| collector.run(ways, pace))
-}
 
 /// Says which namespaces cannot be recorded, each once; gives what is to be written of them.
 pub(super) fn tell_refused(
@@ -338,7 +123,12 @@ impl<'a> Collector<'a> {
         (self.arrivals, self.refused) = (arrivals, refused);
     }
 
-    fn run(&mut self, ways: &mut Ways<'_>, pace: &mut dyn Pace) -> Result<EndReason, RecordError> {
+    /// Takes snapshots until the plan is fulfilled or a stop is asked for.
+    pub(super) fn run(
+        &mut self,
+        ways: &mut Ways<'_>,
+        pace: &mut dyn Pace,
+    ) -> Result<EndReason, RecordError> {
         // What it took to open the recording is no missed tick.
         let start_ns = pace.now().monotonic_ns;
         let mut schedule = Schedule::new(start_ns, self.plan.interval_ns);
@@ -357,14 +147,7 @@ impl<'a> Collector<'a> {
                 break reason;
             }
             if let Some(limits) = pace.new_limits() {
-                self.tracker.limit_new_sockets(limits.max_new_sockets);
-                if limits.capacity != self.limits.capacity {
-                    self.outbox.send(Parcel::Capacity(limits.capacity.clone()))?;
-                }
-                if let Some(owners) = &self.outbox.owners {
-                    owners.keep_to(limits.max_cpu);
-                }
-                self.limits = limits.clone();
+                self.keep_to(limits.clone())?;
                 (ways.listener)(&Event::Limits(limits));
             }
             if self.outbox.parcels.is_full() {
@@ -395,6 +178,18 @@ impl<'a> Collector<'a> {
         }
         self.end(reason, pace.now())?;
         Ok(reason)
+    }
+
+    fn keep_to(&mut self, limits: Limits) -> Result<(), RecordError> {
+        self.tracker.limit_new_sockets(limits.max_new_sockets);
+        if limits.capacity != self.limits.capacity {
+            self.outbox.send(Parcel::Capacity(limits.capacity.clone()))?;
+        }
+        if let Some(owners) = &self.outbox.owners {
+            owners.keep_to(limits.max_cpu);
+        }
+        self.limits = limits;
+        Ok(())
     }
 
     /// Leaves out the ticks that would take more than the limit of CPU time; gives how many were

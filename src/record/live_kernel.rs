@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::collector::Kernel;
+use super::inputs::Kernel;
 use crate::filter::Narrowed;
 use crate::kernel::{
     DumpEnd, EventBatch, EventReader, NamespaceHandles, NamespaceNews, NamespaceSockets,

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender};
 
 use super::batch::{Batch, Parcel};
-use super::collector::RecordError;
+use super::outcome::RecordError;
 use super::owner_finder::OwnerFinder;
 
 /// The way to the writer, and the batch that is being filled.

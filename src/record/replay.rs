@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::collector::{Collector, Event, Kernel, Plan, RecordError, Summary};
+use super::collector::Collector;
+use super::inputs::{Kernel, Plan};
 use super::limits::Limits;
+use super::outcome::{Event, RecordError, Summary};
 use super::session::{Session, Ways};
 use crate::foreign::{Contents, Dump, Import, Round, covers};
 use crate::kernel::{DumpEnd, EventBatch};

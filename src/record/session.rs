@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::collector::{Collector, Event, Kernel, Plan, RecordError, Summary, tell_refused};
+use super::collector::{Collector, tell_refused};
+use super::inputs::{Inputs, Kernel, Plan};
 use super::numbering::Numbering;
 use super::outbox::Outbox;
+use super::outcome::{Event, RecordError, Summary};
 use super::owner_finder::OwnerFinder;
 use super::tracker::{FullView, Past, Tracker};
 use super::writer::{Lines, Written, write_all};
 use crate::model::{
-    Arrival, Asked, Capture, EndReason, Nanos, NetnsId, Place, RefusedNamespace, Scope, ScopeId,
-    SocketId,
+    Arrival, Asked, Capture, EndReason, FormerSocket, Nanos, NetnsId, Place, RefusedNamespace,
+    Scope, ScopeId, SocketId,
 };
 use crate::store::{FormerNamespace, KnownNamespaces, Start, StoreError, Writer};
 
@@ -22,6 +24,35 @@ use crate::store::{FormerNamespace, KnownNamespaces, Start, StoreError, Writer};
 const REMAINS_NS: Nanos = 120_000_000_000;
 /// Parcels on their way to the writer: some 5 MiB of rows, or some twenty idle ticks.
 const CHANNEL_PARCELS: usize = 64;
+
+/// Records until the plan is fulfilled or a stop is asked for.
+///
+/// # Errors
+/// When the recording cannot be written, or nothing that was asked for can be dumped. What was
+/// stored before stays.
+pub fn run(
+    plan: &Plan,
+    capture: &Capture,
+    writer: Writer,
+    inputs: Inputs<'_>,
+) -> Result<Summary, RecordError> {
+    let filter = plan.chosen.as_ref().map_or_else(String::new, |c| c.filter.to_string());
+    let scopes = plan.dumps.iter().map(|&(family, protocol)| Asked {
+        family,
+        protocol,
+        states: plan.states,
+        filter: filter.clone(),
+    });
+    let session = Session {
+        plan,
+        scopes: scopes.collect(),
+        ended: inputs.ended.clone(),
+        stopper: inputs.pace.stopper(),
+    };
+    let Inputs { kernel, pace, listener, .. } = inputs;
+    let ways = Ways { kernel, listener };
+    session.run(capture, writer, ways, |collector, ways| collector.run(ways, pace))
+}
 
 /// The ways in and out of a capture.
 pub(super) struct Ways<'a> {
@@ -100,12 +131,7 @@ impl Session<'_> {
         let Self { plan, scopes: asked, ended, stopper } = self;
         writer.set_capacity(plan.limits.capacity.clone());
         let start = writer.begin_capture(capture)?;
-        let mut scopes = Vec::with_capacity(asked.len());
-        for Asked { family, protocol, states, filter } in asked.clone() {
-            let scope = Scope { netns: start.netns, family, protocol, states, filter };
-            let last_full_view = last_full_view(&writer, &scope)?;
-            scopes.push((writer.add_scope(&start, &scope)?, scope, last_full_view));
-        }
+        let scopes = add_scopes(&mut writer, &start, asked.clone())?;
         let follows = ways.kernel.follows_namespaces();
         let known = writer.known_namespaces(&start)?;
         let (gone, there) = gone_and_there(&known, start.netns, ways.kernel);
@@ -120,50 +146,16 @@ impl Session<'_> {
             follows.then(|| Others::found(known, asked, &start, &writer, &mut ways)).transpose()?;
         let mut owners = None;
         if plan.finds_owners {
-            match OwnerFinder::start(&start, writer.former_owners(&start, &past.formers)?) {
-                Ok(finder) => {
-                    finder.keep_to(plan.limits.max_cpu);
-                    owners = Some(finder);
-                }
-                Err(e) => (ways.listener)(&Event::NoOwners(e.to_string())),
-            }
-        }
-        for former in past.formers.iter().filter(|former| !former.is_remains) {
-            if let (Some(owners), Some(inode)) = (&mut owners, former.known.inode) {
-                owners.want(former.id, inode);
-            }
+            owners = start_owners(plan, &writer, &start, &past.formers, ways.listener)?;
         }
         let written = Arc::new(Written::default());
         let (parcels, incoming) = bounded(CHANNEL_PARCELS);
         let (returned, empties) = unbounded();
-        let thread = {
-            let written = Arc::clone(&written);
-            thread::Builder::new()
-                .name("sockrec-writer".to_owned())
-                .spawn(move || {
-                    let lines = Lines { parcels: incoming, empties: returned, ended, stopper };
-                    let result = write_all(writer, start, &gone, &lines, &written);
-                    if result.is_err() {
-                        lines.stop();
-                    }
-                    result
-                })
-                .map_err(RecordError::NoWriter)?
-        };
+        let lines = Lines { parcels: incoming, empties: returned, ended, stopper };
+        let thread = start_writer(writer, start, gone, lines, Arc::clone(&written))?;
         let mut tracker =
             Tracker::new(&start, capture.started, scopes, past, plan.limits.max_new_sockets);
-        if let Some(chosen) = &plan.chosen {
-            tracker.choose(chosen.clone());
-        }
-        if capture.host.shows_bound_sockets() {
-            tracker.rely_on_bound_sockets();
-        }
-        if ways.kernel.listens_to_events() {
-            tracker.listen_to_events();
-        }
-        if !ways.kernel.tells_every_event() {
-            tracker.take_events_as_found();
-        }
+        prepare(&mut tracker, plan, capture, ways.kernel);
         let mut arrivals = Vec::new();
         let numbering = others.map(|others| {
             for (place, arrival, scopes) in others.found {
@@ -188,5 +180,78 @@ impl Session<'_> {
         progress.file_bytes = written.file_bytes.load(Ordering::Relaxed);
         progress.lag = 0;
         Ok(Summary { progress, reason })
+    }
+}
+
+/// Registers what is asked for of the first namespace.
+fn add_scopes(
+    writer: &mut Writer,
+    start: &Start,
+    asked: Vec<Asked>,
+) -> Result<Vec<TrackedAs>, StoreError> {
+    let mut scopes = Vec::with_capacity(asked.len());
+    for Asked { family, protocol, states, filter } in asked {
+        let scope = Scope { netns: start.netns, family, protocol, states, filter };
+        let last_full_view = last_full_view(writer, &scope)?;
+        scopes.push((writer.add_scope(start, &scope)?, scope, last_full_view));
+    }
+    Ok(scopes)
+}
+
+/// Starts the search for owners, also of the sockets that earlier captures left open; without one recording
+/// goes on.
+fn start_owners(
+    plan: &Plan,
+    writer: &Writer,
+    start: &Start,
+    formers: &[FormerSocket],
+    listener: &mut dyn FnMut(&Event),
+) -> Result<Option<OwnerFinder>, StoreError> {
+    let mut owners = match OwnerFinder::start(start, writer.former_owners(start, formers)?) {
+        Ok(owners) => owners,
+        Err(e) => {
+            listener(&Event::NoOwners(e.to_string()));
+            return Ok(None);
+        }
+    };
+    owners.keep_to(plan.limits.max_cpu);
+    for former in formers.iter().filter(|former| !former.is_remains) {
+        if let Some(inode) = former.known.inode {
+            owners.want(former.id, inode);
+        }
+    }
+    Ok(Some(owners))
+}
+
+fn start_writer(
+    writer: Writer,
+    start: Start,
+    gone: Vec<NetnsId>,
+    lines: Lines,
+    written: Arc<Written>,
+) -> Result<JoinHandle<Result<(), StoreError>>, RecordError> {
+    let thread = thread::Builder::new().name("sockrec-writer".to_owned()).spawn(move || {
+        let result = write_all(writer, start, &gone, &lines, &written);
+        if result.is_err() {
+            lines.stop();
+        }
+        result
+    });
+    thread.map_err(RecordError::NoWriter)
+}
+
+/// Tells it what is chosen, and what this kernel tells.
+fn prepare(tracker: &mut Tracker, plan: &Plan, capture: &Capture, kernel: &dyn Kernel) {
+    if let Some(chosen) = &plan.chosen {
+        tracker.choose(chosen.clone());
+    }
+    if capture.host.shows_bound_sockets() {
+        tracker.rely_on_bound_sockets();
+    }
+    if kernel.listens_to_events() {
+        tracker.listen_to_events();
+    }
+    if !kernel.tells_every_event() {
+        tracker.take_events_as_found();
     }
 }

@@ -27,7 +27,7 @@ mod value;
 
 use std::io::{self, Write};
 
-use crate::model::{Column, Value};
+use crate::model::{CONTAINER_ID_LEN, Column, SHORT_ID_LEN, Value};
 
 pub use anonymize::{Anonymized, Judgement, judgement};
 pub use connections::{ConnectionTable, ShownMoment};
@@ -103,6 +103,6 @@ impl Named {
 
 /// The name of a namespace as people see it: of the id of a container its first digits.
 fn short_netns(name: &str) -> &str {
-    let is_id = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    if is_id { &name[..12] } else { name }
+    let is_id = name.len() == CONTAINER_ID_LEN && name.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_id { &name[..SHORT_ID_LEN] } else { name }
 }

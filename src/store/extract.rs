@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
 use super::anonymize::anonymize;
+use super::captures::{crate_version, new_uuid};
 use super::new_file::NewRecording;
 use super::reader::Reader;
 use super::summary::summarise_open_groups;
-use super::writer::{crate_version, new_uuid};
 use crate::model::Nanos;
 
 /// Snapshots of one machine that are to be taken over.

@@ -34,6 +34,17 @@ enum Content {
     Recording,
 }
 
+/// What stood under the name of a recording before it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No file.
+    Nothing,
+    /// A file without content.
+    Empty,
+    /// A recording.
+    Recording,
+}
+
 /// Keeps every recorder out of a file as long as it lives. It must outlive SQLite's connection: closing
 /// any descriptor of a file drops the POSIX locks that the process has on it.
 #[derive(Debug)]
@@ -42,11 +53,8 @@ pub(super) struct RecorderLock(File);
 impl RecorderLock {
     /// # Errors
     /// `WOULDBLOCK` where another one has it.
-    fn take(file: File) -> Result<Self, (File, rustix::io::Errno)> {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self(file)),
-            Err(e) => Err((file, e)),
-        }
+    fn take(file: File) -> Result<Self, rustix::io::Errno> {
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| Self(file))
     }
 
     pub(super) fn file(&self) -> &File {
@@ -67,15 +75,37 @@ fn let_go(file: &File) {
     let _ = flock(file, FlockOperation::Unlock);
 }
 
-/// Opens or creates the file for recording.
-pub(super) fn open_for_recording(path: &Path) -> Result<RecorderLock, StoreError> {
+/// Opens or creates the file for recording; tells what was there before.
+pub(super) fn open_for_recording(path: &Path) -> Result<(RecorderLock, Found), StoreError> {
     check_directory(path)?;
-    refuse_planted(path, Access::Write)?;
-    refuse_log_of_another(path)?;
+    let mut is_made = false;
+    for _ in 0..LOCK_TRIES {
+        refuse_planted(path, Access::Write)?;
+        refuse_log_of_another(path)?;
+        is_made |= matches!(path.try_exists(), Ok(false));
+        match RecorderLock::take(open_or_make(path)?) {
+            // Who made it may have come to nothing, and removed it again.
+            Ok(lock) if !is_at(path, lock.file()) => {}
+            Ok(lock) => {
+                let found = match content(path, lock.file())? {
+                    Content::Recording => Found::Recording,
+                    Content::Empty if is_made => Found::Nothing,
+                    Content::Empty => Found::Empty,
+                };
+                return Ok((lock, found));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
+            Err(e) => return Err(open_error(path, e.into())),
+        }
+    }
+    Err(StoreError::AlreadyRecording { path: path.to_owned() })
+}
+
+fn open_or_make(path: &Path) -> Result<File, StoreError> {
     // None may come between.
     let no_link = if path.is_symlink() { 0 } else { libc::O_NOFOLLOW };
     // It shows who talked to whom: for its owner only.
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -88,15 +118,12 @@ pub(super) fn open_for_recording(path: &Path) -> Result<RecorderLock, StoreError
         // One that was there already may have been made with other rights.
         file.set_permissions(Permissions::from_mode(0o600)).map_err(|e| open_error(path, e))?;
     }
-    for _ in 0..LOCK_TRIES {
-        file = match RecorderLock::take(file) {
-            Ok(lock) => return Ok(lock),
-            Err((file, rustix::io::Errno::WOULDBLOCK)) => file,
-            Err((_, e)) => return Err(open_error(path, e.into())),
-        };
-        thread::sleep(LOCK_PAUSE);
-    }
-    Err(StoreError::AlreadyRecording { path: path.to_owned() })
+    Ok(file)
+}
+
+fn is_at(path: &Path, file: &File) -> bool {
+    let ids = path.metadata().and_then(|there| Ok((there, file.metadata()?)));
+    ids.is_ok_and(|(there, own)| Identity::of(&there) == Identity::of(&own))
 }
 
 /// Refuses to make a file beside the log of one that was moved: SQLite would take it for a log of the new
@@ -160,9 +187,18 @@ fn open_to_look(path: &Path) -> io::Result<File> {
 
 /// SQLite's write-ahead log of a recording.
 pub(super) fn log_path(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    PathBuf::from(log)
+    beside(path, "-wal")
+}
+
+/// SQLite's index of that log.
+pub(super) fn log_index_path(path: &Path) -> PathBuf {
+    beside(path, "-shm")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 /// Which file it is, whatever it is called.
@@ -326,7 +362,8 @@ mod tests {
     fn a_lock_is_let_go_although_a_program_that_is_being_started_has_its_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("rec.db");
-        let lock = open_for_recording(&path).unwrap();
+        let (lock, found) = open_for_recording(&path).unwrap();
+        assert_eq!(found, Found::Nothing);
         let _of_child = lock.file().try_clone().unwrap();
         assert!(is_being_recorded(&path));
         drop(lock);

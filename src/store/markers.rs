@@ -7,9 +7,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::StoreError;
 use super::file::check_for_reading;
+use super::log::fold_left_log;
 use super::migrate::check_schema;
 use super::shared_dir::{Access, refuse_planted};
-use super::writer::{fold_left_log, open_connection};
+use super::writer::open_connection;
 use crate::model::{Mark, MarkPart, Marked};
 
 /// Longer than any snapshot takes to be written.

@@ -4,6 +4,7 @@
 //! number of [`Reader`]s meanwhile; markers are put in beside them ([`write_marker`]).
 
 mod anonymize;
+mod captures;
 mod check;
 mod columns;
 mod copy;
@@ -13,6 +14,7 @@ mod extract;
 mod file;
 mod former;
 mod functions;
+mod log;
 mod markers;
 mod merge;
 mod migrate;
@@ -29,8 +31,10 @@ mod shared_dir;
 mod summary;
 mod tick;
 mod trust;
+mod unbegun;
 mod writer;
 
+pub use captures::Start;
 pub use check::{Checked, Example, Finding, INVARIANTS, Invariant, Look, Verdict, check};
 pub use error::{DESCRIPTOR_HINT, StoreError, salvage_hint};
 pub use extract::{Before, Excerpt, Stretch, Taken};
@@ -48,4 +52,4 @@ pub use retention::{
 pub use salvage::{LostSpan, Salvaged, TableRead, salvage};
 pub use shared_dir::{Access, refuse_planted};
 pub use tick::TickWriter;
-pub use writer::{Start, Writer};
+pub use writer::Writer;

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::captures::Start;
 use super::columns::int;
 use super::tick::{Done, TickWriter};
-use super::writer::Start;
 use crate::model::{
     Arrival, ExceptionKind, Family, NamespaceFacts, NetnsId, Protocol, RefusedNamespace, Scope,
     ScopeId, SnapshotId, States,

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, params};
 
+use super::captures::Start;
 use super::columns::{SqlInteger, int};
 use super::tick::{Done, TickWriter};
-use super::writer::Start;
 use crate::model::{
     Cgroup, FormerSocket, OwnerChange, Ownership, Process, ProcessId, ProcessKey, SnapshotId,
 };

@@ -8,9 +8,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Rows, ffi};
 use super::StoreError;
 use super::file::{check_for_reading, file_uri, has_log};
 use super::functions::add_functions;
+use super::log::fold_left_log;
 use super::migrate::{check_schema, check_version, user_version};
 use super::trust::distrust;
-use super::writer::fold_left_log;
 use crate::model::Value;
 
 /// A named parameter of a query (`:from_ns`).

@@ -5,12 +5,12 @@ use std::path::Path;
 use rusqlite::{Transaction, params};
 
 use super::StoreError;
+use super::captures::Start;
 use super::columns::{SqlInteger, int};
 use super::former;
 use super::samples::RowSql;
 use super::share::Shared;
 use super::summary::summarise_open_groups;
-use super::writer::Start;
 use crate::model::{
     ClockChange, EventLoss, Exception, GroupId, HeldSample, NetnsId, NewSocket, Origin, Snapshot,
     SnapshotId, SocketId, SocketNews, SocketUpdate, StateChange, TupleTold,

@@ -4,20 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
-use rusqlite::params;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::StoreError;
-use super::columns::SqlInteger;
+use super::captures::{self, Start};
 use super::file::{
-    Identity, OnDisk, RecorderLock, file_sizes, file_uri, lock_if_idle, log_path, on_disk,
-    open_for_recording,
+    Identity, OnDisk, RecorderLock, file_sizes, file_uri, on_disk, open_for_recording,
 };
 use super::former;
+use super::log::{fold_log, fold_log_on_close};
 use super::migrate::{SCHEMA_VERSION, check_schema, migrate, user_version};
 use super::namespaces::{self, KnownNamespaces};
-use super::numbers::next_ids;
 use super::owners::{self, FormerOwners};
 use super::retention::{
     Alive, AllAlive, Capacity, LOG_BYTES, Retention, await_formers, make_tables,
@@ -25,12 +22,12 @@ use super::retention::{
 use super::samples::RowSql;
 use super::share::Shared;
 use super::shared_dir::{Access, refuse_planted};
-use super::summary::summarise_open_groups;
 use super::tick::TickWriter;
 use super::trust::distrust;
+use super::unbegun::Unbegun;
 use crate::model::{
     Capture, Clocks, EndReason, FormerSocket, FreedSocket, GroupId, Nanos, NetnsId, OwnerChange,
-    ProcessId, Scope, ScopeId, SnapshotId, SocketId, Source, UndestroyedSocket,
+    Scope, ScopeId, SnapshotId, UndestroyedSocket,
 };
 
 /// Prepared statements kept; more than this module has.
@@ -53,25 +50,9 @@ pub struct Writer {
     /// Whether a transaction began that has not been committed.
     is_tick_open: bool,
     retention: Retention,
+    unbegun: Unbegun,
     /// Keeps other recorders out. Dropped after the connection, see [`RecorderLock`].
     _lock: RecorderLock,
-}
-
-/// Where a new capture goes on in a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// The capture's number.
-    pub capture: i64,
-    /// The network namespace's number.
-    pub netns: NetnsId,
-    /// The first free number.
-    pub next_socket: SocketId,
-    /// The first free number.
-    pub next_snapshot: SnapshotId,
-    /// The first free number.
-    pub next_group: GroupId,
-    /// The first free number.
-    pub next_process: ProcessId,
 }
 
 impl Writer {
@@ -79,9 +60,10 @@ impl Writer {
     ///
     /// # Errors
     /// When the file is something else, newer, damaged, in use by another recorder, or cannot be
-    /// written. It is then left as it was.
+    /// written. It is then left as it was, as it is where no capture is begun in it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = open_for_recording(path)?;
+        let (lock, found) = open_for_recording(path)?;
+        let mut unbegun = Unbegun::new(path, found);
         let opened = lock.file().metadata().map(|metadata| Identity::of(&metadata));
         let opened = opened.map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let error = |e| StoreError::sqlite(path, "open", e);
@@ -94,6 +76,7 @@ impl Writer {
         }
         migrate(&mut connection).map_err(error)?;
         check_schema(&connection, path)?;
+        unbegun.is_ours();
         fold_log_on_close(&connection, true).map_err(error)?;
         // Readers and the recorder do not wait for each other; a power cut may cost the last
         // snapshots, never the file.
@@ -117,6 +100,7 @@ impl Writer {
             settings: Shared::new(),
             is_tick_open: false,
             retention: Retention::new(Capacity::default(), Box::new(AllAlive)),
+            unbegun,
             _lock: lock,
         })
     }
@@ -126,8 +110,11 @@ impl Writer {
     /// # Errors
     /// When it cannot be written, or no more rows can be numbered.
     pub fn begin_capture(&mut self, capture: &Capture) -> Result<Start, StoreError> {
-        match begin_capture(&mut self.connection, capture) {
-            Ok(Some(start)) => Ok(start),
+        match captures::begin(&mut self.connection, capture) {
+            Ok(Some(start)) => {
+                self.unbegun.has_begun();
+                Ok(start)
+            }
             Ok(None) => Err(StoreError::Misnumbered { path: self.path.clone() }),
             Err(e) => Err(StoreError::sqlite(&self.path, "write to", e)),
         }
@@ -302,22 +289,7 @@ impl Writer {
         missed_ticks: u64,
     ) -> Result<(), StoreError> {
         let end = || -> rusqlite::Result<()> {
-            let transaction =
-                Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-            summarise_open_groups(&transaction)?;
-            transaction.execute(
-                "UPDATE captures SET ended_at_ns = ?2, ended_monotonic_ns = ?3,
-                     ended_boottime_ns = ?4, end_reason = ?5, missed_ticks = ?6 WHERE capture_id = ?1",
-                params![
-                    start.capture,
-                    at.utc_ns,
-                    at.monotonic_ns,
-                    at.boottime_ns,
-                    reason.name(),
-                    missed_ticks.sql()
-                ],
-            )?;
-            transaction.commit()?;
+            captures::end(&self.connection, start, reason, at, missed_ticks)?;
             fold_log(&self.connection, READERS_WAITED_FOR)
         };
         end().map_err(|e| StoreError::sqlite(&self.path, "write to", e))
@@ -345,152 +317,4 @@ pub(super) fn open_connection(path: &Path, timeout: Duration) -> rusqlite::Resul
     connection.busy_timeout(timeout)?;
     fold_log_on_close(&connection, false)?;
     Ok(connection)
-}
-
-fn fold_log_on_close(connection: &Connection, fold: bool) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !fold)?;
-    Ok(())
-}
-
-/// With readers at it the log stays; SQLite says so by a row or by "busy", and both are fine.
-fn fold_log(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
-    connection.busy_timeout(timeout)?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    match connection.pragma_update(None, "journal_mode", "DELETE") {
-        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
-        result => result,
-    }
-}
-
-/// Makes a recording one file whose recorder ended cleanly while a reader held the log. What a
-/// crash left stays as it is, for the next recorder, and what cannot be read for `salvage`.
-pub(super) fn fold_left_log(path: &Path) -> rusqlite::Result<()> {
-    let Ok(log) = log_path(path).metadata() else { return Ok(()) };
-    let Some(lock) = lock_if_idle(path) else { return Ok(()) };
-    let connection = open_connection(path, Duration::ZERO)?;
-    let is_ended = "SELECT NOT EXISTS (SELECT 1 FROM captures WHERE ended_at_ns IS NULL)";
-    let is_ended: bool = connection.query_row(is_ended, [], |row| row.get(0))?;
-    // The file alone says so too where the begin of the next capture was lost with the log.
-    let frames: i64 =
-        connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get("log"))?;
-    if is_ended && (frames > 0 || log.len() == 0) {
-        fold_log(&connection, Duration::ZERO)?;
-    }
-    drop(connection);
-    drop(lock); // after the connection, see `RecorderLock`
-    Ok(())
-}
-
-/// `None` where the numbers that rows have cannot be counted on from.
-fn begin_capture(
-    connection: &mut Connection,
-    capture: &Capture,
-) -> rusqlite::Result<Option<Start>> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Some([_, socket, snapshot, group, process]) = next_ids(&transaction)? else {
-        return Ok(None);
-    };
-    transaction.execute(
-        "INSERT INTO recording (recording_id, uuid, created_at_ns, created_by)
-         VALUES (1, ?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        params![new_uuid(), capture.started.utc_ns, crate_version()],
-    )?;
-    end_lost_captures(&transaction)?;
-    summarise_open_groups(&transaction)?;
-    let host = &capture.host;
-    transaction.execute(
-        "INSERT INTO boots (uuid) VALUES (?1) ON CONFLICT DO NOTHING",
-        [&host.boot_uuid],
-    )?;
-    let boot: i64 = transaction.query_row(
-        "SELECT boot_id FROM boots WHERE uuid = ?1",
-        [&host.boot_uuid],
-        |r| r.get(0),
-    )?;
-    let netns = namespaces::begin(&transaction, boot, &capture.namespace)?;
-    let previous = previous_capture(&transaction, boot, capture)?;
-    transaction.execute(
-        "INSERT INTO captures (uuid, boot_id, source, host_name, machine_id_hash, kernel_release,
-             architecture, sockrec_version, options, interval_ns, started_at_ns,
-             started_monotonic_ns, started_boottime_ns, previous_capture_id)
-         VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14)",
-        params![
-            new_uuid(),
-            boot,
-            host.host_name,
-            host.machine_id_hash,
-            host.kernel_release,
-            host.architecture,
-            crate_version(),
-            capture.options,
-            capture.interval_ns,
-            capture.started.utc_ns,
-            capture.started.monotonic_ns,
-            capture.started.boottime_ns,
-            capture.source.name(),
-            previous,
-        ],
-    )?;
-    let start = Start {
-        capture: transaction.last_insert_rowid(),
-        netns,
-        next_socket: SocketId(socket),
-        next_snapshot: SnapshotId(snapshot),
-        next_group: GroupId(group),
-        next_process: ProcessId(process),
-    };
-    transaction.commit()?;
-    Ok(Some(start))
-}
-
-/// The last capture of the same boot, or of an earlier boot of the same machine. Of what boot an import
-/// is, who made it said or nobody knows.
-fn previous_capture(
-    connection: &Connection,
-    boot: i64,
-    capture: &Capture,
-) -> rusqlite::Result<Option<i64>> {
-    let host = &capture.host;
-    connection.query_row(
-        "SELECT max(c.capture_id) FROM captures AS c
-         WHERE EXISTS (SELECT 1 FROM groups AS g WHERE g.capture_id = c.capture_id) AND CASE
-            WHEN c.boot_id = ?1 THEN coalesce(c.ended_boottime_ns <= ?2, 1)
-            ELSE c.source = ?3 AND ?4 = ?3 AND c.machine_id_hash IS ?5
-                AND (?5 IS NOT NULL OR c.host_name = ?6) END",
-        params![
-            boot,
-            capture.started.boottime_ns,
-            Source::Live.name(),
-            capture.source.name(),
-            host.machine_id_hash,
-            host.host_name,
-        ],
-        |r| r.get(0),
-    )
-}
-
-pub(super) fn new_uuid() -> String {
-    uuid::Uuid::new_v4().to_string()
-}
-
-pub(super) fn crate_version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
-}
-
-/// A killed recorder cannot say when its capture ended: not before its last snapshot.
-pub(super) fn end_lost_captures(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute(
-        "UPDATE captures SET
-             end_reason = ?1,
-             (ended_at_ns, ended_monotonic_ns, ended_boottime_ns) = (
-                 SELECT coalesce(max(n.ended_at_ns), captures.started_at_ns),
-                        n.ended_monotonic_ns, n.ended_boottime_ns
-                 FROM snapshots AS n
-                 WHERE n.snapshot_id = (
-                     SELECT max(snapshot_id) FROM snapshots
-                     WHERE capture_id = captures.capture_id))
-         WHERE ended_at_ns IS NULL",
-        [EndReason::Lost.name()],
-    )?;
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! FILTER in every question and export, and what a recording with a filter says of itself.
 
 use insta::assert_snapshot;
+use rusqlite::Connection;
 
 use crate::harness::{Dir, Ran};
 use crate::socket::FakeSocket;
@@ -130,6 +131,27 @@ fn columns_are_compared_by_their_names() {
     let at = "query at 2026-11-21T12:00:01.5Z";
     assert_eq!(ids(&world, &format!("{at} | 'backlog > 2 and backlog_limit = 128'")), "4");
     assert_eq!(ids(&world, &format!("{at} | 'retrans > 0'")), "");
+}
+
+/// Of the id of a container tables show the first digits, as `docker ps` does.
+#[test]
+fn a_namespace_is_chosen_by_what_a_table_shows_of_it() {
+    let world = mixed();
+    let id = format!("427c52e57bd3{}", "0f".repeat(26));
+    let sql = format!(
+        "INSERT INTO namespaces (boot_id, netns_cookie, inode, name) VALUES (1, 7, 7, '{id}');
+         UPDATE sockets SET netns_id = last_insert_rowid() WHERE socket_id = 3;"
+    );
+    Connection::open(world.path()).unwrap().execute_batch(&sql).unwrap();
+    let table = asked(&world, "query connections | socket_id = 3").fine().stdout();
+    let shown = table.split_whitespace().find(|word| id.starts_with(word) && word.len() > 5);
+    assert_eq!(shown, Some(&id[..12]), "{table}");
+    let chosen = |filter: &str| ids(&world, &format!("query connections | {filter}"));
+    assert_eq!(chosen(&format!("netns = {}", &id[..12])), "3");
+    assert_eq!(chosen(&format!("netns != {}", &id[..12])), "1 2 4");
+    assert_eq!(chosen(&format!("netns = {id}")), "3");
+    assert_eq!(chosen(&format!("netns = {}", &id[..11])), "", "fewer digits are a name");
+    assert_eq!(chosen("netns = 427c52e57bd4"), "");
 }
 
 #[test]
@@ -321,7 +343,8 @@ fn an_extract_holds_what_the_filter_chose_and_says_so() {
     let file = world.path();
     let taken =
         |filter: &str| dir.sockrec(&format!("extract -f '{}' -o part.db {filter}", file.display()));
-    taken("dport = :443 and 'total_retrans > 0'").fine();
+    let ran = taken("dport = :443 and 'total_retrans > 0'").fine();
+    assert!(ran.stderr.contains(" snapshots, 1 socket and "), "{}", ran.told());
     let ran = dir.sockrec("query connections -f part.db --format csv --columns socket_id").fine();
     assert_snapshot!(ran.told(), @"
     exit 0

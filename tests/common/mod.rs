@@ -4,7 +4,11 @@
 //! [`dump`] what sockrec's dump says of it, [`ss`] what `ss` says. [`tcp_info`] knows the offsets
 //! of `struct tcp_info` independently of the decoder. Nothing here sleeps in hope: see [`wait`].
 
-#![allow(dead_code, reason = "every test binary compiles all of it and uses a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test binary compiles all of it and uses a part"
+)]
 
 pub mod dump;
 pub mod facts;

@@ -1,7 +1,6 @@
 //! Destroy events that come faster than they are read, and connections that are followed.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,7 +11,7 @@ use rustix::process::{Signal, WaitIdOptions, WaitIdStatus, waitid};
 use serde_json::Value;
 
 use super::permissions::{as_owner, ordinary, reachable};
-use crate::harness::{Dir, Running, ask, assert_recording_is_whole, until};
+use crate::harness::{Dir, Lines, Running, ask, assert_recording_is_whole, until};
 
 /// A connection that ended in order.
 fn connection(listener: &TcpListener) -> u16 {
@@ -27,6 +26,14 @@ fn connection(listener: &TcpListener) -> u16 {
 /// Whether a row is of this client's connection: others, and sockets of UDP, may have its port too.
 fn is_of(row: &Value, client: u16, server: u16) -> bool {
     row["protocol"] == "tcp" && row["local_port"] == client && row["remote_port"] == server
+}
+
+/// Waits until this client's connection is written out.
+#[track_caller]
+fn until_told(lines: &Lines, client: u16, server: u16) -> Value {
+    lines.until("the connection", |line| {
+        Some(serde_json::from_str(line).unwrap()).filter(|row| is_of(row, client, server))
+    })
 }
 
 fn objects(stdout: &str) -> Vec<Value> {
@@ -165,22 +172,15 @@ fn a_recorder_that_stood_still_does_not_say_that_connections_lived_until_it_went
 fn a_connection_is_written_out_while_it_records() {
     let dir = Dir::new();
     let mut recorder = dir.command("record -q -i 20ms --follow=jsonl -o rec.db").spawn().unwrap();
-    let mut lines = BufReader::new(recorder.stdout.take().unwrap()).lines();
+    let lines = Lines::of(&mut recorder);
     let mut recorder = Running::spawn_of(recorder);
     recorder.until_snapshots(&dir.path("rec.db"), 2);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let listening = listener.local_addr().unwrap().port();
     let port = connection(&listener);
-    let told = loop {
-        let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if is_of(&row, port, listening) {
-            break row;
-        }
-    };
-    let rest = thread::spawn(move || lines.count());
+    let told = until_told(&lines, port, listening);
     recorder.signal(Signal::INT);
     recorder.finish().recorded();
-    rest.join().unwrap();
     assert_eq!(told["direction"], "outbound");
     assert_eq!(told["ending"], "orderly");
     let line = format!("query connections -f rec.db --socket {} --format jsonl", told["socket_id"]);
@@ -212,7 +212,7 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     let follow = || {
         let command = format!("record -q -i 20ms --follow=jsonl {options} -o rec.db");
         let mut recorder = dir.command(&command).spawn().unwrap();
-        let lines = BufReader::new(recorder.stdout.take().unwrap()).lines();
+        let lines = Lines::of(&mut recorder);
         (Running::spawn_of(recorder), lines)
     };
     let (mut recorder, mut lines) = follow();
@@ -237,8 +237,7 @@ fn half_closed_is_told(options: &str, restarts: bool) {
     more_snapshots(&mut recorder);
     if restarts {
         recorder.signal(Signal::TERM);
-        for line in lines {
-            let row = serde_json::from_str(&line.unwrap()).unwrap();
+        for row in objects(&lines.rest().join("\n")) {
             assert!(!is_of(&row, port, listening), "it is not over: {row}");
         }
         recorder.finish().recorded();
@@ -246,16 +245,9 @@ fn half_closed_is_told(options: &str, restarts: bool) {
         more_snapshots(&mut recorder);
     }
     drop(server);
-    let told = loop {
-        let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if is_of(&row, port, listening) {
-            break row;
-        }
-    };
-    let rest = thread::spawn(move || lines.count());
+    let told = until_told(&lines, port, listening);
     recorder.signal(Signal::INT);
     recorder.finish().recorded();
-    rest.join().unwrap();
     assert!(told["closed_before"].is_string(), "{told}");
     assert_eq!(told["ending"], "orderly");
 }

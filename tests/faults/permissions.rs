@@ -10,7 +10,9 @@ use insta::assert_snapshot;
 use rusqlite::Connection;
 use rustix::process::Resource;
 
-use crate::harness::{Dir, MadeUp, Ran, ask, is_root, limited_to, observation, run, skip};
+use crate::harness::{
+    Dir, MadeUp, Ran, ask, assert_is_one_file, is_root, limited_to, observation, run, skip,
+};
 
 /// Who may do nothing special: `nobody` where the tests run as root, else who runs them.
 const NOBODY: u32 = 65_534;
@@ -181,22 +183,42 @@ fn what_a_crash_left_in_a_directory_that_may_not_be_written() {
     mode(&dir.path("sub"), 0o755);
 }
 
-/// SQLite says of each file no more than that it cannot be opened.
+/// SQLite says of each file no more than that it cannot be opened. A start that comes to nothing leaves
+/// nothing, whatever it was that a descriptor was missing for.
 #[test]
 fn a_file_that_there_is_no_descriptor_for_says_so() {
+    let made = Dir::new();
+    let made = made.record("made.db");
     let dir = Dir::new();
+    let path = dir.path("rec.db");
     let hint = "\n\nhint: raise the limit of descriptors: `ulimit -n` of a shell, `LimitNOFILE=` of a unit\n";
     let expected = format!("exit 1\nerror: could not open `rec.db`: too many files are open{hint}");
     let mut count = 0;
     for most in 5..20 {
-        let command = dir.command("record -q -t -c 1 -o rec.db");
-        let ran = run(limited_to(command, Resource::Nofile, most));
-        let told = ran.told();
-        assert!(!told.contains("cannot be used here"), "{most}: {told}");
-        // Whatever it is that a descriptor is missing for.
-        let has_recorded = matches!(ran.code(), Some(0 | 3));
-        assert!(has_recorded || told.ends_with(hint), "{most}: {told}");
-        count += usize::from(told == expected);
+        for before in [None, Some(&[][..]), Some(&fs::read(&made).unwrap())] {
+            // What the last one recorded.
+            let _ = fs::remove_file(&path);
+            if let Some(before) = before {
+                fs::write(&path, before).unwrap();
+            }
+            let command = dir.command("record -q -t -c 1 -o rec.db");
+            let ran = run(limited_to(command, Resource::Nofile, most));
+            let told = ran.told();
+            assert!(!told.contains("cannot be used here"), "{most}: {told}");
+            count += usize::from(told == expected);
+            match before {
+                _ if matches!(ran.code(), Some(0 | 3)) => continue,
+                None => assert!(dir.names().is_empty(), "{most}: {:?}", dir.names()),
+                Some([]) => {
+                    assert_eq!(dir.contents(), [("rec.db".to_owned(), Vec::new())], "{most}")
+                }
+                Some(_) => {
+                    assert_is_one_file(&path);
+                    assert_eq!(ask(&path, "SELECT count(*) FROM captures"), Ok(1), "{most}");
+                }
+            }
+            assert!(told.ends_with(hint), "{most}: {told}");
+        }
     }
     assert!(count > 1, "only {count} times for the file");
 }

@@ -53,6 +53,11 @@ fn conditions_are_written_in_one_way() {
         ("time_wait > 1m", "time_wait > 60000000000ns"),
         ("in_state > 1m", "in_state > 60000000000ns"),
         ("comm = 'a b*'", "comm = a\\ b\\*"),
+        ("netns = 427c52e57bd3", "netns = 427c52e57bd3*"),
+        ("netns = '427c52e57bd3'", "netns = \\427c52e57bd3"),
+        ("container = 427c52e57bd3*", "container = 427c52e57bd3*"),
+        ("container = 427c52e57bd", "container = 427c52e57bd"),
+        ("comm = 427c52e57bd3", "comm = 427c52e57bd3"),
         ("! sport 80 || dport 80", "not sport = :80 or dport = :80"),
         ("sport 80 dport 81 | sport 82", "( sport = :80 and dport = :81 ) or sport = :82"),
         (

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -267,6 +268,54 @@ impl Drop for Running {
         // It may be over already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What a program writes to standard output, line by line as it comes.
+pub(crate) struct Lines(Receiver<String>);
+
+impl Lines {
+    pub(crate) fn of(child: &mut Child) -> Self {
+        let pipe = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in pipe.lines() {
+                // Also what nobody waits for is read: else the program would notice.
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        Self(lines)
+    }
+
+    /// Waits for a line from which something can be told. The end of all, or none for too long, fails the
+    /// test.
+    #[track_caller]
+    pub(crate) fn until<T>(&self, what: &str, mut check: impl FnMut(&str) -> Option<T>) -> T {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(found) = check(&line) {
+                        return found;
+                    }
+                }
+                Err(e) => panic!("waited in vain for {what}: {e}"),
+            }
+        }
+    }
+
+    /// All that still comes until the program closes its standard output. That it does not fails the test.
+    #[track_caller]
+    pub(crate) fn rest(self) -> Vec<String> {
+        let mut rest = Vec::new();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => rest.push(line),
+                Err(RecvTimeoutError::Disconnected) => return rest,
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on writing, or does not end"),
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod made_up;
 mod whole;
 
 pub(crate) use churn::Churn;
-pub(crate) use dir::{Dir, Ran, Running, limited, limited_to, run, until, without_slowness};
+pub(crate) use dir::{Dir, Lines, Ran, Running, limited, limited_to, run, until, without_slowness};
 pub(crate) use made_up::{MadeUp, observation};
 pub(crate) use whole::{ask, assert_is_one_file, assert_recording_is_whole, read_only, violations};
 

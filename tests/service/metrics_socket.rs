@@ -8,12 +8,14 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use rustix::process::Signal;
 
-use crate::harness::{Dir, Running, ask, assert_recording_is_whole, is_root, skip};
+use crate::harness::{Dir, Running, ask, assert_recording_is_whole, is_root, skip, until};
 
 const LINE: &str = "record -q -i 20ms -o rec.db --metrics unix:metrics";
 
@@ -193,6 +195,44 @@ fn the_socket_of_a_dead_recorder_is_replaced_and_that_of_a_living_one_is_not() {
     living.signal(Signal::TERM);
     living.finish().recorded();
     assert!(UnixStream::connect(&path).is_ok());
+}
+
+/// They look whether it is in use, remove it and make their own: only one may be at it.
+#[test]
+fn of_many_that_find_the_socket_of_a_dead_recorder_at_once_one_takes_its_place() {
+    const AT_ONCE: usize = 10;
+    let dir = Dir::new();
+    let path = dir.path("metrics");
+    started(&dir).kill();
+    for round in 0..10 {
+        let line = |n| format!("record -q -o {round}-{n}.db --metrics unix:metrics");
+        let commands: Vec<_> = (0..AT_ONCE).map(|n| dir.command(&line(n))).collect();
+        let start = Barrier::new(AT_ONCE);
+        let spawn = |command| {
+            start.wait();
+            Running::spawn(command)
+        };
+        let mut running: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> =
+                commands.into_iter().map(|command| scope.spawn(|| spawn(command))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut refused = Vec::new();
+        until("all but one have ended", || {
+            let ended = |one: &mut Running| one.child.try_wait().unwrap().is_some();
+            refused.extend(running.extract_if(.., ended).map(Running::finish));
+            (running.len() <= 1).then_some(())
+        });
+        for ran in refused {
+            let told = ran.told();
+            assert!(told.contains("error: somebody listens to `metrics` already"), "{told}");
+        }
+        let mut taken = running.pop().expect("none took it");
+        until_listening(&mut taken, &path);
+        assert_is_whole(&told(&path, ""));
+        // It leaves its socket to the next.
+        taken.kill();
+    }
 }
 
 #[test]

@@ -345,7 +345,7 @@ fn where_the_time_does_not_suffice_they_take_turns_and_nothing_closes() {
     assert_eq!(recorded.matches("recorded,10,6\n").count(), 5, "{recorded}");
     let info = asked("at now");
     let told =
-        "nobody asked for tcp/inet in 2 network namespaces: its sockets are shown as last observed";
+        "nobody asked for tcp/inet in 2 network namespaces: the sockets are shown as last observed";
     assert!(info.stderr.contains(told), "{}", info.told());
 }
 

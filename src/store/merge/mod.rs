@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use rusqlite::{Connection, params};
 
 use super::StoreError;
+use super::captures::{crate_version, end_lost, new_uuid};
 use super::new_file::NewRecording;
 use super::reader::Reader;
 use super::summary::summarise_open_groups;
-use super::writer::{crate_version, end_lost_captures, new_uuid};
 use crate::model::Nanos;
 use plan::{Offsets, Piece, Placed, Refused};
 
@@ -219,7 +219,7 @@ fn set_places(connection: &Connection, file: usize, placed: &[Placed]) -> rusqli
 fn finish(connection: &Connection, taken_at_ns: Nanos) -> rusqlite::Result<Merged> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(include_str!("mend.sql"))?;
-    end_lost_captures(&transaction)?;
+    end_lost(&transaction)?;
     transaction.execute(
         "INSERT INTO recording (recording_id, uuid, created_at_ns, created_by)
          VALUES (1, ?1, ?2, ?3)",

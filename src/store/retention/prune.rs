@@ -14,8 +14,9 @@ use super::{
 use crate::model::{Clocks, Nanos};
 use crate::store::StoreError;
 use crate::store::file::{check_for_reading, lock_if_idle};
+use crate::store::log::fold_left_log;
 use crate::store::migrate::check_schema;
-use crate::store::writer::{fold_left_log, open_connection};
+use crate::store::writer::open_connection;
 
 /// Longer than any snapshot takes to be written.
 const RECORDER_WAITED_FOR: Duration = Duration::from_secs(10);
