@@ -5,6 +5,9 @@ use super::flows::Flow;
 use crate::kernel::IsInDoubt;
 use crate::model::{Direction, Ending, Left, Observation, Origin, Protocol, TcpState};
 
+/// `TCPI_OPT_SYN_DATA` (`include/uapi/linux/tcp.h`).
+const SYN_DATA: u8 = 32;
+
 /// The counters of a full TCP socket that tell how it began and ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Evidence {
@@ -30,6 +33,8 @@ pub(super) struct Evidence {
     left_by_fin: Option<Left>,
     /// Both ends dialled, for sure.
     is_opened_by_both: bool,
+    /// Data came, or went, with the SYN (`TCPI_OPT_SYN_DATA`).
+    had_data_in_syn: bool,
 }
 
 impl Evidence {
@@ -61,6 +66,7 @@ impl Evidence {
             is_subflow: o.ulp == Some("mptcp"),
             left_by_fin: None,
             is_opened_by_both: false,
+            had_data_in_syn: tcp.options.is_some_and(|options| options & SYN_DATA != 0),
         })
     }
 
@@ -99,9 +105,10 @@ impl Evidence {
     }
 
     /// Whether a FIN without payload was delivered, where nothing was sent but SYN and FIN: either end
-    /// counts one segment for the handshake (measured; `tcpi_delivered`).
+    /// counts one segment for the handshake (measured; `tcpi_delivered`), but for who closes before it is
+    /// over, as TCP Fast Open allows.
     fn is_lone_fin_delivered(&self) -> Option<bool> {
-        if self.data_segs_out? != 0 || self.total_retrans? != 0 {
+        if self.data_segs_out? != 0 || self.total_retrans? != 0 || self.had_data_in_syn {
             return None;
         }
         match self.delivered? {

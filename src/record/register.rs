@@ -17,7 +17,9 @@ use half_closed::HalfClosed;
 
 use super::batch::Batch;
 use super::ending::{Life, Remnant};
-use super::flows::{Added, Dead, Flow, Flows, Member, Moment, SAME_MOMENT_NS, There, Traffic};
+use super::flows::{
+    Added, Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, There, Traffic,
+};
 use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
@@ -437,6 +439,9 @@ impl Register {
             _ => None,
         };
         let remnant = self.remnant_of_this_tick(flow, socket);
+        // A FIN that comes again, as its acknowledgement was lost, starts the timer anew
+        // (`tcp_timewait_state_process`).
+        let may_restart = self.listens && self.is_all_told && !flow.is_within_host();
         let Some(dead) = self.flows.dead_mut(flow, socket).filter(|dead| dead.is_unseen) else {
             return LeftOf::Nobody;
         };
@@ -456,6 +461,13 @@ impl Register {
         if began_ns <= began_by_ns + SAME_MOMENT_NS {
             dead.remnant = Remnant::None;
             LeftOf::unseen(socket)
+        } else if remnant == Remnant::TimeWait && may_restart {
+            // The latest that told of its end; whoever has not told yet may hold its socket.
+            if began_ns + REUSE_MIN_NS <= told_ns {
+                dead.remnant = Remnant::None;
+                return LeftOf::unseen(socket);
+            }
+            LeftOf::NotToldYet
         } else if remnant != Remnant::TimeWait
             && !matches!(peer_gone_ns, Some(Some(_)))
             && began_ns > told_ns

@@ -215,3 +215,29 @@ fn who_was_dialled_while_it_dialled_opened_it() {
         ["direction=outbound direction_evidence=syn_counted ending=reset"]
     );
 }
+
+/// With TCP Fast Open it may have closed before its handshake was over, which then counts as no segment.
+#[test]
+fn what_was_delivered_tells_nothing_where_data_came_with_the_syn() {
+    let socket = FakeSocket {
+        bytes_sent: 0,
+        bytes_acked: 1,
+        bytes_received: 30,
+        data_segs_out: 0,
+        data_segs_in: 1,
+        delivered: 1,
+        options: 32,
+        ..a().to_afar().opened_at(1_650)
+    };
+    for (state, told) in [
+        (None, "direction=- ending=-"),
+        (Some(TcpState::TIME_WAIT), "direction=inbound ending=orderly"),
+    ] {
+        let rest = state.map(|state| socket.time_wait_since(1_690).in_state(state));
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&[socket.destroyed()]);
+        world.shows(&rest.iter().collect::<Vec<_>>());
+        world.record();
+        assert_eq!(lives(&world, &["direction", "ending"]), [told]);
+    }
+}

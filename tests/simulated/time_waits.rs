@@ -137,3 +137,41 @@ fn what_a_connection_left_is_seen_first_by_the_next_capture() {
         );
     }
 }
+
+/// The other end did not get our last acknowledgement and sent its FIN again.
+#[test]
+fn a_time_wait_whose_timer_was_started_anew_is_one_with_its_connection() {
+    let a = a().to_afar().opened_at(1_400);
+    let bytes_acked = a.bytes_sent + 2;
+    let a = FakeSocket { bytes_acked, bytes_received: 1, data_segs_in: 0, ..a };
+    let columns = ["cookie", "closed_before", "closed_evidence", "ending_evidence"];
+    for again_ms in [1_900, 2_350] {
+        let rest = FakeSocket { cookie: 7, ..a.time_wait_since(again_ms) };
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&[a.destroyed()]);
+        if again_ms < 2_000 {
+            world.shows(&[&rest]);
+        } else {
+            world.shows(&[]); // that dump missed it
+        }
+        world.shows(&[&rest]).shows(&[&rest]);
+        world.record();
+        assert_eq!(
+            lives(&world, &columns),
+            ["cookie=1 closed_before=1700 closed_evidence=destroy_event ending_evidence=both_fins"]
+        );
+        assert_eq!(world.sql("SELECT count(*) FROM remains"), ["1"]);
+    }
+    // One that was made since tells of itself, if a while later.
+    let next = FakeSocket { cookie: 2, ..a.opened_at(1_800) };
+    let rest = FakeSocket { cookie: 7, ..next.time_wait_since(1_900) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]).shows(&[&rest]);
+    world.tells(&[next.destroyed().ago(900)]).shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "ending_evidence"]),
+        ["cookie=1 ending_evidence=both_fins", "cookie=2 ending_evidence=time_wait"]
+    );
+    assert_eq!(world.sql("SELECT cookie FROM remains"), ["7"]);
+}
