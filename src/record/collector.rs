@@ -116,6 +116,12 @@ pub trait Kernel {
         false
     }
 
+    /// Whether MPTCP may have been in use in a namespace since it is asked: the kernel disconnects its
+    /// subflows also when they are over.
+    fn may_have_subflows(&mut self, _: Place) -> bool {
+        false
+    }
+
     /// Nothing is asked of this namespace any more.
     fn leave(&mut self, _: Place) {}
 }
@@ -624,7 +630,8 @@ impl<'a> Collector<'a> {
         tracker.foresee(events);
         let mut outcome = Ok(());
         events.each(|payload, stamp| {
-            tracker.event(payload, stamp, &mut outbox.batch);
+            let may_have_subflows = |place| kernel.may_have_subflows(place);
+            tracker.event(payload, stamp, may_have_subflows, &mut outbox.batch);
             if outbox.batch.is_full() && outcome.is_ok() {
                 outcome = outbox.flush();
             }
