@@ -136,8 +136,10 @@ pub(super) struct Register {
     pub(super) listens: bool,
     /// Whether every event of this capture was read.
     pub(super) is_all_told: bool,
-    /// Whether subflows of MPTCP were seen.
+    /// Whether there are, or may have been, subflows of MPTCP.
     pub(super) has_subflows: bool,
+    /// Whether that was asked for since events were last read.
+    pub(super) has_asked_for_subflows: bool,
     /// Sockets freed half-closed, of which no dump has shown yet what is left of them.
     pub(super) half_closed: HalfClosed,
 }
@@ -167,6 +169,7 @@ impl Register {
             listens: false,
             is_all_told: true,
             has_subflows: false,
+            has_asked_for_subflows: false,
             half_closed: HalfClosed::default(),
         }
     }
@@ -180,7 +183,9 @@ impl Register {
                 There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
             self.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
         }
-        let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
+        // What an earlier capture knew of subflows is not known.
+        let (direction, may_be_subflow) = (socket.origin.map(Origin::direction), true);
+        let life = Life { direction, may_be_subflow, ..Life::default() };
         self.hold(
             socket.cookie,
             Held {
@@ -323,6 +328,11 @@ impl Register {
         }
         self.death_of.insert(death.end.socket, self.deaths.len());
         self.deaths.push(death);
+    }
+
+    /// Whether it is to be asked for subflows of MPTCP; says so once.
+    pub(super) fn wants_to_know_of_subflows(&mut self) -> bool {
+        !self.has_subflows && !std::mem::replace(&mut self.has_asked_for_subflows, true)
     }
 
     /// It has come to be known who opened a connection.

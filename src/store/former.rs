@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::model::{
-    EndEvidence, Endpoint, FIN_WAIT2_MAX_NS, Family, FinalCounters, FormerSocket, FreedSocket,
-    Nanos, NetnsId, Origin, Protocol, Scope, SnapshotId, SocketId, SocketUpdate, States, TcpState,
-    Tuple, UndestroyedSocket,
+    EndEvidence, Ending, Endpoint, FIN_WAIT2_MAX_NS, Family, FinalCounters, FormerSocket,
+    FreedSocket, Nanos, NetnsId, Origin, Protocol, Scope, SnapshotId, SocketId, SocketUpdate,
+    States, TcpState, Tuple, UndestroyedSocket,
 };
 
 /// Connections whose destroy event is still waited for at most.
@@ -249,13 +249,13 @@ pub(super) fn last_full_view(
     Ok(last.0.map(SnapshotId).zip(last.1))
 }
 
-/// Ends what earlier boots of the machine of this capture left open. Machines are told apart by the
-/// hash of their id; without one nothing is ended.
+/// Ends what earlier boots of the machine of this capture left open; gives those sockets. Machines are
+/// told apart by the hash of their id; without one nothing is ended.
 pub(super) fn end_former_boots(
     connection: &Connection,
     capture: i64,
     first: SnapshotId,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<SocketId>> {
     let is_of_former_boot = "EXISTS (SELECT 1 FROM snapshots AS l
         JOIN captures AS former ON former.capture_id = l.capture_id
         JOIN captures AS now ON now.capture_id = ?2
@@ -264,14 +264,15 @@ pub(super) fn end_former_boots(
     end_open(connection, first, EndEvidence::HostRestart, is_of_former_boot, &capture)
 }
 
-/// Ends what earlier captures left open in these namespaces, which had gone when this snapshot began.
+/// Ends what earlier captures left open in these namespaces, which had gone when this snapshot began;
+/// gives those sockets.
 pub(super) fn end_gone_namespaces(
     connection: &Connection,
     gone: &[NetnsId],
     first: SnapshotId,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<SocketId>> {
     if gone.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let was_in_one = "EXISTS (SELECT 1 FROM sockets AS w WHERE w.socket_id = o.socket_id
         AND w.netns_id IN (SELECT value FROM json_each(?2)))";
@@ -279,14 +280,14 @@ pub(super) fn end_gone_namespaces(
 }
 
 /// Ends those of the open sockets `o`, and of what is left of others, that this holds for: by that
-/// snapshot they had gone.
+/// snapshot they had gone. Gives the sockets, but for those of which something was left.
 fn end_open(
     connection: &Connection,
     first: SnapshotId,
     evidence: EndEvidence,
     is_meant: &str,
     parameter: &dyn ToSql,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<SocketId>> {
     connection.execute(
         &format!(
             "UPDATE remains SET (last_snapshot_id, gone_before_snapshot_id, last_sample_snapshot_id,
@@ -297,16 +298,45 @@ fn end_open(
         ),
         params![first.0, parameter],
     )?;
+    bound_ends(connection, first, evidence, is_meant, parameter)?;
+    let mut end = connection.prepare(&format!(
+        "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
+             last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us,
+             bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out, segs_in,
+             data_segs_out, data_segs_in, total_retrans)
+         SELECT o.socket_id, o.last_snapshot_id, ?1, o.snapshot_id, ?3, o.samples, r.state,
+             {COUNTERS}
+         {OPEN_SOCKETS}
+         WHERE NOT o.is_remains AND {is_meant}
+         RETURNING socket_id"
+    ))?;
+    end.query_map(params![first.0, parameter, evidence.name()], |row| row.get(0).map(SocketId))?
+        .collect()
+}
+
+/// What had ended without a bound is over by then too: what may have gone on half-closed though its socket was
+/// freed, or in a state or beyond a filter that was not recorded.
+fn bound_ends(
+    connection: &Connection,
+    first: SnapshotId,
+    evidence: EndEvidence,
+    is_meant: &str,
+    parameter: &dyn ToSql,
+) -> rusqlite::Result<()> {
+    let one_sided = Ending::ONE_SIDED.map(|ending| ending.number().to_string()).join(", ");
     connection.execute(
         &format!(
-            "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
-                 last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us,
-                 bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out, segs_in,
-                 data_segs_out, data_segs_in, total_retrans)
-             SELECT o.socket_id, o.last_snapshot_id, ?1, o.snapshot_id, ?3, o.samples, r.state,
-                 {COUNTERS}
-             {OPEN_SOCKETS}
-             WHERE NOT o.is_remains AND {is_meant}"
+            "UPDATE socket_ends SET closed_before_snapshot_id = ?1, evidence = ?3
+             WHERE socket_id IN (
+                 SELECT o.socket_id FROM (
+                     SELECT e.socket_id,
+                         coalesce(e.destroyed_snapshot_id, e.last_snapshot_id) AS snapshot_id
+                     FROM socket_ends AS e
+                     WHERE e.closed_before_snapshot_id IS NULL AND e.over_ns IS NULL
+                         AND (e.destroyed_at_ns IS NULL OR e.ending IS NULL
+                             OR e.ending IN ({one_sided}))
+                         AND e.socket_id NOT IN (SELECT m.socket_id FROM remains AS m)) AS o
+                 WHERE {is_meant})"
         ),
         params![first.0, parameter, evidence.name()],
     )?;

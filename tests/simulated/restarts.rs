@@ -143,6 +143,38 @@ fn what_went_on_half_closed_ended_with_its_boot() {
 }
 
 #[test]
+fn what_had_ended_without_a_bound_is_over_with_its_boot() {
+    // No dump shows what goes on half-closed, nor whether what left the recorded states lives on.
+    let a = FakeSocket::established(1, 1_001, 80).to_afar().opened_at(1_400).fin_acked();
+    let b = FakeSocket::established(2, 1_002, 80);
+    let states = States::only(TcpState::ESTABLISHED);
+    let mut world = World { states, ..World::with_events() };
+    let freed = a.destroyed().looked_up_after(None);
+    world.shows(&[&b]).shows(&[&b]).tells(&[freed]).shows(&[]).shows(&[]);
+    world.record();
+    let told = |world: &World| {
+        world.answer(Question::Connections, &["cookie", "closed_evidence", "duration_max_ns"])
+    };
+    assert_eq!(
+        told(&world),
+        [
+            "cookie=2 closed_evidence=left_scope duration_max_ns=-",
+            "cookie=1 closed_evidence=recording_end duration_max_ns=-",
+        ]
+    );
+    world.goes_on_after(100 * SECOND).shows(&[]);
+    world.boot_uuid = "00000000-0000-4000-8000-000000000002";
+    world.record();
+    assert_eq!(
+        told(&world),
+        [
+            "cookie=2 closed_evidence=host_restart duration_max_ns=-",
+            "cookie=1 closed_evidence=host_restart duration_max_ns=-",
+        ]
+    );
+}
+
+#[test]
 fn what_a_new_boot_ended_has_no_greatest_length() {
     let (a, b) = (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 80));
     let mut world = World::default();

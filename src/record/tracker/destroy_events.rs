@@ -7,7 +7,7 @@ use super::{TrackedScope, Tracker};
 use crate::filter::Told;
 use crate::kernel::{EventBatch, EventStamp, LostSpan};
 use crate::model::{
-    EndEvidence, EventLoss, Family, NewSocket, Protocol, SocketEnd, SocketKey, SocketUpdate,
+    EndEvidence, EventLoss, Family, NewSocket, Place, Protocol, SocketEnd, SocketKey, SocketUpdate,
     TcpState, TupleTold,
 };
 use crate::record::batch::Batch;
@@ -28,6 +28,7 @@ impl Tracker {
         let mut has_unclaimed = false;
         for namespace in &mut self.namespaces {
             namespace.register.forget_promises();
+            namespace.register.has_asked_for_subflows = false;
             has_unclaimed |= namespace.register.flows.has_unclaimed();
         }
         if !has_unclaimed {
@@ -93,11 +94,13 @@ impl Tracker {
         LastWords::new(message, protocol, times, stamp, is_half_closed, snapshot, started)
     }
 
-    /// Takes a destroy event, which it changes.
+    /// Takes a destroy event, which it changes. Whether there may have been subflows of MPTCP in its namespace
+    /// is asked for once among events that are taken together, if it matters.
     pub(in crate::record) fn event(
         &mut self,
         payload: &mut [u8],
         stamp: &EventStamp,
+        may_have_subflows: impl FnOnce(Place) -> bool,
         out: &mut Batch,
     ) {
         if let Some(events) = &mut self.events {
@@ -128,6 +131,12 @@ impl Tracker {
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
         let key = self.key_of_request(of, &key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
+        let is_shown = of_live.is_some_and(|live| !live.is_request());
+        let register = &mut self.namespaces[of].register;
+        let is_wiped = words.is_half_wiped && protocol == Protocol::Tcp;
+        if is_wiped && !is_shown && register.wants_to_know_of_subflows() {
+            register.has_subflows = may_have_subflows(stamp.place);
+        }
         let is_same = of_live.is_none_or(|live| {
             words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
         });
