@@ -59,12 +59,15 @@ SELECT
     :closed_before_ns AS closed_before_ns,
     (SELECT min(x.boottime_ns) FROM moments AS x WHERE x.at_ns = :closed_before_ns)
         AS closed_before_boottime_ns,
-    CASE WHEN NOT t.is_half THEN t.destroyed_at_ns END AS destroyed_at_ns,
-    CASE WHEN NOT t.is_half THEN t.destroyed_boottime_ns END AS destroyed_boottime_ns,
+    t.destroyed_at_ns,
+    t.destroyed_boottime_ns,
     left_last.ended_at_ns AS remains_seen_ns,
     left_last.ended_boottime_ns AS remains_seen_boottime_ns,
     left_gone.ended_at_ns AS remains_gone_ns,
-    left_gone.ended_boottime_ns AS remains_gone_boottime_ns
+    left_gone.ended_boottime_ns AS remains_gone_boottime_ns,
+    -- The socket itself, which alone has counters.
+    itself.ended_at_ns AS socket_seen_ns,
+    itself.ended_boottime_ns AS socket_seen_boottime_ns
 FROM sockets AS k
 LEFT JOIN told AS t ON t.socket_id = k.socket_id
 LEFT JOIN open_sockets AS o ON o.socket_id = k.socket_id
@@ -75,6 +78,8 @@ LEFT JOIN snapshots AS last ON last.snapshot_id = CASE
     -- Of one that came to its TIME-WAIT the first sight of what was left is certain.
     WHEN t.time_wait_snapshot_id IS NOT NULL THEN t.left_first_id
     ELSE coalesce(t.left_last_id, o.last_snapshot_id) END
+LEFT JOIN snapshots AS itself
+    ON itself.snapshot_id = iif(t.socket_id IS NULL, o.last_snapshot_id, t.last_snapshot_id)
 LEFT JOIN snapshots AS left_last ON t.is_left
     AND left_last.snapshot_id = coalesce(t.left_last_id, o.last_snapshot_id)
 LEFT JOIN looks AS left_gone ON left_gone.snapshot_id = t.gone_before_snapshot_id

@@ -207,7 +207,7 @@ impl Text<'_> {
                 percent(1.0 - busy)
             ),
             _ => format!(
-                "data outstanding for {} in all",
+                "data outstanding for {} by the only look at it",
                 duration(limits.busy_us.saturating_mul(1_000))
             ),
         };

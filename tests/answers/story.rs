@@ -238,3 +238,20 @@ fn one_segment_is_one() {
     let story = told(&closed_unseen(), "");
     assert!(story.contains("retransmitted: 1 segment, 25.0% of the data segments"), "{story}");
 }
+
+/// It is closed with much to send, and goes on without its socket for seconds.
+#[test]
+fn what_a_socket_sent_last_was_sent_before_it_was_freed() {
+    let a = FakeSocket::established(1, 1_001, 80).to_afar();
+    let closed = FakeSocket { bytes_received: 0, data_segs_in: 0, ..a.sent(3_000_000).fin_acked() };
+    let rest = a.time_wait_since(2_690).in_state(TcpState::FIN_WAIT2);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&a]).shows(&[&a]).tells(&[closed.destroyed()]);
+    world.shows(&[&rest]).shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
+    world.record();
+    let story: Value = serde_json::from_str(&told(&world, "--format json")).unwrap();
+    let last = story["traffic"].as_array().unwrap().last().unwrap();
+    let (from, to) = (last["from"].as_str().unwrap(), last["to"].as_str().unwrap());
+    assert_eq!(last["sent_delta_bytes"], 3_000_000);
+    assert_eq!((from, to), ("2026-11-21T12:00:02.001000000Z", "2026-11-21T12:00:02.700000000Z"));
+}

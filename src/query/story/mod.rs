@@ -138,7 +138,7 @@ impl Recording {
             states.add(sample);
         })?;
         let told_by = [bounds.closed_before, bounds.destroyed];
-        if let Some(from) = bounds.last_seen
+        if let Some(from) = bounds.socket_seen
             && row.integer("destroyed_at").is_some()
             && told_by.iter().any(Option::is_some)
             && !has_wiped_counters(&row)

@@ -9,10 +9,12 @@ pub(super) struct Bounds {
     pub(super) opened_after: Option<Moment>,
     pub(super) last_seen: Option<Moment>,
     pub(super) closed_before: Option<Moment>,
-    /// When its socket was freed, unless the connection went on without it.
+    /// When its socket was freed.
     pub(super) destroyed: Option<Moment>,
     pub(super) remains_seen: Option<Moment>,
     pub(super) remains_gone: Option<Moment>,
+    /// The last sight of the socket itself, which alone has counters.
+    pub(super) socket_seen: Option<Moment>,
 }
 
 impl Bounds {
@@ -25,6 +27,7 @@ impl Bounds {
             destroyed: moment(values, 6),
             remains_seen: moment(values, 8),
             remains_gone: moment(values, 10),
+            socket_seen: moment(values, 12),
         }
     }
 }

@@ -140,15 +140,16 @@ impl Traffic {
         }
     }
 
-    /// Adds what its destroy event told: the counters as they stood at its end, by the first of these moments
-    /// that comes after what dumps told.
-    pub(super) fn end(&mut self, last_seen: Moment, by: [Option<Moment>; 2], told: &Row<'_>) {
+    /// Adds what its destroy event told: the counters as they stood when the connection was over, or went on
+    /// without its socket, by the first of these moments after what dumps told.
+    pub(super) fn end(&mut self, socket_seen: Moment, by: [Option<Moment>; 2], told: &Row<'_>) {
         let Some(last) = self.last.clone() else { return };
         let is_later = |moment: &Moment| moment.boottime_ns > last.taken.boottime_ns;
-        let Some(closed_before) = by.into_iter().flatten().find(is_later) else { return };
+        let later = by.into_iter().flatten().filter(is_later);
+        let Some(taken) = later.min_by_key(|moment| moment.boottime_ns) else { return };
         let end = Sample {
-            taken: closed_before,
-            unchanged_until: Some(last_seen),
+            taken,
+            unchanged_until: Some(socket_seen),
             bytes_sent: told.integer("bytes_sent"),
             bytes_received: told.integer("bytes_received"),
             total_retrans: told.integer("total_retrans"),
@@ -159,7 +160,7 @@ impl Traffic {
         self.add(&end);
         // Of the limits it tells nothing.
         (self.first, self.last) = (first, before);
-        self.held_until = Some(last_seen).filter(is_later).filter(|_| !self.is_blind);
+        self.held_until = Some(socket_seen).filter(is_later).filter(|_| !self.is_blind);
     }
 
     fn push(&mut self, interval: Interval) {
