@@ -427,7 +427,13 @@ impl Register {
 
     /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
     /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
-    pub(super) fn left_of(&mut self, flow: &Flow, began_ns: Nanos, told_ns: Nanos) -> LeftOf {
+    pub(super) fn left_of(
+        &mut self,
+        flow: &Flow,
+        began_ns: Nanos,
+        told_ns: Nanos,
+        has_waited: bool,
+    ) -> LeftOf {
         let latest = self.flows.get(flow);
         // One that was freed before this capture came after who was left open by then.
         if let Some(&(socket, began_by_ns)) = self.freed.get(flow)
@@ -473,7 +479,7 @@ impl Register {
             LeftOf::unseen(socket)
         } else if remnant == Remnant::TimeWait && may_restart {
             // The latest that told of its end; whoever has not told yet may hold its socket.
-            if began_ns + REUSE_MIN_NS <= told_ns {
+            if has_waited || began_ns + REUSE_MIN_NS <= told_ns {
                 dead.remnant = Remnant::None;
                 return LeftOf::unseen(socket);
             }

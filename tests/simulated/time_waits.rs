@@ -162,6 +162,13 @@ fn a_time_wait_whose_timer_was_started_anew_is_one_with_its_connection() {
         );
         assert_eq!(world.sql("SELECT count(*) FROM remains"), ["1"]);
     }
+    // It is started again and again.
+    let again = |ms: i64| FakeSocket { cookie: 7, ..a.time_wait_since(ms) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]);
+    world.shows(&[&again(1_900)]).shows(&[&again(2_700)]).shows(&[&again(2_700)]);
+    world.record();
+    assert_eq!(lives(&world, &["cookie"]), ["cookie=1"]);
     // One that was made since tells of itself, if a while later.
     let next = FakeSocket { cookie: 2, ..a.opened_at(1_800) };
     let rest = FakeSocket { cookie: 7, ..next.time_wait_since(1_900) };

@@ -16,15 +16,21 @@ pub(super) fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
     (former.tuple.local, former.tuple.remote) == (tuple.local, tuple.remote)
 }
 
-/// The socket that a timewait mini-socket is left of, by its cookie or by its addresses.
-pub(super) fn left_of(register: &mut Register, seen: &Sighting<'_>, told_ns: Nanos) -> LeftOf {
+/// The socket that a timewait mini-socket is left of, by its cookie or by its addresses. It was told to wait
+/// where an earlier dump showed it too.
+pub(super) fn left_of(
+    register: &mut Register,
+    seen: &Sighting<'_>,
+    told_ns: Nanos,
+    has_waited: bool,
+) -> LeftOf {
     if !(seen.is_over() && seen.message.is_mini()) {
         return LeftOf::Nobody;
     }
     let flow = seen.flow();
     match (register.over(seen.message.cookie(), flow.as_ref()), flow) {
         (Some(gone), _) => LeftOf::Socket(gone),
-        (None, Some(flow)) => register.left_of(&flow, seen.remains_after_ns(), told_ns),
+        (None, Some(flow)) => register.left_of(&flow, seen.remains_after_ns(), told_ns, has_waited),
         (None, None) => LeftOf::Nobody,
     }
 }

@@ -27,8 +27,13 @@ impl Tracker {
         let is_former = former.is_some_and(|former| is_same(former, &seen.message));
         let started_ns = self.tick.started.monotonic_ns;
         let told_ns = self.events_read_until_ns.unwrap_or(started_ns).min(started_ns);
+        let first_sight = self.undecided.get(&message.cookie());
+        let has_waited = first_sight.is_some_and(|first| first.seen != seen.snapshot);
         let register = &mut self.namespaces[of].register;
-        let left_of = if is_former { LeftOf::Nobody } else { left_of(register, seen, told_ns) };
+        let left_of = match is_former {
+            true => LeftOf::Nobody,
+            false => left_of(register, seen, told_ns, has_waited),
+        };
         let gone = if let LeftOf::Socket(gone) = left_of { Some(gone) } else { None };
         let is_ghost = gone.is_none() && register.gone(seen.message.cookie()).is_some();
         if is_ghost {
