@@ -1,4 +1,4 @@
--- The gaps that the lifetime of one socket, or that of what was left of it, may overlap.
+-- The gaps that the lifetime of one socket may overlap.
 --
 -- Parameters: :socket_id, :from_ns, :to_ns (UTC).
 -- Order: in the order of recording. Index: primary keys; one scan of snapshots.

@@ -37,15 +37,15 @@ impl Follower {
         stop: Option<Sender<EndReason>>,
     ) -> anyhow::Result<(Self, Sender<Vec<SocketId>>)> {
         let (sender, ended) = unbounded();
-        // What the capture before left half-closed may end in this one. A file that cannot be read is
-        // the recorder's to complain of.
-        let left = Recording::open(path).and_then(|recording| recording.all_half_closed());
-        let left = left.unwrap_or_default();
+        // What the capture before left half-closed may end in this one, and it may have been killed before
+        // it told of all. A file that cannot be read is the recorder's to complain of.
+        let untold = Recording::open(path).and_then(|recording| recording.untold_ends());
+        let untold = untold.unwrap_or_default();
         let path = path.to_owned();
         let thread = thread::Builder::new()
             .name("sockrec-follow".to_owned())
             .spawn(move || {
-                let result = follow(&path, format, named, left, &ended);
+                let result = follow(&path, format, named, untold, &ended);
                 if let (Err(_), Some(stop)) = (&result, stop) {
                     // Full: a stop is under way already.
                     let _ = stop.try_send(EndReason::Output);
@@ -71,13 +71,12 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
 }
 
-/// `half_closed`: whose socket was freed while the other end had not closed, so that their connection
-/// goes on.
+/// `untold`: who has ended, or may have, and was not told of yet.
 fn follow(
     path: &Path,
     format: Format,
     named: Named,
-    mut half_closed: HashSet<i64>,
+    mut untold: HashSet<i64>,
     ended: &Receiver<Vec<SocketId>>,
 ) -> anyhow::Result<()> {
     let is_table = format == Format::Table;
@@ -107,9 +106,9 @@ fn follow(
                 none.insert(opened)
             }
         };
-        let mut over: Vec<i64> = sockets.iter().map(|socket| socket.0).chain(half_closed).collect();
-        half_closed = recording.half_closed(&over, is_last)?;
-        over.retain(|socket| !half_closed.contains(socket));
+        let mut over: Vec<i64> = sockets.iter().map(|socket| socket.0).chain(untold).collect();
+        untold = recording.half_closed(&over, is_last)?;
+        over.retain(|socket| !untold.contains(socket));
         if !over.is_empty() {
             selection.ended = Some(over);
             recording.answer(Question::Connections, &selection, |row| {

@@ -9,6 +9,8 @@ use crate::model::{Family, NamespaceFacts, Protocol};
 
 /// `/proc/net/sockstat` and the one of IPv6 are some hundred bytes long.
 const COUNTS_LEN: usize = 4 * 1024;
+/// `/proc/net/netstat` is some four thousand bytes long.
+const NETSTAT_LEN: usize = 32 * 1024;
 
 /// The sockets that a namespace is asked by. They stay in it, and hold it as any socket does.
 pub struct NamespaceSockets {
@@ -17,6 +19,8 @@ pub struct NamespaceSockets {
     /// Sockets of these that the kernel counts.
     own: u64,
     counts: Option<Counts>,
+    /// `None` where destroy events are not wanted, or the kernel's counts cannot be read.
+    mptcp: Option<MptcpCounts>,
 }
 
 impl NamespaceSockets {
@@ -27,9 +31,10 @@ impl NamespaceSockets {
     /// When the kernel refuses a socket.
     pub fn open(events: Option<&[(Family, Protocol)]>) -> Result<Self, DiagError> {
         let dumps = DiagSocket::open()?;
+        let mptcp = events.and_then(|_| MptcpCounts::open().ok());
         let events = events.map(EventSocket::open).transpose()?;
         let own = 1 + u64::from(events.is_some());
-        Ok(Self { dumps, events, own, counts: None })
+        Ok(Self { dumps, events, own, counts: None, mptcp })
     }
 
     /// From now on the kernel's counts of this thread's network namespace are asked too, if there are
@@ -55,6 +60,12 @@ impl NamespaceSockets {
     pub fn are_the_only_ones(&mut self) -> bool {
         let own = self.own;
         self.counts.as_mut().is_some_and(|counts| counts.are_of(own))
+    }
+
+    /// Whether subflows of MPTCP may have been there since these sockets were opened. They may where the kernel does
+    /// not tell.
+    pub fn may_have_subflows(&self) -> bool {
+        self.mptcp.as_ref().is_none_or(MptcpCounts::are_in_use)
     }
 
     /// How the namespace of this thread and of these sockets is known, but for its name.
@@ -116,6 +127,63 @@ fn are_of(text: &str, has_v6: bool, own: u64) -> bool {
         && ["TCP", "UDP", "RAW"].iter().chain(v6).all(|line| count(line, "inuse") == Some(0))
 }
 
+/// What the kernel counts of MPTCP in a namespace. The file belongs to that in which it was opened.
+struct MptcpCounts {
+    file: File,
+    /// As they were when it was opened.
+    first: Option<String>,
+}
+
+impl MptcpCounts {
+    fn open() -> io::Result<Self> {
+        let file = File::open("/proc/thread-self/net/netstat")?;
+        let first = mptcp_counts(&read_whole(&file)?).map(str::to_owned);
+        Ok(Self { file, first })
+    }
+
+    /// Whether there were connections when it was opened, or anything was counted since: no subflow
+    /// comes without that.
+    fn are_in_use(&self) -> bool {
+        let Ok(text) = read_whole(&self.file) else { return true };
+        self.first.as_deref().is_some_and(has_connections)
+            || mptcp_counts(&text) != self.first.as_deref()
+    }
+}
+
+/// `/proc/net/netstat` anew: the kernel writes it as it is read from its start.
+fn read_whole(file: &File) -> io::Result<String> {
+    let mut bytes = vec![0; NETSTAT_LEN];
+    let mut len = 0;
+    loop {
+        match file.read_at(&mut bytes[len..], len as u64)? {
+            0 if len < bytes.len() => break,
+            0 => return Err(io::ErrorKind::FileTooLarge.into()),
+            read => len += read,
+        }
+    }
+    bytes.truncate(len);
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// The names of the counts of MPTCP and, in the next line, what they are. `None` where the kernel has no MPTCP.
+fn mptcp_counts(netstat: &str) -> Option<&str> {
+    let counts = &netstat[netstat.find("MPTcpExt: ")?..];
+    let end = counts.match_indices('\n').nth(1).map_or(counts.len(), |(at, _)| at);
+    Some(&counts[..end])
+}
+
+/// Whether any connection of MPTCP is open by these counts; where a kernel does not count those that are
+/// (before Linux 6.8), whether any was.
+fn has_connections(counts: &str) -> bool {
+    let mut lines = counts.lines().map(|line| line.split_whitespace().skip(1));
+    let (Some(names), Some(counts)) = (lines.next(), lines.next()) else { return true };
+    let mut all = names.zip(counts);
+    match all.clone().find(|(name, _)| *name == "MPCurrEstab") {
+        Some((_, open)) => open != "0",
+        None => all.any(|(_, count)| count != "0"),
+    }
+}
+
 /// The first and last of the local ports that this thread's namespace chooses from.
 fn local_ports() -> Option<(u16, u16)> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
@@ -125,7 +193,7 @@ fn local_ports() -> Option<(u16, u16)> {
 
 #[cfg(test)]
 mod tests {
-    use super::are_of;
+    use super::{are_of, has_connections, mptcp_counts};
 
     const V4: &str = "sockets: used 2\n\
         TCP: inuse 0 orphan 3 tw 0 alloc 9 mem 1\n\
@@ -157,5 +225,21 @@ mod tests {
         ] {
             assert!(!are_of(&text.replace(zero, one), true, 2), "{one}");
         }
+    }
+
+    #[test]
+    fn the_counts_of_mptcp_are_found_where_there_are_any() {
+        let netstat = "TcpExt: SyncookiesSent TWKilled\nTcpExt: 0 3\nIpExt: InNoRoutes\nIpExt: 0\n";
+        assert_eq!(mptcp_counts(netstat), None);
+        let netstat =
+            format!("{netstat}MPTcpExt: MPCapableSYNRX MPCurrEstab\nMPTcpExt: 5 0\nX: 1\n");
+        let counts = mptcp_counts(&netstat).unwrap();
+        assert_eq!(counts, "MPTcpExt: MPCapableSYNRX MPCurrEstab\nMPTcpExt: 5 0");
+        assert!(!has_connections(counts));
+        assert!(has_connections(&counts.replace("5 0", "5 1")));
+        // A kernel that does not count what is open.
+        assert!(has_connections("MPTcpExt: MPCapableSYNRX MPJoinSynRx\nMPTcpExt: 0 1"));
+        assert!(!has_connections("MPTcpExt: MPCapableSYNRX MPJoinSynRx\nMPTcpExt: 0 0"));
+        assert!(has_connections("MPTcpExt: MPCapableSYNRX"));
     }
 }

@@ -79,6 +79,17 @@ impl Origin {
         }
     }
 
+    /// Whether this end opened the connection for sure, wherever listeners are and whatever the other end did:
+    /// both may have dialled.
+    pub fn is_dialled_for_sure(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynCounted | Self::NothingReceived)
+    }
+
+    /// Whether this tells where that was taken to be so.
+    pub fn overrules(self, known: Option<Self>) -> bool {
+        known.is_none_or(|known| known == Self::PeerOutbound && self.is_dialled_for_sure())
+    }
+
     /// What that makes the other end of a connection within this host.
     pub fn of_peer(self) -> Self {
         match self.direction() {

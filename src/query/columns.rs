@@ -263,7 +263,7 @@ pub const COLUMNS: &[Column] = &[
     c("destroyed_at", Kind::Time, "When the kernel freed the socket: its destroy event was read; later than the closing if the descriptor was held open"),
     c("direction", Kind::Text, "outbound (this end opened it) or inbound; NULL: not known"),
     c("direction_evidence", Kind::Text, "What the direction rests on: syn_sent or syn_recv (seen in that state), listener (one was on the local address and port), remote_listener (one was on the remote address and port, on this host), syn_counted or syn_not_counted (in tcpi_bytes_acked), nothing_received (only who opens has a socket then), peer (the other end's row)"),
-    c("ending", Kind::Text, "orderly (our FIN was acknowledged; with the evidence fin_acked the other end may have reset it after that), reset (or aborted), timed_out, not_established (refused, or no answer); NULL: not known, or no connection"),
+    c("ending", Kind::Text, "orderly (both ends closed), reset (or aborted), timed_out, not_established (refused, or no answer); NULL: not known, or no connection"),
     c("ending_evidence", Kind::Text, "What the ending rests on: time_wait (seen), both_fins (acknowledged), fin_acked (ours; whether the peer closed or reset it is not known), fin_not_acked, disconnected (aborted by this end), peer (the other end's row), retransmits or probes (unanswered to the end), nothing_received, request_vanished, half_closed (our FIN was acknowledged, the peer had not closed)"),
     c("time_wait_min_ns", Kind::Duration, "The least that the TIME-WAIT after the connection can have lasted; NULL: none seen"),
     c("time_wait_max_ns", Kind::Duration, "The most that it can have lasted"),

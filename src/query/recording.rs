@@ -429,27 +429,29 @@ impl Recording {
         Ok(scopes)
     }
 
-    /// The sockets that are freed and whose connection went on when recording ended.
+    /// The sockets that have ended, or may have, and of which those who recorded may not have told that:
+    /// they were freed and their connection went on when recording ended, or they ended in the last
+    /// snapshot of a recorder that was killed.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn all_half_closed(&self) -> Result<HashSet<i64>, StoreError> {
-        let mut candidates = Vec::new();
-        let sql = include_str!("../../queries/half_closed_candidates.sql");
+    pub fn untold_ends(&self) -> Result<HashSet<i64>, StoreError> {
+        let candidates =
+            self.sockets_of(include_str!("../../queries/half_closed_candidates.sql"))?;
+        let mut untold = self.half_closed(&candidates, true)?;
+        untold.extend(self.sockets_of(include_str!("../../queries/last_ends.sql"))?);
+        Ok(untold)
+    }
+
+    fn sockets_of(&self, sql: &str) -> Result<Vec<i64>, StoreError> {
+        let mut sockets = Vec::new();
         self.reader.run(sql, &[], |row| {
             if let [Value::Integer(socket)] = row {
-                candidates.push(*socket);
+                sockets.push(*socket);
             }
             Ok::<_, StoreError>(())
         })?;
-        // Who was killed has not told of the last ones.
-        let mut is_told = true;
-        let sql = "SELECT ended_at_ns IS NOT NULL FROM captures ORDER BY capture_id DESC LIMIT 1";
-        self.reader.run(sql, &[], |row| {
-            is_told = row != [Value::Integer(0)];
-            Ok::<_, StoreError>(())
-        })?;
-        self.half_closed(&candidates, is_told)
+        Ok(sockets)
     }
 
     /// Of these sockets those whose connection goes on in FIN-WAIT-2, or may do so, as the next dump

@@ -419,7 +419,8 @@ impl<'a> Collector<'a> {
         tracker.foresee(events);
         let mut outcome = Ok(());
         events.each(|payload, stamp| {
-            tracker.event(payload, stamp, &mut outbox.batch);
+            let may_have_subflows = |place| kernel.may_have_subflows(place);
+            tracker.event(payload, stamp, may_have_subflows, &mut outbox.batch);
             if outbox.batch.is_full() && outcome.is_ok() {
                 outcome = outbox.flush();
             }

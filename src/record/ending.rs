@@ -5,6 +5,9 @@ use super::flows::Flow;
 use crate::kernel::IsInDoubt;
 use crate::model::{Direction, Ending, Left, Observation, Origin, Protocol, TcpState};
 
+/// `TCPI_OPT_SYN_DATA` (`include/uapi/linux/tcp.h`).
+const SYN_DATA: u8 = 32;
+
 /// The counters of a full TCP socket that tell how it began and ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Evidence {
@@ -28,6 +31,10 @@ pub(super) struct Evidence {
     is_subflow: bool,
     /// What only a FIN of ours that was acknowledged leaves was found as its event was read.
     left_by_fin: Option<Left>,
+    /// Both ends dialled, for sure.
+    is_opened_by_both: bool,
+    /// Data came, or went, with the SYN (`TCPI_OPT_SYN_DATA`).
+    had_data_in_syn: bool,
 }
 
 impl Evidence {
@@ -58,12 +65,19 @@ impl Evidence {
             probes: tcp.probes.unwrap_or(0),
             is_subflow: o.ulp == Some("mptcp"),
             left_by_fin: None,
+            is_opened_by_both: false,
+            had_data_in_syn: tcp.options.is_some_and(|options| options & SYN_DATA != 0),
         })
     }
 
     /// The same, where a look-up found what only a FIN of ours leaves.
     pub(super) fn leaving(self, left_by_fin: Option<Left>) -> Self {
         Self { left_by_fin, ..self }
+    }
+
+    /// The same, where the kernel's clocks tell whether both ends dialled.
+    pub(super) fn opened_by_both(self, is_opened_by_both: bool) -> Self {
+        Self { is_opened_by_both, ..self }
     }
 
     /// Whether a segment came that was more than a refusal.
@@ -73,6 +87,7 @@ impl Evidence {
 
     /// Whether our FIN was acknowledged. `None` where that may have been our SYN.
     fn is_fin_acked(&self, direction: Option<Direction>) -> Option<bool> {
+        let direction = if self.is_opened_by_both { Some(Direction::Outbound) } else { direction };
         match (self.acked_beyond_payload?, direction) {
             (..=0, _) | (1, Some(Direction::Outbound)) => Some(false),
             (1, direction) => match self.is_fin_delivered() {
@@ -90,9 +105,10 @@ impl Evidence {
     }
 
     /// Whether a FIN without payload was delivered, where nothing was sent but SYN and FIN: either end
-    /// counts one segment for the handshake (measured; `tcpi_delivered`).
+    /// counts one segment for the handshake (measured; `tcpi_delivered`), but for who closes before it is
+    /// over, as TCP Fast Open allows.
     fn is_lone_fin_delivered(&self) -> Option<bool> {
-        if self.data_segs_out? != 0 || self.total_retrans? != 0 {
+        if self.data_segs_out? != 0 || self.total_retrans? != 0 || self.had_data_in_syn {
             return None;
         }
         match self.delivered? {
@@ -146,6 +162,9 @@ impl Evidence {
     fn origin_of_final(&self) -> Option<Origin> {
         if !self.has_heard {
             return Some(Origin::NothingReceived);
+        }
+        if self.is_opened_by_both {
+            return Some(Origin::SynCounted);
         }
         match self.acked_beyond_payload? {
             2 => Some(Origin::SynCounted),

@@ -202,6 +202,9 @@ pub(super) struct Member {
 pub(super) struct Flows {
     members: HashMap<Flow, Member>,
     dead: VecDeque<(SnapshotId, Flow, SocketId)>,
+    /// Those of the dead whose addresses and ports others have had since, the first first: their other ends may
+    /// still be told of.
+    replaced: HashMap<Flow, Vec<Member>>,
     /// Connections of which only a timewait mini-socket was seen: their event may still come, after
     /// those of others that had the same addresses and ports before.
     unclaimed: HashMap<Flow, Vec<Member>>,
@@ -211,6 +214,17 @@ pub(super) struct Flows {
 impl Flows {
     pub(super) fn get(&self, flow: &Flow) -> Option<&Member> {
         self.members.get(flow)
+    }
+
+    /// The socket of this flow, be it that others had it since.
+    pub(super) fn find(&self, flow: &Flow, socket: SocketId) -> Option<&Member> {
+        let is_it = |member: &&Member| member.socket == socket;
+        self.get(flow).filter(is_it).or_else(|| self.replaced(flow).iter().find(is_it))
+    }
+
+    /// The dead of this flow that others had since.
+    pub(super) fn replaced(&self, flow: &Flow) -> &[Member] {
+        self.replaced.get(flow).map_or(&[], Vec::as_slice)
     }
 
     /// Adds a socket of an earlier capture that may still be there.
@@ -231,9 +245,15 @@ impl Flows {
             return Added::Late;
         }
         let reversed = flow.reversed();
+        let is_mirror = |other: &&mut Member| other.fits(&member) && other.mirrors(&member);
+        let replaced = self.replaced.get_mut(&reversed).into_iter().flatten().find(is_mirror);
         let other = self.members.get_mut(&reversed).filter(|other| other.fits(&member));
         let added = match other {
             _ if reversed == flow => Added::WithPeer(member.socket),
+            _ if let Some(replaced) = replaced => {
+                replaced.peer = Some(member.socket);
+                Added::WithPeer(replaced.socket)
+            }
             Some(other) if is_there_now(other) => {
                 other.peer = Some(member.socket);
                 Added::WithPeer(other.socket)
@@ -244,7 +264,10 @@ impl Flows {
         if let Added::WithPeer(peer) = added {
             member.peer = Some(peer);
         }
-        self.members.insert(flow, member);
+        let before = self.members.insert(flow, member);
+        if let Some(before) = before.filter(|before| before.dead.is_some()) {
+            self.replaced.entry(flow).or_default().push(before);
+        }
         added
     }
 
@@ -252,6 +275,14 @@ impl Flows {
     pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64) {
         if let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) {
             member.cookie = cookie;
+        }
+    }
+
+    /// Makes one that others have replaced the other end of a socket.
+    pub(super) fn pair_replaced(&mut self, flow: &Flow, socket: SocketId, peer: SocketId) {
+        let members = self.replaced.get_mut(flow).into_iter().flatten();
+        if let Some(member) = members.into_iter().find(|member| member.socket == socket) {
+            member.peer = Some(peer);
         }
     }
 
@@ -319,7 +350,10 @@ impl Flows {
 
     /// The dead socket of this flow.
     pub(super) fn dead_mut(&mut self, flow: &Flow, socket: SocketId) -> Option<&mut Dead> {
-        self.members.get_mut(flow).filter(|m| m.socket == socket)?.dead.as_deref_mut()
+        let is_it = |member: &&mut Member| member.socket == socket;
+        let member = self.members.get_mut(flow).filter(is_it);
+        let member = member.or_else(|| self.replaced.get_mut(flow)?.iter_mut().find(is_it));
+        member?.dead.as_deref_mut()
     }
 
     /// Takes the event of one that is dead, and how it ended if that is known by it. What it left was seen
@@ -356,7 +390,10 @@ impl Flows {
             }
             self.dead.pop_front();
             let member = self.members.get(&flow).filter(|m| m.socket == socket && m.dead.is_some());
-            let Some(member) = member else { continue };
+            let Some(member) = member else {
+                self.forget_replaced(&flow, socket);
+                continue;
+            };
             let peer = self.members.get(&flow.reversed());
             let is_waiting =
                 peer.is_some_and(|p| Some(p.socket) == member.peer && p.dead.is_none());
@@ -378,6 +415,15 @@ impl Flows {
                 if members.is_empty() {
                     self.unclaimed.remove(&flow);
                 }
+            }
+        }
+    }
+
+    fn forget_replaced(&mut self, flow: &Flow, socket: SocketId) {
+        if let Some(members) = self.replaced.get_mut(flow) {
+            members.retain(|member| member.socket != socket);
+            if members.is_empty() {
+                self.replaced.remove(flow);
             }
         }
     }

@@ -42,9 +42,15 @@ impl Half {
         Some(self.last_sent?.may_be(&last_received?))
     }
 
-    /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature.
+    /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature. One that
+    /// was alive after the abort is not.
     fn fits(&self, other: &Member) -> bool {
-        other.dead.as_ref().is_none_or(|dead| self.fits_dead(dead.active_ns, dead.last_received))
+        let was_alive_after =
+            other.there.alive_ns.zip(self.dead.destroyed_ns).is_some_and(|(a, b)| a > b);
+        match &other.dead {
+            None => !was_alive_after,
+            Some(dead) => self.fits_dead(dead.active_ns, dead.last_received),
+        }
     }
 
     /// Whether one that is gone may have been the other end: nothing came from this one any more after

@@ -92,6 +92,12 @@ pub trait Kernel {
         false
     }
 
+    /// Whether MPTCP may have been in use in a namespace since it is asked: the kernel disconnects its
+    /// subflows also when they are over.
+    fn may_have_subflows(&mut self, _: Place) -> bool {
+        false
+    }
+
     /// Nothing is asked of this namespace any more.
     fn leave(&mut self, _: Place) {}
 }

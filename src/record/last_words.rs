@@ -47,11 +47,13 @@ pub(super) struct LastWords {
 }
 
 impl LastWords {
+    /// `is_half_closed` tells that what was found half-closed is its own, however late it was found.
     pub(super) fn new(
         message: &Message<'_>,
         protocol: Protocol,
         times: RelativeTimes,
         stamp: &EventStamp,
+        is_half_closed: bool,
         snapshot: SnapshotId,
         capture_started: Clocks,
     ) -> Self {
@@ -59,7 +61,9 @@ impl LastWords {
         let received = stamp.received;
         let unread_ns = (received.boottime_ns - stamp.sent_after_ns).max(0);
         let made_after_ms = (received.monotonic_ns - unread_ns) / 1_000_000;
-        let times = times.without_unset((made_after_ms, received.monotonic_ms()));
+        let made_at_ms = (made_after_ms, received.monotonic_ms());
+        let is_opened_by_both = times.is_opened_by_both(made_at_ms);
+        let times = times.without_unset(made_at_ms);
         // How long ago it was sent adds to how long ago that was, and so does suspended time.
         let unread_ms = unread_ns / 1_000_000 + 1;
         let suspended_ns = received.boottime_ns
@@ -87,18 +91,22 @@ impl LastWords {
         let silent_ns = received.monotonic_ns
             - active_ms.map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0)) * 1_000_000;
         let sent_after_ns = received.monotonic_ns - unread_ms * 1_000_000;
-        let is_read_at_once = unread_ms * 1_000_000 < REUSE_MIN_NS;
+        let is_read_at_once = is_read_at_once(stamp);
         let look_up = stamp.look_up.filter(|look_up| {
             // Another connection may have had its addresses and ports before it was asked for.
-            look_up.left != Left::FinWait2 || is_read_at_once
+            look_up.left != Left::FinWait2 || is_read_at_once || is_half_closed
         });
         let left = look_up.map(|look_up| look_up.left);
         // Nor may there have been another one since it was over.
         let was_over_just_now = is_read_at_once && silent_ns + SAME_MOMENT_NS >= sent_after_ns;
-        let left_by_fin = left.filter(|left| was_over_just_now && *left != Left::Nothing);
+        let is_own = was_over_just_now || is_half_closed;
+        let left_by_fin = left.filter(|left| is_own && *left != Left::Nothing);
         let said = match evidence {
             Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
-            Some(evidence) => Some(Final::Full(evidence.leaving(left_by_fin))),
+            Some(evidence) => {
+                let evidence = evidence.leaving(left_by_fin).opened_by_both(is_opened_by_both);
+                Some(Final::Full(evidence))
+            }
             None => None,
         };
         let is_connection = message.tuple().remote.port != 0;
@@ -212,6 +220,16 @@ impl LastWords {
     pub(super) fn open_by_ns(&self) -> Nanos {
         self.sent_after_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
     }
+}
+
+/// Whether a connection was found half-closed that may not be that of the event: this was sent long before.
+pub(super) fn is_found_half_closed_late(stamp: &EventStamp) -> bool {
+    stamp.look_up.is_some_and(|look_up| look_up.left == Left::FinWait2) && !is_read_at_once(stamp)
+}
+
+/// Whether no other connection can have had its addresses and ports, and left them, before an event was read.
+fn is_read_at_once(stamp: &EventStamp) -> bool {
+    stamp.received.boottime_ns - stamp.sent_after_ns < REUSE_MIN_NS
 }
 
 /// How long after an event was read the connection was over, by a look-up.

@@ -255,9 +255,7 @@ impl Live {
             self.carried = Some(Box::new(self.counters(seen.protocol)));
         }
         self.note_changes(seen, out);
-        if self.origin.is_none()
-            && let Some(origin) = seen.origin()
-        {
+        if let Some(origin) = seen.origin().filter(|told| told.overrules(self.origin)) {
             self.origin = Some(origin);
             out.news.push((self.socket, SocketNews::Origin(origin)));
         }

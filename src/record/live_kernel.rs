@@ -114,6 +114,10 @@ impl Kernel for LiveKernel {
         self.namespaces.get_mut(&place).is_some_and(|sockets| sockets.are_the_only_ones())
     }
 
+    fn may_have_subflows(&mut self, place: Place) -> bool {
+        self.namespaces.get(&place).is_some_and(NamespaceSockets::may_have_subflows)
+    }
+
     fn leave(&mut self, place: Place) {
         // Told before it is closed: once it is gone its inode is used again.
         if let Some(watch) = &self.watch {

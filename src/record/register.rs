@@ -17,7 +17,9 @@ use half_closed::HalfClosed;
 
 use super::batch::Batch;
 use super::ending::{Life, Remnant};
-use super::flows::{Added, Dead, Flow, Flows, Member, Moment, SAME_MOMENT_NS, There, Traffic};
+use super::flows::{
+    Added, Dead, Flow, Flows, Member, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, There, Traffic,
+};
 use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
@@ -134,8 +136,10 @@ pub(super) struct Register {
     pub(super) listens: bool,
     /// Whether every event of this capture was read.
     pub(super) is_all_told: bool,
-    /// Whether subflows of MPTCP were seen.
+    /// Whether there are, or may have been, subflows of MPTCP.
     pub(super) has_subflows: bool,
+    /// Whether that was asked for since events were last read.
+    pub(super) has_asked_for_subflows: bool,
     /// Sockets freed half-closed, of which no dump has shown yet what is left of them.
     pub(super) half_closed: HalfClosed,
 }
@@ -165,6 +169,7 @@ impl Register {
             listens: false,
             is_all_told: true,
             has_subflows: false,
+            has_asked_for_subflows: false,
             half_closed: HalfClosed::default(),
         }
     }
@@ -178,7 +183,9 @@ impl Register {
                 There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
             self.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
         }
-        let life = Life { direction: socket.origin.map(Origin::direction), ..Life::default() };
+        // What an earlier capture knew of subflows is not known.
+        let (direction, may_be_subflow) = (socket.origin.map(Origin::direction), true);
+        let life = Life { direction, may_be_subflow, ..Life::default() };
         self.hold(
             socket.cookie,
             Held {
@@ -323,6 +330,11 @@ impl Register {
         self.deaths.push(death);
     }
 
+    /// Whether it is to be asked for subflows of MPTCP; says so once.
+    pub(super) fn wants_to_know_of_subflows(&mut self) -> bool {
+        !self.has_subflows && !std::mem::replace(&mut self.has_asked_for_subflows, true)
+    }
+
     /// It has come to be known who opened a connection.
     pub(super) fn direct(&mut self, flow: Flow, socket: SocketId, origin: Origin) {
         self.directed.push((flow, socket, origin));
@@ -437,6 +449,9 @@ impl Register {
             _ => None,
         };
         let remnant = self.remnant_of_this_tick(flow, socket);
+        // A FIN that comes again, as its acknowledgement was lost, starts the timer anew
+        // (`tcp_timewait_state_process`).
+        let may_restart = self.listens && self.is_all_told && !flow.is_within_host();
         let Some(dead) = self.flows.dead_mut(flow, socket).filter(|dead| dead.is_unseen) else {
             return LeftOf::Nobody;
         };
@@ -456,6 +471,13 @@ impl Register {
         if began_ns <= began_by_ns + SAME_MOMENT_NS {
             dead.remnant = Remnant::None;
             LeftOf::unseen(socket)
+        } else if remnant == Remnant::TimeWait && may_restart {
+            // The latest that told of its end; whoever has not told yet may hold its socket.
+            if began_ns + REUSE_MIN_NS <= told_ns {
+                dead.remnant = Remnant::None;
+                return LeftOf::unseen(socket);
+            }
+            LeftOf::NotToldYet
         } else if remnant != Remnant::TimeWait
             && !matches!(peer_gone_ns, Some(Some(_)))
             && began_ns > told_ns

@@ -14,10 +14,11 @@ mod scope;
 use std::hash::BuildHasher;
 
 use hashbrown::hash_map::Entry;
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
+use super::flows::Flow;
 use super::live::{Live, Sighting};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, FormerSocket, FreedSocket, GroupId, MadeAt, Nanos, Place,
@@ -77,6 +78,8 @@ pub(super) struct Tracker {
     shows_bound_sockets: bool,
     /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
     events_read_until_ns: Option<Nanos>,
+    /// Of the events of this tick: connections that were found half-closed late, but for sure.
+    half_closed: HashSet<(usize, Flow)>,
     hasher: DefaultHashBuilder,
     capture_started: Clocks,
     next_socket: SocketId,
@@ -146,6 +149,7 @@ impl Tracker {
             held_closed: HashMap::new(),
             shows_bound_sockets: false,
             events_read_until_ns: None,
+            half_closed: HashSet::new(),
             hasher: DefaultHashBuilder::default(),
             capture_started,
             next_socket: start.next_socket,

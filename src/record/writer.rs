@@ -64,16 +64,19 @@ pub(super) fn write_all(
         match parcel {
             Parcel::BeginTick { snapshot, group, is_keyframe } => {
                 let mut tick = writer.begin_tick()?;
+                let mut ends = lines.ended.as_ref().map(|_| Vec::new());
                 if snapshot == start.next_snapshot {
-                    tick.end_former_boots(&start, snapshot)?;
-                    tick.end_gone_namespaces(gone, snapshot)?;
+                    let of_former_boots = tick.end_former_boots(&start, snapshot)?;
+                    let gone = tick.end_gone_namespaces(gone, snapshot)?;
+                    if let Some(ends) = &mut ends {
+                        ends.extend(of_former_boots.into_iter().chain(gone));
+                    }
                 }
                 if is_keyframe {
                     tick.begin_group(group, &start, snapshot)?;
                 } else {
                     tick.set_group(group);
                 }
-                let mut ends = lines.ended.as_ref().map(|_| Vec::new());
                 let Some((rows, now)) =
                     write_tick(tick, snapshot, &start, lines, written, &mut ends)?
                 else {

@@ -163,7 +163,8 @@ impl Text<'_> {
             let of_segments = share(Some(retransmitted), "data_segs_out", "data segments sent");
             let of_bytes = share(row.integer("bytes_retrans"), "bytes_sent", "bytes sent");
             self.line(&format!(
-                "retransmitted: {retransmitted} segments{}{}",
+                "retransmitted: {retransmitted} segment{}{}{}",
+                if retransmitted == 1 { "" } else { "s" },
                 of_segments.unwrap_or_default(),
                 of_bytes.unwrap_or_default()
             ))?;

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::model::{
-    EndEvidence, Endpoint, FIN_WAIT2_MAX_NS, Family, FinalCounters, FormerSocket, FreedSocket,
-    Nanos, NetnsId, Origin, Protocol, Scope, SnapshotId, SocketId, SocketUpdate, States, TcpState,
-    Tuple, UndestroyedSocket,
+    EndEvidence, Ending, Endpoint, FIN_WAIT2_MAX_NS, Family, FinalCounters, FormerSocket,
+    FreedSocket, Nanos, NetnsId, Origin, Protocol, Scope, SnapshotId, SocketId, SocketUpdate,
+    States, TcpState, Tuple, UndestroyedSocket,
 };
 
 /// Connections whose destroy event is still waited for at most.
@@ -122,7 +122,8 @@ pub(super) fn freed(
                  coalesce(d.ended_monotonic_ns, 9223372036854775807)), n.evidence,
              (SELECT l.ended_monotonic_ns FROM snapshots AS l ORDER BY l.snapshot_id DESC LIMIT 1),
              k.netns_id, e.closed_before_snapshot_id IS NULL AND e.over_ns IS NULL,
-             coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0), e.over_ns
+             coalesce(max(0, pe.destroyed_boottime_ns - e.destroyed_boottime_ns), 0), e.over_ns,
+             a.ended_monotonic_ns
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN socket_ends AS pe ON pe.socket_id = k.peer_socket_id
          JOIN snapshots AS d ON d.snapshot_id = e.destroyed_snapshot_id
@@ -132,6 +133,7 @@ pub(super) fn freed(
                  FROM snapshots AS b WHERE b.snapshot_id < d.snapshot_id
                     AND b.capture_id = d.capture_id), d.snapshot_id)
             AND p.ended_monotonic_ns IS NOT NULL
+         LEFT JOIN snapshots AS a ON a.snapshot_id = e.closed_before_snapshot_id
          LEFT JOIN endings AS n ON n.ending = e.ending
          WHERE e.destroyed_boottime_ns > ?2 AND k.protocol = ?3
             AND k.netns_id IN (SELECT value FROM json_each(?1))
@@ -147,6 +149,18 @@ pub(super) fn freed(
             let listened_ns = row.get::<_, Option<Nanos>>(13)?.unwrap_or(0);
             // It went on half-closed as long as its other end was there.
             let peer_freed_ns = freed_ns.saturating_add(row.get(16)?);
+            // Dumps since may have shown that it was over.
+            let absent_ns = row.get::<_, Option<Nanos>>(18)?.unwrap_or(Nanos::MAX);
+            let time_wait_by_ns = match evidence.as_deref() {
+                Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
+                Some("fin_acked") => match row.get::<_, Option<Nanos>>(17)? {
+                    Some(over_ns) => freed_ns.saturating_add(over_ns),
+                    None => freed_ns.max(listened_ns),
+                },
+                // Whether a FIN was acknowledged is not known.
+                None => freed_ns,
+                Some(_) => peer_freed_ns,
+            };
             Ok(Some(FreedSocket {
                 id: SocketId(row.get(0)?),
                 cookie: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -155,16 +169,7 @@ pub(super) fn freed(
                 state: row.get::<_, Option<u8>>(7)?.map(TcpState),
                 last_sample: row.get::<_, Option<i64>>(9)?.map(SnapshotId),
                 samples: row.get(10)?,
-                time_wait_by_ns: match evidence.as_deref() {
-                    Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
-                    Some("fin_acked") => match row.get::<_, Option<Nanos>>(17)? {
-                        Some(over_ns) => freed_ns.saturating_add(over_ns),
-                        None => freed_ns.max(listened_ns),
-                    },
-                    // Whether a FIN was acknowledged is not known.
-                    None => freed_ns,
-                    Some(_) => peer_freed_ns,
-                },
+                time_wait_by_ns: time_wait_by_ns.min(absent_ns.max(freed_ns)),
                 is_half_closed: row.get(15)?,
                 netns: NetnsId(row.get(14)?),
             }))
@@ -244,13 +249,13 @@ pub(super) fn last_full_view(
     Ok(last.0.map(SnapshotId).zip(last.1))
 }
 
-/// Ends what earlier boots of the machine of this capture left open. Machines are told apart by the
-/// hash of their id; without one nothing is ended.
+/// Ends what earlier boots of the machine of this capture left open; gives those sockets. Machines are
+/// told apart by the hash of their id; without one nothing is ended.
 pub(super) fn end_former_boots(
     connection: &Connection,
     capture: i64,
     first: SnapshotId,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<SocketId>> {
     let is_of_former_boot = "EXISTS (SELECT 1 FROM snapshots AS l
         JOIN captures AS former ON former.capture_id = l.capture_id
         JOIN captures AS now ON now.capture_id = ?2
@@ -259,14 +264,15 @@ pub(super) fn end_former_boots(
     end_open(connection, first, EndEvidence::HostRestart, is_of_former_boot, &capture)
 }
 
-/// Ends what earlier captures left open in these namespaces, which had gone when this snapshot began.
+/// Ends what earlier captures left open in these namespaces, which had gone when this snapshot began;
+/// gives those sockets.
 pub(super) fn end_gone_namespaces(
     connection: &Connection,
     gone: &[NetnsId],
     first: SnapshotId,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<SocketId>> {
     if gone.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let was_in_one = "EXISTS (SELECT 1 FROM sockets AS w WHERE w.socket_id = o.socket_id
         AND w.netns_id IN (SELECT value FROM json_each(?2)))";
@@ -274,14 +280,14 @@ pub(super) fn end_gone_namespaces(
 }
 
 /// Ends those of the open sockets `o`, and of what is left of others, that this holds for: by that
-/// snapshot they had gone.
+/// snapshot they had gone. Gives the sockets, but for those of which something was left.
 fn end_open(
     connection: &Connection,
     first: SnapshotId,
     evidence: EndEvidence,
     is_meant: &str,
     parameter: &dyn ToSql,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<SocketId>> {
     connection.execute(
         &format!(
             "UPDATE remains SET (last_snapshot_id, gone_before_snapshot_id, last_sample_snapshot_id,
@@ -292,16 +298,45 @@ fn end_open(
         ),
         params![first.0, parameter],
     )?;
+    bound_ends(connection, first, evidence, is_meant, parameter)?;
+    let mut end = connection.prepare(&format!(
+        "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
+             last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us,
+             bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out, segs_in,
+             data_segs_out, data_segs_in, total_retrans)
+         SELECT o.socket_id, o.last_snapshot_id, ?1, o.snapshot_id, ?3, o.samples, r.state,
+             {COUNTERS}
+         {OPEN_SOCKETS}
+         WHERE NOT o.is_remains AND {is_meant}
+         RETURNING socket_id"
+    ))?;
+    end.query_map(params![first.0, parameter, evidence.name()], |row| row.get(0).map(SocketId))?
+        .collect()
+}
+
+/// What had ended without a bound is over by then too: what may have gone on half-closed though its socket was
+/// freed, or in a state or beyond a filter that was not recorded.
+fn bound_ends(
+    connection: &Connection,
+    first: SnapshotId,
+    evidence: EndEvidence,
+    is_meant: &str,
+    parameter: &dyn ToSql,
+) -> rusqlite::Result<()> {
+    let one_sided = Ending::ONE_SIDED.map(|ending| ending.number().to_string()).join(", ");
     connection.execute(
         &format!(
-            "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
-                 last_sample_snapshot_id, evidence, samples, state, rtt_us, rttvar_us, min_rtt_us,
-                 bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out, segs_in,
-                 data_segs_out, data_segs_in, total_retrans)
-             SELECT o.socket_id, o.last_snapshot_id, ?1, o.snapshot_id, ?3, o.samples, r.state,
-                 {COUNTERS}
-             {OPEN_SOCKETS}
-             WHERE NOT o.is_remains AND {is_meant}"
+            "UPDATE socket_ends SET closed_before_snapshot_id = ?1, evidence = ?3
+             WHERE socket_id IN (
+                 SELECT o.socket_id FROM (
+                     SELECT e.socket_id,
+                         coalesce(e.destroyed_snapshot_id, e.last_snapshot_id) AS snapshot_id
+                     FROM socket_ends AS e
+                     WHERE e.closed_before_snapshot_id IS NULL AND e.over_ns IS NULL
+                         AND (e.destroyed_at_ns IS NULL OR e.ending IS NULL
+                             OR e.ending IN ({one_sided}))
+                         AND e.socket_id NOT IN (SELECT m.socket_id FROM remains AS m)) AS o
+                 WHERE {is_meant})"
         ),
         params![first.0, parameter, evidence.name()],
     )?;

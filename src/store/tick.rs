@@ -63,19 +63,28 @@ impl TickWriter<'_> {
         )
     }
 
-    /// Ends the sockets of earlier boots of this machine: none outlived them.
+    /// Ends the sockets of earlier boots of this machine, and gives them: none outlived these.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn end_former_boots(&mut self, start: &Start, first: SnapshotId) -> Done {
+    pub fn end_former_boots(
+        &mut self,
+        start: &Start,
+        first: SnapshotId,
+    ) -> Result<Vec<SocketId>, StoreError> {
         former::end_former_boots(&self.transaction, start.capture, first).map_err(|e| self.error(e))
     }
 
-    /// Ends what earlier captures left open in these namespaces, which had gone when this one began.
+    /// Ends what earlier captures left open in these namespaces, which had gone when this one began, and
+    /// gives it.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn end_gone_namespaces(&mut self, gone: &[NetnsId], first: SnapshotId) -> Done {
+    pub fn end_gone_namespaces(
+        &mut self,
+        gone: &[NetnsId],
+        first: SnapshotId,
+    ) -> Result<Vec<SocketId>, StoreError> {
         former::end_gone_namespaces(&self.transaction, gone, first).map_err(|e| self.error(e))
     }
 

@@ -360,17 +360,21 @@ impl RelativeTimes {
         moments.into_iter().flatten().chain(self.handshake_ms).max()
     }
 
-    /// The same but for a handshake that was none: after a simultaneous open the kernel counts from the
-    /// beginning of its ticks (`INITIAL_JIFFIES`, 300 s after which they wrap), until data come. Given
-    /// between which moments of `CLOCK_MONOTONIC` it made the message.
-    #[must_use]
-    pub fn without_unset(self, (after_ms, by_ms): (i64, i64)) -> Self {
-        let begun_ms = |made_at_ms: i64| (made_at_ms - JIFFIES_BEFORE_WRAP_MS) as u32;
-        let is_unset = |ago_ms: u32| {
-            let since_ms = ago_ms.wrapping_sub(begun_ms(after_ms - UNSET_TOLERANCE_MS));
+    /// Whether there was no handshake: after a simultaneous open the kernel counts from the beginning of its
+    /// ticks (`INITIAL_JIFFIES`, 300 s after which they wrap), until data come. Given between which moments of
+    /// `CLOCK_MONOTONIC` it made the message.
+    pub fn is_opened_by_both(self, (after_ms, by_ms): (i64, i64)) -> bool {
+        let begun_ms = (after_ms - UNSET_TOLERANCE_MS - JIFFIES_BEFORE_WRAP_MS) as u32;
+        self.handshake_ms.is_some_and(|ago_ms| {
+            let since_ms = ago_ms.wrapping_sub(begun_ms);
             i64::from(since_ms) <= by_ms - after_ms + 2 * UNSET_TOLERANCE_MS
-        };
-        if !self.handshake_ms.is_some_and(is_unset) {
+        })
+    }
+
+    /// The same but for a handshake that was none.
+    #[must_use]
+    pub fn without_unset(self, made_at_ms: (i64, i64)) -> Self {
+        if !self.is_opened_by_both(made_at_ms) {
             return self;
         }
         Self { handshake_ms: None, received_or_handshake_ms: None, ..self }

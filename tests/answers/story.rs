@@ -201,3 +201,40 @@ fn many_rows_make_a_bounded_number_of_lines() {
     assert_eq!(text.lines().filter(|line| line.starts_with("  2026-")).count(), 20, "{text}");
     assert_eq!(told(&world, "--format jsonl").matches("\"traffic\"").count(), 299);
 }
+
+/// Connection 1 is seen open once; no dump shows anything for a while, then its TIME-WAIT, whose timer tells
+/// since when, and again nothing.
+fn closed_unseen() -> World {
+    let a = FakeSocket::established(1, 1_001, 80);
+    let a = FakeSocket { total_retrans: 1, data_segs_out: 4, ..a };
+    let left = a.time_wait_since(1_300);
+    let mut world = World::default();
+    world.shows(&[]).shows(&[&a]).ends(&[], failed).shows(&[&left]).ends(&[], failed);
+    world.shows(&[&left]).shows(&[]).shows(&[]);
+    world.record();
+    world
+}
+
+#[test]
+fn no_state_is_told_to_have_lasted_longer_than_the_connection() {
+    let story: Value = serde_json::from_str(&told(&closed_unseen(), "--format json")).unwrap();
+    let state = &story["states"][0];
+    assert_eq!(state["state"], "ESTAB");
+    assert_eq!(state["in_state_max_ns"], story["connection"]["duration_max_ns"], "{story}");
+    // The timer is not exact.
+    assert_eq!(state["in_state_max_ns"], 1_320_000_000, "{story}");
+}
+
+#[test]
+fn a_gap_in_what_was_left_of_a_connection_is_none_in_its_life() {
+    let story: Value = serde_json::from_str(&told(&closed_unseen(), "--format json")).unwrap();
+    let gaps: Vec<_> = story["gaps"].as_array().unwrap().iter().map(|gap| &gap["from"]).collect();
+    assert!(gaps.is_empty(), "{gaps:?}");
+    assert!(told(&world(), "").contains("Gaps that its life may overlap"));
+}
+
+#[test]
+fn one_segment_is_one() {
+    let story = told(&closed_unseen(), "");
+    assert!(story.contains("retransmitted: 1 segment, 25.0% of the data segments"), "{story}");
+}

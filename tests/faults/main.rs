@@ -12,6 +12,7 @@ mod disk;
 mod disk_full;
 mod elsewhere;
 mod events;
+mod followed;
 mod hostile_file;
 mod hostile_text;
 mod markers;

@@ -17,6 +17,7 @@ mod namespace;
 mod rates;
 mod recording;
 mod scene;
+mod subflows;
 mod truth;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

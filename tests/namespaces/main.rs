@@ -298,7 +298,7 @@ fn those_that_there_are_too_few_descriptors_for_are_refused_and_the_others_recor
     let path = dir.path("rec.db");
     assert_recording_is_whole(&path);
     assert!(ask(&path, "SELECT count(DISTINCT netns_id) FROM scopes").unwrap() > 1);
-    // They would take 80.
+    // They would take 100.
     let refused = "SELECT count(*) FROM refused_namespaces WHERE errno = 24";
     let refused = ask(&path, refused).unwrap();
     assert!(refused >= 12, "{refused} of {}", named.len());

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use sockrec::model::TcpState;
+
 use crate::events::{a, lives};
 use crate::socket::FakeSocket;
 use crate::world::World;
@@ -170,4 +172,72 @@ fn a_listener_that_a_dump_lacks_tells_nothing_of_who_is_new_in_it() {
     };
     assert_eq!(told(true), "cookie=1 direction=inbound");
     assert_eq!(told(false), "cookie=1 direction=-");
+}
+
+/// Two sockets of this host dial each other: the first dump shows but one of them in SYN-SENT.
+#[test]
+fn who_dialled_was_not_dialled_though_the_other_end_dialled_too() {
+    let (client, other) = (a(), FakeSocket { bytes_acked: 101, bytes_sent: 100, ..a().peer(2) });
+    let (in_syn_sent, in_syn_recv) = (client.connecting(), other.in_state(TcpState::SYN_RECV));
+    let columns = ["cookie", "direction", "direction_evidence"];
+    let both = [
+        "cookie=1 direction=outbound direction_evidence=syn_sent",
+        "cookie=2 direction=outbound direction_evidence=syn_counted",
+    ];
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&in_syn_sent, &in_syn_recv]).shows(&[&client, &other]);
+    world.record();
+    assert_eq!(lives(&world, &columns), both);
+
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&in_syn_sent, &in_syn_recv]);
+    world.tells(&[other.fin_acked().destroyed()]).shows(&[&client]);
+    world.record();
+    assert_eq!(lives(&world, &columns), both);
+}
+
+/// It was reset: what is delivered is not its FIN.
+#[test]
+fn who_was_dialled_while_it_dialled_opened_it() {
+    let socket = FakeSocket {
+        bytes_sent: 0,
+        bytes_acked: 1,
+        data_segs_out: 0,
+        delivered: 2,
+        last_data_recv_at_ms: 300_000, // the kernel's ticks wrap then
+        ..a().to_afar().opened_at(1_650)
+    };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[socket.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["direction", "direction_evidence", "ending"]),
+        ["direction=outbound direction_evidence=syn_counted ending=reset"]
+    );
+}
+
+/// With TCP Fast Open it may have closed before its handshake was over, which then counts as no segment.
+#[test]
+fn what_was_delivered_tells_nothing_where_data_came_with_the_syn() {
+    let socket = FakeSocket {
+        bytes_sent: 0,
+        bytes_acked: 1,
+        bytes_received: 30,
+        data_segs_out: 0,
+        data_segs_in: 1,
+        delivered: 1,
+        options: 32,
+        ..a().to_afar().opened_at(1_650)
+    };
+    for (state, told) in [
+        (None, "direction=- ending=-"),
+        (Some(TcpState::TIME_WAIT), "direction=inbound ending=orderly"),
+    ] {
+        let rest = state.map(|state| socket.time_wait_since(1_690).in_state(state));
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&[socket.destroyed()]);
+        world.shows(&rest.iter().collect::<Vec<_>>());
+        world.record();
+        assert_eq!(lives(&world, &["direction", "ending"]), [told]);
+    }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use sockrec::model::TcpState;
 
 use crate::events::{a, lives, told_at_1700};
-use crate::socket::FakeSocket;
+use crate::socket::{FakeEvent, FakeSocket};
 use crate::world::{Jump, SECOND, START_MONOTONIC, World, failed};
 
 /// What somebody closed first may have been reset; its TIME-WAIT tells that it was not.
@@ -422,7 +422,7 @@ fn who_is_held_after_a_reset_is_the_other_end_of_who_reset_it() {
     );
 }
 
-/// The kernel sends events from each processor on its own.
+/// The kernel sends events from each processor on its own, and a snapshot may be taken between any of them.
 #[test]
 fn ends_are_paired_though_the_events_of_another_connection_came_between() {
     let sent = |bytes: u64, at_ms: i64| FakeSocket {
@@ -430,23 +430,32 @@ fn ends_are_paired_though_the_events_of_another_connection_came_between() {
         bytes_acked: bytes + 2,
         ..a().opened_at(at_ms)
     };
-    let (first, second) = (sent(100, 1_300), sent(40, 1_350));
+    let (first, second) = (sent(100, 1_980), sent(40, 1_990));
     let told = |socket: &FakeSocket, cookie| FakeSocket { cookie, ..socket.clone() }.destroyed();
     let (one, other) = (first.fin_received(), first.peer(2).fin_received().fin_acked());
     let (next, its_other) = (second.fin_received(), second.peer(4).fin_received().fin_acked());
     let events = [told(&other, 2), told(&next, 3), told(&its_other, 4), told(&one, 1)];
-    let world = told_at_1700(&events);
-    let mut rows = lives(&world, &["cookie", "peer_socket_id", "ending"]);
-    rows.sort();
-    assert_eq!(
-        rows,
-        [
-            "cookie=1 peer_socket_id=1 ending=orderly",
-            "cookie=2 peer_socket_id=4 ending=orderly",
-            "cookie=3 peer_socket_id=3 ending=orderly",
-            "cookie=4 peer_socket_id=2 ending=orderly",
-        ]
-    );
+    for before in 0..=events.len() {
+        let of_snapshot = |events: &[FakeEvent], ago_ms: i64| -> Vec<FakeEvent> {
+            events.iter().map(|event| event.ago(ago_ms)).collect()
+        };
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&of_snapshot(&events[..before], 5)).shows(&[]);
+        world.tells(&of_snapshot(&events[before..], 995)).shows(&[]);
+        world.record();
+        let mut rows = lives(&world, &["cookie", "peer_socket_id", "ending"]);
+        rows.sort();
+        assert_eq!(
+            rows,
+            [
+                "cookie=1 peer_socket_id=1 ending=orderly",
+                "cookie=2 peer_socket_id=4 ending=orderly",
+                "cookie=3 peer_socket_id=3 ending=orderly",
+                "cookie=4 peer_socket_id=2 ending=orderly",
+            ],
+            "{before} of them before the snapshot"
+        );
+    }
 }
 
 /// It was reset from afar between two dumps, and a program held its socket.

@@ -5,9 +5,8 @@ use std::net::Ipv4Addr;
 use sockrec::model::{Protocol, States, TcpState};
 use sockrec::query::Question;
 
-use crate::harness::assert_recording_is_whole;
 use crate::socket::{FakeEvent, FakeSocket};
-use crate::world::{Jump, SECOND, START_UTC, World, complete, failed, interrupted};
+use crate::world::{SECOND, START_UTC, World, complete, failed, interrupted};
 
 /// Rows of `connections`; moments in milliseconds since the start.
 pub fn lives(world: &World, columns: &[&str]) -> Vec<String> {
@@ -25,7 +24,7 @@ fn since_start(cell: &str) -> String {
 }
 
 const OPENING: &[&str] = &["opened_after", "opened_before", "opened_evidence"];
-const CLOSING: &[&str] =
+pub const CLOSING: &[&str] =
     &["closed_after", "closed_before", "closed_evidence", "destroyed_at", "samples"];
 
 pub fn a() -> FakeSocket {
@@ -72,16 +71,6 @@ fn a_socket_that_was_kept_after_its_connection_was_not_opened_after_the_last_dum
     assert_eq!(
         lives(&world, &["opened_after", "closed_after", "closed_before"]),
         ["opened_after=- closed_after=- closed_before=1700"]
-    );
-}
-
-#[test]
-fn how_long_an_event_was_unread_widens_what_it_says() {
-    let event = a().opened_at(1_400).destroyed().unread_for(200);
-    let world = told_at_1700(&[event]);
-    assert_eq!(
-        lives(&world, &["opened_after", "opened_before", "closed_after", "closed_before"]),
-        ["opened_after=1000 opened_before=1650 closed_after=1379 closed_before=1700"]
     );
 }
 
@@ -139,190 +128,6 @@ fn a_dump_that_still_shows_a_destroyed_socket_changes_nothing() {
     );
 }
 
-const TIME_WAIT: &[&str] =
-    &["cookie", "state", "closed_evidence", "ending_evidence", "time_wait_min_ns", "samples"];
-
-#[test]
-fn a_time_wait_goes_on_as_its_connection_by_its_cookie() {
-    let a = a();
-    let mut world = World::with_events();
-    world.shows(&[&a]).shows(&[&a]).tells(&[a.fin_acked().destroyed()]);
-    world.shows(&[&a.time_wait()]).shows(&[&a.time_wait()]).shows(&[]).shows(&[]);
-    world.record();
-    let time_wait_ns = SECOND - 1_000_000;
-    assert_eq!(
-        lives(&world, TIME_WAIT),
-        [format!(
-            "cookie=1 state=ESTAB closed_evidence=destroy_event ending_evidence=time_wait \
-             time_wait_min_ns={time_wait_ns} samples=2"
-        )]
-    );
-    assert_eq!(world.sql("SELECT cookie FROM remains"), ["-"]);
-}
-
-#[test]
-fn a_time_wait_with_a_cookie_of_its_own_goes_on_as_the_connection_of_its_addresses() {
-    let a = a().opened_at(1_400);
-    let rest = FakeSocket { cookie: 2, ..a.time_wait() };
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[a.fin_acked().destroyed()]);
-    world.shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
-    world.record();
-    let time_wait_ns = SECOND - 1_000_000;
-    assert_eq!(
-        lives(&world, TIME_WAIT),
-        [format!(
-            "cookie=1 state=- closed_evidence=destroy_event ending_evidence=time_wait \
-             time_wait_min_ns={time_wait_ns} samples=1"
-        )]
-    );
-    assert_eq!(world.sql("SELECT cookie FROM remains"), ["2"]);
-}
-
-#[test]
-fn a_time_wait_with_a_cookie_of_its_own_goes_on_in_the_next_capture() {
-    let a = a().opened_at(1_400);
-    let rest = FakeSocket { cookie: 2, ..a.time_wait() };
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[a.fin_acked().destroyed()]).shows(&[&rest]);
-    world.record();
-    world.goes_on_after(SECOND).shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
-    world.record();
-    let time_wait_ns = 3 * SECOND - 1_000_000;
-    assert_eq!(
-        lives(&world, TIME_WAIT),
-        [format!(
-            "cookie=1 state=- closed_evidence=destroy_event ending_evidence=time_wait \
-             time_wait_min_ns={time_wait_ns} samples=2"
-        )]
-    );
-}
-
-#[test]
-fn a_time_wait_seen_before_its_event_is_read_is_one_with_it() {
-    let a = a().opened_at(1_400);
-    let rest = FakeSocket { cookie: 2, ..a.time_wait() };
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells_while_dumping(&[a.fin_acked().destroyed()]);
-    world.shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
-    world.record();
-    assert_eq!(
-        lives(
-            &world,
-            &["cookie", "ending_evidence", "bytes_sent", "opened_after", "closed_before"]
-        ),
-        ["cookie=1 ending_evidence=time_wait bytes_sent=100 opened_after=1000 closed_before=2001"]
-    );
-}
-
-#[test]
-fn a_half_wiped_event_overwrites_nothing() {
-    let a = a().sent(900);
-    let mut world = World::with_events();
-    world.shows(&[&a]).shows(&[&a]).tells(&[a.aborted()]).shows(&[]);
-    world.record();
-    let columns = [
-        "local_address",
-        "remote_port",
-        "addresses_inferred",
-        "bytes_sent",
-        "rtt_us",
-        "segs_in",
-        "ending_evidence",
-        "destroyed_at",
-    ];
-    assert_eq!(
-        lives(&world, &columns),
-        ["local_address=127.0.0.1 remote_port=80 addresses_inferred=0 bytes_sent=1000 \
-          rtt_us=250 segs_in=3 ending_evidence=disconnected destroyed_at=1700"]
-    );
-}
-
-#[test]
-fn of_a_socket_first_seen_on_its_way_out_its_event_tells() {
-    let a = a().opened_at(1_400);
-    let dying = a.wiped().in_state(TcpState::CLOSE);
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells_while_dumping(&[a.aborted(), a.peer(2).destroyed()]);
-    world.shows(&[&dying]).shows(&[]).shows(&[]);
-    world.record();
-    assert_eq!(
-        lives(&world, &["cookie", "local_address", "remote_port", "bytes_sent", "ending"]),
-        [
-            "cookie=1 local_address=127.0.0.1 remote_port=80 bytes_sent=- ending=reset",
-            "cookie=2 local_address=127.0.0.2 remote_port=1001 bytes_sent=0 ending=reset",
-        ]
-    );
-}
-
-const TUPLE: &[&str] = &[
-    "cookie",
-    "local_address",
-    "local_port",
-    "remote_address",
-    "remote_port",
-    "addresses_inferred",
-    "peer_socket_id",
-];
-
-#[test]
-fn a_half_wiped_event_alone_tells_half() {
-    let a = a().opened_at(1_400);
-    let world = told_at_1700(&[a.aborted()]);
-    assert_eq!(
-        lives(&world, TUPLE),
-        ["cookie=1 local_address=- local_port=1001 remote_address=127.0.0.2 remote_port=- \
-          addresses_inferred=0 peer_socket_id=-"]
-    );
-    assert_eq!(
-        lives(&world, &["bytes_sent", "segs_out", "ending", "ending_evidence"]),
-        ["bytes_sent=- segs_out=- ending=reset ending_evidence=disconnected"]
-    );
-    let world = told_at_1700(&[a.refused()]);
-    assert_eq!(
-        lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
-        ["bytes_sent=- ending=not_established ending_evidence=nothing_received"]
-    );
-}
-
-#[test]
-fn the_other_end_tells_what_a_half_wiped_event_does_not() {
-    let a = a().opened_at(1_400);
-    let world = told_at_1700(&[a.aborted(), a.peer(2).destroyed()]);
-    assert_eq!(
-        lives(&world, TUPLE),
-        [
-            "cookie=1 local_address=127.0.0.1 local_port=1001 remote_address=127.0.0.2 \
-             remote_port=80 addresses_inferred=1 peer_socket_id=2",
-            "cookie=2 local_address=127.0.0.2 local_port=80 remote_address=127.0.0.1 \
-             remote_port=1001 addresses_inferred=0 peer_socket_id=1",
-        ]
-    );
-    assert_eq!(
-        lives(&world, &["direction", "ending_evidence"]),
-        [
-            "direction=outbound ending_evidence=disconnected",
-            "direction=inbound ending_evidence=fin_not_acked"
-        ]
-    );
-}
-
-#[test]
-fn of_two_half_wiped_events_that_fit_one_end_neither_is_taken() {
-    let a = a().opened_at(1_400);
-    let b = FakeSocket { cookie: 3, remote_port: 81, ..a.clone() };
-    let world = told_at_1700(&[a.aborted(), b.aborted(), a.peer(2).destroyed()]);
-    for (row, cookie) in [(0, 1), (1, 3)] {
-        assert_eq!(
-            lives(&world, TUPLE)[row],
-            format!(
-                "cookie={cookie} local_address=- local_port=1001 remote_address=127.0.0.2 \
-                 remote_port=- addresses_inferred=0 peer_socket_id=-"
-            )
-        );
-    }
-}
-
 #[test]
 fn sockets_that_were_never_bound_are_counted_only() {
     let unbound = FakeSocket {
@@ -335,77 +140,6 @@ fn sockets_that_were_never_bound_are_counted_only() {
     let world = told_at_1700(&[unbound.destroyed(), a().opened_at(1_400).destroyed()]);
     assert_eq!(lives(&world, &["cookie"]), ["cookie=1"]);
     assert_eq!(world.sql("SELECT events, events_unbound FROM snapshots"), ["0 0", "0 0", "2 1"]);
-}
-
-#[test]
-fn the_late_event_of_a_reset_connection_tells_more_of_the_end_that_is_known() {
-    let a = a();
-    let mut world = World::with_events();
-    world.shows(&[&a]).shows(&[&a]).shows(&[]).shows(&[]).shows(&[]);
-    world.tells(&[a.sent(900).opened_at(1_500).destroyed()]).shows(&[]);
-    world.record();
-    assert_eq!(
-        lives(&world, CLOSING),
-        ["closed_after=1479 closed_before=3001 closed_evidence=absence destroyed_at=4700 \
-          samples=1"]
-    );
-    assert_eq!(
-        lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
-        ["bytes_sent=1000 ending=reset ending_evidence=fin_not_acked"]
-    );
-}
-
-#[test]
-fn a_keyframe_need_not_hold_what_two_dumps_lacked_though_its_event_comes_later() {
-    let a = a();
-    let mut world = World::with_events();
-    world.shows(&[&a]).shows(&[]).shows(&[]);
-    world.jumps.insert(2, Jump { late_ns: 3_601 * SECOND, ..Jump::default() });
-    world.tells(&[a.sent(900).opened_at(1_500).destroyed()]).shows(&[]);
-    world.record();
-    assert_eq!(world.sql("SELECT snapshot_id FROM snapshots WHERE is_keyframe"), ["1", "3"]);
-    assert_eq!(
-        world.sql("SELECT closed_before_snapshot_id, destroyed_snapshot_id FROM socket_ends"),
-        ["3 4"]
-    );
-    assert_recording_is_whole(&world.path());
-}
-
-#[test]
-fn a_late_event_may_come_in_a_later_capture() {
-    let a = a();
-    let mut world = World::with_events();
-    world.shows(&[&a]).shows(&[]).shows(&[]);
-    world.record();
-    world.goes_on_after(2 * SECOND);
-    world.shows(&[]).tells(&[a.sent(900).opened_at(500).destroyed()]).shows(&[]);
-    world.record();
-    // By what it says the connection was active before the second capture began: not used.
-    assert_eq!(
-        lives(&world, CLOSING),
-        ["closed_after=0 closed_before=2001 closed_evidence=absence destroyed_at=5700 samples=1"]
-    );
-    assert_eq!(
-        lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
-        ["bytes_sent=1000 ending=reset ending_evidence=fin_not_acked"]
-    );
-}
-
-#[test]
-fn the_event_of_a_socket_of_an_earlier_capture_ends_it() {
-    let a = a();
-    let mut world = World::with_events();
-    world.shows(&[&a]).shows(&[&a]);
-    world.record();
-    world.goes_on_after(2 * SECOND);
-    world.tells(&[a.sent(900).opened_at(4_100).destroyed().ago(0)]).shows(&[]).shows(&[]);
-    world.record();
-    assert_eq!(
-        lives(&world, CLOSING),
-        ["closed_after=1000 closed_before=4000 closed_evidence=destroy_event destroyed_at=4000 \
-          samples=1"]
-    );
-    assert_eq!(lives(&world, &["state", "bytes_sent"]), ["state=ESTAB bytes_sent=1000"]);
 }
 
 #[test]
@@ -482,46 +216,6 @@ fn both_ends_name_each_other_whoever_is_told_of_first() {
 }
 
 #[test]
-fn lost_events_are_told_of_with_those_who_lived_then() {
-    let (early, late) = (a(), FakeSocket::established(2, 1_002, 80));
-    let mut world = World::with_events();
-    world.shows(&[&early]).shows(&[]).shows(&[]).shows(&[]);
-    world.loses_events(Some(7)).shows(&[&late]).loses_events(None).shows(&[&late]).shows(&[&late]);
-    let (summary, _) = world.record();
-    assert_eq!(summary.progress.event_losses, 2);
-    assert_eq!(
-        lives(&world, &["cookie", "gaps"]),
-        ["cookie=1 gaps=-", "cookie=2 gaps=events_lost"]
-    );
-    let gaps = world.answer(Question::Gaps, &["from", "to", "kind", "count"]);
-    let at = |ms: i64| START_UTC + ms * 1_000_000;
-    assert_eq!(
-        gaps,
-        [
-            format!("from={} to={} kind=events_lost count=7", at(3_001), at(4_000)),
-            format!("from={} to={} kind=events_lost count=-", at(4_001), at(5_000)),
-        ]
-    );
-}
-
-#[test]
-fn losses_are_told_of_whatever_was_done_to_the_clock() {
-    let a = a().opened_at(500);
-    for utc_ns in [3_600 * SECOND, -3_600 * SECOND] {
-        let mut world = World::with_events();
-        world.shows(&[]).shows(&[&a]).jumps(Jump { utc_ns, ..Jump::default() });
-        world.loses_events(None).shows(&[&a]).shows(&[]).shows(&[]).shows(&[]);
-        world.jumps(Jump { utc_ns: -utc_ns, ..Jump::default() }).loses_events(None);
-        world.shows(&[]).shows(&[]).shows(&[&FakeSocket { cookie: 2, ..a.opened_at(7_500) }]);
-        world.record();
-        assert_eq!(
-            lives(&world, &["cookie", "gaps"]),
-            ["cookie=1 gaps=events_lost", "cookie=2 gaps=-"]
-        );
-    }
-}
-
-#[test]
 fn an_event_ends_a_socket_also_while_dumps_fail() {
     let (a, b) = (a(), FakeSocket::established(2, 1_002, 80));
     for end in [failed, interrupted] {
@@ -593,28 +287,6 @@ fn events_bring_new_sockets_only_of_the_states_that_are_recorded() {
     );
     let (rows, counted) = told(TcpState::SYN_SENT);
     assert_eq!((rows.len(), counted[2].as_str()), (0, "3 3"));
-}
-
-#[test]
-fn a_socket_that_left_the_recorded_states_is_ended_by_its_late_event() {
-    let a = a();
-    let states = States::only(TcpState::ESTABLISHED);
-    let left = |last: FakeEvent| {
-        let mut world = World { states, ..World::with_events() };
-        world.shows(&[&a]).shows(&[]).shows(&[]).tells(&[last]).shows(&[]);
-        world.record();
-        lives(&world, CLOSING)
-    };
-    assert_eq!(
-        left(a.fin_acked().fin_received().destroyed()),
-        ["closed_after=0 closed_before=2700 closed_evidence=destroy_event destroyed_at=2700 \
-          samples=1"]
-    );
-    // Half-closed: the other end had not even sent its FIN.
-    assert_eq!(
-        left(a.fin_acked().destroyed().looked_up_after(None)),
-        ["closed_after=0 closed_before=- closed_evidence=left_scope destroyed_at=2700 samples=1"]
-    );
 }
 
 #[test]
@@ -699,39 +371,6 @@ fn an_event_of_udp_ends_its_socket_and_tells_of_no_connection() {
 }
 
 #[test]
-fn a_suspend_between_activity_and_event_widens_when_the_connection_ended() {
-    let a = a();
-    let mut world = World::with_events();
-    world.shows(&[&a]).jumps(Jump { suspended_ns: 60 * SECOND, ..Jump::default() });
-    // By the kernel's ticks, which stood still, it was active 600 ms before.
-    world.tells(&[a.opened_at(100).destroyed()]).shows(&[]).shows(&[]);
-    world.record();
-    assert_eq!(
-        lives(&world, &["closed_after", "closed_before", "destroyed_at"]),
-        ["closed_after=79 closed_before=60700 destroyed_at=60700"]
-    );
-    assert_eq!(lives(&world, &["duration_min_ns"]), [format!("duration_min_ns={}", 78_000_000)]);
-}
-
-#[test]
-fn the_clock_may_be_set_back_before_an_event() {
-    let a = a().opened_at(500);
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[&a]).jumps(Jump { utc_ns: -3_600 * SECOND, ..Jump::default() });
-    world.tells(&[a.sent(900).opened_at(1_600).destroyed()]).shows(&[]);
-    world.record();
-    // 1,579 ms and 1,700 ms after the start by steady time.
-    assert_eq!(
-        lives(&world, &["closed_after", "closed_before"]),
-        ["closed_after=-3598421 closed_before=-3598300"]
-    );
-    assert_eq!(
-        lives(&world, &["duration_min_ns", "duration_max_ns"]),
-        [format!("duration_min_ns={} duration_max_ns={}", 578_000_000, 1_700_000_000)]
-    );
-}
-
-#[test]
 fn events_before_the_first_dump_rest_on_nothing_that_was_seen() {
     let a = a().opened_at(-200);
     let mut world = World::with_events();
@@ -740,42 +379,6 @@ fn events_before_the_first_dump_rest_on_nothing_that_was_seen() {
     assert_eq!(
         lives(&world, &["opened_after", "opened_before", "closed_after", "closed_before"]),
         ["opened_after=- opened_before=-150 closed_after=- closed_before=0"]
-    );
-}
-
-#[test]
-fn the_timer_of_a_time_wait_tells_when_its_connection_was_over() {
-    let a = a();
-    let mut world = World::default();
-    let rest = a.time_wait_since(1_200);
-    world.shows(&[&a]).shows(&[&a]).ends(&[], failed).shows(&[&rest]).shows(&[&rest]);
-    world.record();
-    assert_eq!(
-        lives(&world, CLOSING),
-        ["closed_after=1000 closed_before=1220 closed_evidence=time_wait destroyed_at=- samples=2"]
-    );
-    assert_eq!(lives(&world, &["duration_max_ns"]), ["duration_max_ns=-"]);
-    // It came to it after the snapshot had begun.
-    let mut world = World::default();
-    world.shows(&[]).shows(&[&a]).shows(&[&a.time_wait_since(1_990)]);
-    world.record();
-    assert_eq!(lives(&world, &["closed_before"]), ["closed_before=2001"]);
-}
-
-#[test]
-fn what_is_in_time_wait_when_recording_begins_was_opened_and_closed_before() {
-    let mut world = World::default();
-    let rest = a().time_wait_since(-20_000);
-    world.shows(&[&rest]).shows(&[&rest]);
-    world.record();
-    let columns = ["opened_after", "opened_before", "closed_after", "closed_before"];
-    assert_eq!(
-        lives(&world, &columns),
-        ["opened_after=- opened_before=-19980 closed_after=- closed_before=-19980"]
-    );
-    assert_eq!(
-        lives(&world, &["duration_min_ns", "duration_max_ns"]),
-        ["duration_min_ns=- duration_max_ns=-"]
     );
 }
 
@@ -839,28 +442,6 @@ fn the_event_of_a_connection_is_not_that_of_the_bound_socket_it_was() {
                 "remote_port=0 closed_evidence=absence",
                 "remote_port=80 closed_evidence=destroy_event"
             ]
-        );
-    }
-}
-
-#[test]
-fn what_a_connection_left_is_seen_first_by_the_next_capture() {
-    for is_known in [false, true] {
-        let mut world = World::with_events();
-        let a = a().opened_at(-500);
-        let shown: &[&FakeSocket] = if is_known { &[&a] } else { &[] };
-        let freed = a.fin_acked().fin_received().destroyed();
-        world.shows(shown).tells_while_dumping(&[freed]).shows(shown);
-        world.record();
-        world.goes_on_after(SECOND);
-        let cookie = if is_known { a.cookie } else { 9 };
-        let rest = FakeSocket { cookie, ..a.time_wait_since(1_001) };
-        world.shows(&[&rest]).shows(&[&rest]);
-        world.record();
-        assert_eq!(
-            lives(&world, &["socket_id", "cookie", "ending", "ending_evidence"]),
-            ["socket_id=1 cookie=1 ending=orderly ending_evidence=time_wait"],
-            "{is_known}"
         );
     }
 }
@@ -934,23 +515,4 @@ fn the_ends_of_two_connections_are_told_apart_by_what_one_sent_and_the_other_rec
     let next = a().opened_at(1_450).peer(2);
     let world = told_at_1700(&[first.destroyed(), next.destroyed()]);
     assert_eq!(lives(&world, &["peer_socket_id"]), ["peer_socket_id=-"; 2]);
-}
-
-#[test]
-fn a_socket_that_was_disconnected_and_is_held_is_freed_as_what_it_is() {
-    let a = a();
-    let bound =
-        FakeSocket { local_address: a.local_address, ..a.wiped().in_state(TcpState::CLOSE) };
-    let mut world = World::with_events();
-    world.shows(&[&a]).shows(&[&a]).shows(&[&bound]).shows(&[&bound]).shows(&[&bound]);
-    world.tells(&[bound.destroyed()]).shows(&[]);
-    world.record();
-    assert_eq!(
-        lives(&world, &["generation", "remote_port", "opened_after", "closed_evidence"]),
-        [
-            "generation=0 remote_port=80 opened_after=- closed_evidence=replaced",
-            // The third dump may have caught the connection on its way out.
-            "generation=1 remote_port=0 opened_after=1000 closed_evidence=destroy_event",
-        ]
-    );
 }

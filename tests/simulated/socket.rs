@@ -54,6 +54,8 @@ pub struct FakeSocket {
     pub timer_ends_at_ms: i64,
     /// A subflow of MPTCP.
     pub is_subflow: bool,
+    /// `TCPI_OPT_*`.
+    pub options: u8,
 }
 
 impl FakeSocket {
@@ -90,6 +92,7 @@ impl FakeSocket {
             last_ack_recv_at_ms: START_MONOTONIC / 1_000_000 - 5_000,
             timer_ends_at_ms: TIMER_END_MS,
             is_subflow: false,
+            options: 0,
         }
     }
 
@@ -271,7 +274,7 @@ impl FakeSocket {
     fn info(&self, state: TcpState, now_ms: i64) -> Vec<u8> {
         let ago = |at_ms: i64| u32::try_from((now_ms - at_ms).max(0)).unwrap();
         let mut info = vec![0; 280];
-        (info[0], info[2]) = (state.0, self.retransmits);
+        (info[0], info[2], info[5]) = (state.0, self.retransmits, self.options);
         let words = [
             (8, 204_000),
             (44, ago(self.last_data_sent_at_ms)),

@@ -46,3 +46,26 @@ fn a_time_wait_that_began_after_the_last_capture_is_left_of_nobody_that_it_saw()
         ]
     );
 }
+
+/// Its event does not tell whether the other end had closed, and nobody was asked what was left of it.
+#[test]
+fn a_time_wait_that_began_after_dumps_had_lacked_any_is_left_of_another_connection() {
+    let first = a().to_afar().opened_at(1_400);
+    let bytes_acked = first.bytes_sent + 2;
+    let first = FakeSocket { bytes_acked, bytes_received: 2, data_segs_in: 1, ..first };
+    let second = FakeSocket { cookie: 7, ..first.time_wait_since(4_500) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[first.destroyed().looked_up_after(None)]);
+    world.shows(&[]).shows(&[]).shows(&[]);
+    world.record();
+    world.goes_on_after(SECOND / 10).listens_to_events = false;
+    world.shows(&[&second]).shows(&[&second]);
+    world.record();
+    assert_eq!(
+        lives(&world, WHO),
+        [
+            "cookie=1 generation=0 remote_port=80 ending_evidence=fin_acked",
+            "cookie=7 generation=0 remote_port=80 ending_evidence=time_wait",
+        ]
+    );
+}

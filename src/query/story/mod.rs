@@ -122,7 +122,12 @@ impl Recording {
 
         let mut bounds = Bounds::default();
         let sql = include_str!("../../../queries/story_bounds.sql");
-        self.run(sql, of_socket, |values| bounds = Bounds::read(values))?;
+        let closed_before = row.integer("closed_before");
+        let closed: &[Parameter<'_>] = &[
+            (":socket_id", Value::Integer(socket_id)),
+            (":closed_before_ns", closed_before.map_or(Value::Null, Value::Integer)),
+        ];
+        self.run(sql, closed, |values| bounds = Bounds::read(values))?;
 
         let mut states = samples::States::default();
         let mut traffic = traffic::Traffic::default();
@@ -132,21 +137,19 @@ impl Recording {
             traffic.add(&sample);
             states.add(sample);
         })?;
-        if let (Some(from), Some(to), Some(_)) =
-            (bounds.last_seen, bounds.closed_before, row.integer("destroyed_at"))
+        let told_by = [bounds.closed_before, bounds.destroyed];
+        if let Some(from) = bounds.last_seen
+            && row.integer("destroyed_at").is_some()
+            && told_by.iter().any(Option::is_some)
             && !has_wiped_counters(&row)
         {
-            traffic.end(from, to, &row);
+            traffic.end(from, told_by, &row);
         } else if let Some(last_seen) = bounds.last_seen {
             traffic.hold(last_seen);
         }
 
         let from_ns = ["opened_after", "opened_before"].iter().find_map(|name| row.integer(name));
-        let to_ns = [bounds.remains_gone, bounds.remains_seen]
-            .into_iter()
-            .find_map(|moment| moment.map(|m| m.utc_ns))
-            .or_else(|| row.integer("closed_before"))
-            .or_else(|| row.integer("last_seen_at"));
+        let to_ns = closed_before.or_else(|| row.integer("last_seen_at"));
         let span: &[Parameter<'_>] = &[
             (":socket_id", Value::Integer(socket_id)),
             (":from_ns", Value::Integer(from_ns.unwrap_or(i64::MIN))),

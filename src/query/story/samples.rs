@@ -9,6 +9,8 @@ pub(super) struct Bounds {
     pub(super) opened_after: Option<Moment>,
     pub(super) last_seen: Option<Moment>,
     pub(super) closed_before: Option<Moment>,
+    /// When its socket was freed, unless the connection went on without it.
+    pub(super) destroyed: Option<Moment>,
     pub(super) remains_seen: Option<Moment>,
     pub(super) remains_gone: Option<Moment>,
 }
@@ -20,8 +22,9 @@ impl Bounds {
             opened_after: moment(values, 0),
             last_seen: moment(values, 2),
             closed_before: moment(values, 4),
-            remains_seen: moment(values, 6),
-            remains_gone: moment(values, 8),
+            destroyed: moment(values, 6),
+            remains_seen: moment(values, 8),
+            remains_gone: moment(values, 10),
         }
     }
 }
@@ -155,10 +158,15 @@ impl States {
                 Some((by, _)) => Some(by),
                 None => gone,
             };
-            span.min_ns = span.seen_to.since(span.seen_from);
+            // What a dump shows after it was over is no part of its life.
+            let over = bounds.closed_before.filter(|_| !span.is_remains);
+            let until = [until, over].into_iter().flatten().min_by_key(|moment| moment.boottime_ns);
             span.max_ns = until
                 .zip(span.entered_after)
-                .map(|(until, after): (Moment, Moment)| until.since(after));
+                .map(|(until, after): (Moment, Moment)| until.since(after).max(0));
+            // It was seen at some time in a dump, which the end may have come in.
+            let most_ns = span.max_ns.unwrap_or(i64::MAX);
+            span.min_ns = span.seen_to.since(span.seen_from).min(most_ns);
             left_by = Some((span.seen_from, span.is_remains));
         }
         self.spans
@@ -191,6 +199,7 @@ mod tests {
             closed_before: Some(at(31)),
             remains_seen: Some(at(90)),
             remains_gone: Some(at(92)),
+            ..Bounds::default()
         };
         let spans: Vec<_> = states
             .finish(&bounds)
@@ -203,6 +212,32 @@ mod tests {
                 ("SYN-SENT".to_owned(), 10, 10, 0, Some(2)),
                 ("ESTAB".to_owned(), 11, 30, 19, Some(21)),
                 ("TIME-WAIT".to_owned(), 31, 90, 59, Some(62)),
+            ]
+        );
+    }
+
+    #[test]
+    fn no_state_of_a_life_lasts_longer_than_that() {
+        let mut states = States::default();
+        states.add(sample(10, None, "ESTAB", false));
+        states.add(sample(20, Some(19), "FIN-WAIT-2", false));
+        states.add(sample(31, Some(30), "TIME-WAIT", true));
+        // Its timer tells since when; what was open is told to have ended before that was seen.
+        let bounds = Bounds {
+            opened_after: Some(at(9)),
+            last_seen: Some(at(20)),
+            closed_before: Some(at(15)),
+            remains_seen: Some(at(31)),
+            ..Bounds::default()
+        };
+        let spans: Vec<_> =
+            states.finish(&bounds).into_iter().map(|s| (s.state, s.min_ns, s.max_ns)).collect();
+        assert_eq!(
+            spans,
+            [
+                ("ESTAB".to_owned(), 6, Some(6)),
+                ("FIN-WAIT-2".to_owned(), 0, Some(0)),
+                ("TIME-WAIT".to_owned(), 0, None),
             ]
         );
     }

@@ -140,9 +140,12 @@ impl Traffic {
         }
     }
 
-    /// Adds what its destroy event told: the counters as they stood at its end.
-    pub(super) fn end(&mut self, last_seen: Moment, closed_before: Moment, told: &Row<'_>) {
+    /// Adds what its destroy event told: the counters as they stood at its end, by the first of these moments
+    /// that comes after what dumps told.
+    pub(super) fn end(&mut self, last_seen: Moment, by: [Option<Moment>; 2], told: &Row<'_>) {
         let Some(last) = self.last.clone() else { return };
+        let is_later = |moment: &Moment| moment.boottime_ns > last.taken.boottime_ns;
+        let Some(closed_before) = by.into_iter().flatten().find(is_later) else { return };
         let end = Sample {
             taken: closed_before,
             unchanged_until: Some(last_seen),
@@ -152,14 +155,11 @@ impl Traffic {
             rtt_us: told.integer("rtt_us"),
             ..Sample::default()
         };
-        if closed_before.boottime_ns > last.taken.boottime_ns {
-            let (first, before) = (self.first.clone(), self.last.clone());
-            self.add(&end);
-            // Of the limits it tells nothing.
-            (self.first, self.last) = (first, before);
-            self.held_until = Some(last_seen)
-                .filter(|seen| seen.boottime_ns > last.taken.boottime_ns && !self.is_blind);
-        }
+        let (first, before) = (self.first.clone(), self.last.clone());
+        self.add(&end);
+        // Of the limits it tells nothing.
+        (self.first, self.last) = (first, before);
+        self.held_until = Some(last_seen).filter(is_later).filter(|_| !self.is_blind);
     }
 
     fn push(&mut self, interval: Interval) {

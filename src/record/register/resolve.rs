@@ -127,14 +127,13 @@ impl Register {
         for index in 0..self.deaths.len() {
             let death = &self.deaths[index];
             let last_words = death.life.and_then(|life| life.last_words);
-            let (None, Some(origin)) = (death.origin, last_words.and_then(|said| said.origin()))
-            else {
-                continue;
-            };
+            let told = last_words.and_then(|said| said.origin());
+            let Some(origin) = told.filter(|told| told.overrules(death.origin)) else { continue };
             let socket = death.end.socket;
             self.deaths[index].origin = Some(origin);
             match self.birth_of(socket) {
-                Some(birth) => birth.origin = birth.origin.or(Some(origin)),
+                Some(birth) if origin.overrules(birth.origin) => birth.origin = Some(origin),
+                Some(_) => {}
                 None => {
                     out.news.push((socket, SocketNews::Origin(origin)));
                     if let Some(flow) = self.deaths[index].flow {
@@ -151,7 +150,7 @@ impl Register {
             self.births.iter().filter_map(|birth| Some((flow_of(birth)?, birth.origin?)));
         let of_deaths = self.deaths.iter().filter_map(|death| Some((death.flow?, death.origin?)));
         for (flow, origin) in of_births.chain(of_deaths) {
-            if is_dialled_for_sure(origin) {
+            if origin.is_dialled_for_sure() {
                 self.listeners.note_dialler(&flow);
             }
         }
@@ -163,7 +162,7 @@ impl Register {
         for index in 0..self.births.len() {
             let birth = &self.births[index];
             let is_seen =
-                birth.origin.is_some_and(|o| o == Origin::SynRecv || is_dialled_for_sure(o));
+                birth.origin.is_some_and(|o| o == Origin::SynRecv || o.is_dialled_for_sure());
             if birth.protocol != Protocol::Tcp || is_seen {
                 continue;
             }
@@ -245,12 +244,10 @@ impl Register {
         }
     }
 
-    /// The other end of this socket's connection, if that is another and no third has its addresses and
-    /// ports by now.
+    /// The other end of this socket's connection, if that is another and known.
     fn member_of_peer(&self, flow: &Flow, pair: (SocketId, Option<SocketId>)) -> Option<Member> {
         let (socket, peer) = pair;
-        let other = self.flows.get(&flow.reversed())?;
-        (Some(other.socket) == peer && other.socket != socket).then(|| other.clone())
+        self.flows.find(&flow.reversed(), peer.filter(|&peer| peer != socket)?).cloned()
     }
 
     /// Who opened the connection, as the other end knows.
@@ -376,17 +373,13 @@ impl Register {
             let is_stalled = other.life.is_some_and(|life| life.was_stalled());
             return Some((other.end.socket, other.end.ending, is_stalled));
         }
-        let member = self
-            .flows
-            .get(&flow.reversed())
+        let reversed = flow.reversed();
+        let member = peer.and_then(|peer| self.flows.find(&reversed, peer));
+        let member = member
+            .or_else(|| self.flows.get(&reversed))
             .filter(|member| member.peer == Some(socket) && member.socket != socket)?;
         Some((member.socket, member.dead.as_ref()?.ending, member.is_stalled()))
     }
-}
-
-/// Whether this end opened the connection for sure, wherever listeners are.
-fn is_dialled_for_sure(origin: Origin) -> bool {
-    matches!(origin, Origin::SynSent | Origin::SynCounted | Origin::NothingReceived)
 }
 
 /// The socket of a member, if it is there.

@@ -1,4 +1,4 @@
-//! Both ends of a connection that came and went within a tick, of which others had the addresses and ports
+//! Both ends of a connection that came and went, of which others had the addresses and ports
 //! before the event of the second was read.
 //!
 //! The kernel sends events from every processor on its own: they may overtake each other.
@@ -32,7 +32,14 @@ impl Register {
                 alone.entry(flow).or_default().push(member);
             }
         }
-        let mut pairs: Vec<(SocketId, SocketId)> = Vec::new();
+        // Those of earlier ticks take part.
+        for flow in alone.keys().map(|flow| flow.reversed()).collect::<Vec<_>>() {
+            let replaced = self.flows.replaced(&flow).iter().filter(|m| m.peer.is_none());
+            let replaced = replaced.filter(|member| !self.death_of.contains_key(&member.socket));
+            let replaced: Vec<Member> = replaced.cloned().collect();
+            alone.entry(flow).or_default().extend(replaced);
+        }
+        let mut pairs: Vec<(Flow, SocketId, SocketId)> = Vec::new();
         for (flow, members) in &alone {
             let Some(others) = alone.get(&flow.reversed()) else { continue };
             for member in members {
@@ -40,13 +47,14 @@ impl Register {
                     && member.socket < other.socket
                     && only_one_that_fits(other, members).is_some()
                 {
-                    pairs.push((member.socket, other.socket));
+                    pairs.push((*flow, member.socket, other.socket));
                 }
             }
         }
-        for (one, other) in pairs {
-            for (socket, peer) in [(one, other), (other, one)] {
+        for (flow, one, other) in pairs {
+            for (flow, socket, peer) in [(flow, one, other), (flow.reversed(), other, one)] {
                 self.note_peer(socket, peer, out);
+                self.flows.pair_replaced(&flow, socket, peer);
                 if let Some(&death) = self.death_of.get(&socket) {
                     self.deaths[death].peer = Some(peer);
                 }

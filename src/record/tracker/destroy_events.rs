@@ -1,32 +1,34 @@
 //! What a destroy event says of a socket that is known, and of one that no dump ever saw.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::lives::{death_of_former, end_former, end_live};
 use super::{TrackedScope, Tracker};
 use crate::filter::Told;
 use crate::kernel::{EventBatch, EventStamp, LostSpan};
 use crate::model::{
-    EndEvidence, EventLoss, Family, NewSocket, Protocol, SocketEnd, SocketKey, SocketUpdate,
+    EndEvidence, EventLoss, Family, NewSocket, Place, Protocol, SocketEnd, SocketKey, SocketUpdate,
     TcpState, TupleTold,
 };
 use crate::record::batch::Batch;
 use crate::record::chosen::Chosen;
 use crate::record::ending::Life;
 use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
-use crate::record::last_words::LastWords;
+use crate::record::last_words::{LastWords, is_found_half_closed_late};
 use crate::record::live::Live;
 use crate::record::register::{Death, Gone, Rows};
-use crate::wire::inet_diag::{Message, take_relative_times};
+use crate::wire::inet_diag::{Message, RelativeTimes, take_relative_times};
 
 impl Tracker {
     /// Looks through the events that were read, before they are taken, for those whose TIME-WAIT was
     /// seen before they were read.
     pub(in crate::record) fn foresee(&mut self, events: &mut EventBatch) {
         self.events_read_until_ns = events.read_until_ns;
+        self.half_closed = self.half_closed_for_sure(events);
         let mut has_unclaimed = false;
         for namespace in &mut self.namespaces {
             namespace.register.forget_promises();
+            namespace.register.has_asked_for_subflows = false;
             has_unclaimed |= namespace.register.flows.has_unclaimed();
         }
         if !has_unclaimed {
@@ -45,8 +47,7 @@ impl Tracker {
             let payload = &mut payload.to_vec()[..];
             let times = take_relative_times(payload, protocol);
             let Ok(message) = Message::parse(payload) else { return };
-            let (snapshot, started) = (self.tick.snapshot, self.capture_started);
-            let words = LastWords::new(&message, protocol, times, stamp, snapshot, started);
+            let words = self.last_words(&message, protocol, times, stamp, of);
             by_flow.entry((of, flow)).or_default().push(words);
         });
         for ((of, flow), events) in &by_flow {
@@ -54,11 +55,52 @@ impl Tracker {
         }
     }
 
-    /// Takes a destroy event, which it changes.
+    /// The connections that were found half-closed long after their event was sent, and of whose addresses and
+    /// ports no other event was read: what was found is theirs. Another connection that had these since would
+    /// be half-closed like that only once its own event was sent.
+    fn half_closed_for_sure(&self, events: &mut EventBatch) -> HashSet<(usize, Flow)> {
+        let mut found = HashMap::new();
+        let key_of = |payload: &[u8], stamp: &EventStamp| {
+            let tuple = Message::parse(payload).ok()?.tuple();
+            Some((self.index_of(stamp.place)?, Flow::new(Protocol::Tcp, &tuple)?))
+        };
+        if events.losses.is_empty() {
+            events.each(|payload, stamp| {
+                if is_found_half_closed_late(stamp) {
+                    found.extend(key_of(payload, stamp).map(|key| (key, 0_usize)));
+                }
+            });
+        }
+        if !found.is_empty() {
+            events.each(|payload, stamp| {
+                let key = key_of(payload, stamp);
+                key.and_then(|key| found.get_mut(&key)).into_iter().for_each(|count| *count += 1);
+            });
+        }
+        found.into_iter().filter(|(_, count)| *count == 1).map(|(key, _)| key).collect()
+    }
+
+    fn last_words(
+        &self,
+        message: &Message<'_>,
+        protocol: Protocol,
+        times: RelativeTimes,
+        stamp: &EventStamp,
+        of: usize,
+    ) -> LastWords {
+        let flow = Flow::new(protocol, &message.tuple());
+        let is_half_closed = flow.is_some_and(|flow| self.half_closed.contains(&(of, flow)));
+        let (snapshot, started) = (self.tick.snapshot, self.capture_started);
+        LastWords::new(message, protocol, times, stamp, is_half_closed, snapshot, started)
+    }
+
+    /// Takes a destroy event, which it changes. Whether there may have been subflows of MPTCP in its namespace
+    /// is asked for once among events that are taken together, if it matters.
     pub(in crate::record) fn event(
         &mut self,
         payload: &mut [u8],
         stamp: &EventStamp,
+        may_have_subflows: impl FnOnce(Place) -> bool,
         out: &mut Batch,
     ) {
         if let Some(events) = &mut self.events {
@@ -84,12 +126,17 @@ impl Tracker {
             return;
         }
         let snapshot = self.tick.snapshot;
-        let words =
-            LastWords::new(&message, protocol, times, stamp, snapshot, self.capture_started);
+        let words = self.last_words(&message, protocol, times, stamp, of);
         let key =
             SocketKey { netns: self.scopes[index].scope.netns, cookie: words.cookie, tuple: None };
         let key = self.key_of_request(of, &key, &words).unwrap_or(key);
         let of_live = self.live.get(&key).filter(|live| !live.is_over);
+        let is_shown = of_live.is_some_and(|live| !live.is_request());
+        let register = &mut self.namespaces[of].register;
+        let is_wiped = words.is_half_wiped && protocol == Protocol::Tcp;
+        if is_wiped && !is_shown && register.wants_to_know_of_subflows() {
+            register.has_subflows = may_have_subflows(stamp.place);
+        }
         let is_same = of_live.is_none_or(|live| {
             words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
         });

@@ -1,0 +1,154 @@
+//! Half-wiped events: of aborted and refused connections the kernel tells half.
+
+use sockrec::model::TcpState;
+
+use crate::events::{a, lives, told_at_1700};
+use crate::socket::FakeSocket;
+use crate::world::World;
+
+#[test]
+fn a_half_wiped_event_overwrites_nothing() {
+    let a = a().sent(900);
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).tells(&[a.aborted()]).shows(&[]);
+    world.record();
+    let columns = [
+        "local_address",
+        "remote_port",
+        "addresses_inferred",
+        "bytes_sent",
+        "rtt_us",
+        "segs_in",
+        "ending_evidence",
+        "destroyed_at",
+    ];
+    assert_eq!(
+        lives(&world, &columns),
+        ["local_address=127.0.0.1 remote_port=80 addresses_inferred=0 bytes_sent=1000 \
+          rtt_us=250 segs_in=3 ending_evidence=disconnected destroyed_at=1700"]
+    );
+}
+
+#[test]
+fn of_a_socket_first_seen_on_its_way_out_its_event_tells() {
+    let a = a().opened_at(1_400);
+    let dying = a.wiped().in_state(TcpState::CLOSE);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells_while_dumping(&[a.aborted(), a.peer(2).destroyed()]);
+    world.shows(&[&dying]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "local_address", "remote_port", "bytes_sent", "ending"]),
+        [
+            "cookie=1 local_address=127.0.0.1 remote_port=80 bytes_sent=- ending=reset",
+            "cookie=2 local_address=127.0.0.2 remote_port=1001 bytes_sent=0 ending=reset",
+        ]
+    );
+}
+
+const TUPLE: &[&str] = &[
+    "cookie",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "addresses_inferred",
+    "peer_socket_id",
+];
+
+#[test]
+fn a_half_wiped_event_alone_tells_half() {
+    let a = a().opened_at(1_400);
+    let world = told_at_1700(&[a.aborted()]);
+    assert_eq!(
+        lives(&world, TUPLE),
+        ["cookie=1 local_address=- local_port=1001 remote_address=127.0.0.2 remote_port=- \
+          addresses_inferred=0 peer_socket_id=-"]
+    );
+    assert_eq!(
+        lives(&world, &["bytes_sent", "segs_out", "ending", "ending_evidence"]),
+        ["bytes_sent=- segs_out=- ending=reset ending_evidence=disconnected"]
+    );
+    let world = told_at_1700(&[a.refused()]);
+    assert_eq!(
+        lives(&world, &["bytes_sent", "ending", "ending_evidence"]),
+        ["bytes_sent=- ending=not_established ending_evidence=nothing_received"]
+    );
+}
+
+#[test]
+fn the_other_end_tells_what_a_half_wiped_event_does_not() {
+    let a = a().opened_at(1_400);
+    let world = told_at_1700(&[a.aborted(), a.peer(2).destroyed()]);
+    assert_eq!(
+        lives(&world, TUPLE),
+        [
+            "cookie=1 local_address=127.0.0.1 local_port=1001 remote_address=127.0.0.2 \
+             remote_port=80 addresses_inferred=1 peer_socket_id=2",
+            "cookie=2 local_address=127.0.0.2 local_port=80 remote_address=127.0.0.1 \
+             remote_port=1001 addresses_inferred=0 peer_socket_id=1",
+        ]
+    );
+    assert_eq!(
+        lives(&world, &["direction", "ending_evidence"]),
+        [
+            "direction=outbound ending_evidence=disconnected",
+            "direction=inbound ending_evidence=fin_not_acked"
+        ]
+    );
+}
+
+#[test]
+fn of_two_half_wiped_events_that_fit_one_end_neither_is_taken() {
+    let a = a().opened_at(1_400);
+    let b = FakeSocket { cookie: 3, remote_port: 81, ..a.clone() };
+    let world = told_at_1700(&[a.aborted(), b.aborted(), a.peer(2).destroyed()]);
+    for (row, cookie) in [(0, 1), (1, 3)] {
+        assert_eq!(
+            lives(&world, TUPLE)[row],
+            format!(
+                "cookie={cookie} local_address=- local_port=1001 remote_address=127.0.0.2 \
+                 remote_port=- addresses_inferred=0 peer_socket_id=-"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_socket_that_was_disconnected_and_is_held_is_freed_as_what_it_is() {
+    let a = a();
+    let bound =
+        FakeSocket { local_address: a.local_address, ..a.wiped().in_state(TcpState::CLOSE) };
+    let mut world = World::with_events();
+    world.shows(&[&a]).shows(&[&a]).shows(&[&bound]).shows(&[&bound]).shows(&[&bound]);
+    world.tells(&[bound.destroyed()]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["generation", "remote_port", "opened_after", "closed_evidence"]),
+        [
+            "generation=0 remote_port=80 opened_after=- closed_evidence=replaced",
+            // The third dump may have caught the connection on its way out.
+            "generation=1 remote_port=0 opened_after=1000 closed_evidence=destroy_event",
+        ]
+    );
+}
+
+/// The other end was reset, and its event has not come yet.
+#[test]
+fn who_is_seen_alive_after_an_abort_is_not_its_other_end() {
+    let told = |is_opened_after: bool| {
+        let opened_ms = if is_opened_after { 1_980 } else { 1_300 };
+        let (aborted, another) = (a().peer(2).opened_at(1_400), a().opened_at(opened_ms));
+        let another = FakeSocket { cookie: 3, local_port: 1_003, ..another };
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&[aborted.aborted()]).shows(&[&another]);
+        world.record();
+        lives(&world, &["cookie", "remote_port", "peer_socket_id"])
+    };
+    for is_opened_after in [false, true] {
+        assert_eq!(
+            told(is_opened_after),
+            ["cookie=2 remote_port=- peer_socket_id=-", "cookie=3 remote_port=80 peer_socket_id=-",]
+        );
+    }
+}
