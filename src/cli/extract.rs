@@ -48,10 +48,7 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
 
 /// Says what a recording holds that was made of others: so many of each of these.
 pub(super) fn note_made(path: &Path, counts: &[(i64, &str)]) {
-    let counts: Vec<_> = counts
-        .iter()
-        .map(|&(count, what)| counted(u64::try_from(count).unwrap_or(0), what))
-        .collect();
+    let counts: Vec<_> = counts.iter().map(|&(rows, what)| counted(rows, what)).collect();
     let (last, others) = counts.split_last().map_or(("", &[][..]), |(last, rest)| (last, rest));
     let others = others.join(", ");
     note(&format!("`{}` holds {others} and {last} in {}", path.display(), kib(path)));

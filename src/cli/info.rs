@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Exit;
 use super::args::InfoArgs;
 use super::message::{has_color, usage};
-use super::output::{stdout, zone};
+use super::output::{counted, stdout, zone};
 use super::query::named;
 use super::status;
 use crate::query::{QueryError, Question, Recording, Selection};
@@ -62,13 +62,13 @@ fn text(recording: &Recording, args: &InfoArgs) -> Result<(), QueryError> {
         Some(span) => {
             writeln!(
                 out,
-                "{} snapshots from {} to {} ({})",
-                recording.snapshot_count()?,
+                "{} from {} to {} ({})",
+                counted(recording.snapshot_count()?, "snapshot"),
                 time(span.from_ns, zone),
                 time(span.to_ns, zone),
                 duration(span.to_ns.saturating_sub(span.from_ns))
             )?;
-            writeln!(out, "{} sockets", recording.socket_count()?)?;
+            writeln!(out, "{}", counted(recording.socket_count()?, "socket"))?;
         }
     }
     drop(out);

@@ -108,7 +108,7 @@ pub(super) fn not_recorded(refused: &[Refusal]) -> String {
         named.map(|refusal| format!("`{}`: {}", refusal.path, refusal.reason())).collect();
     let others = match refused.len().saturating_sub(NAMED_REFUSALS) {
         0 => String::new(),
-        n => format!(", and {n} others"),
+        n => format!(", and {n} more"),
     };
     let what = if refused.len() == 1 { "network namespace" } else { "network namespaces" };
     format!("cannot record the {what} {}{others}", told.join(", "))

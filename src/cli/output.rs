@@ -275,6 +275,7 @@ pub(super) fn default_columns(format: Format, chosen: &[String], of_table: &[&st
 }
 
 /// So many things, in words.
-pub(super) fn counted(n: u64, what: &str) -> String {
+pub(super) fn counted(n: impl Into<i128>, what: &str) -> String {
+    let n = n.into();
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

@@ -150,8 +150,8 @@ fn reload(args: &RecordArgs, on_reload: &Sender<Limits>) {
 fn summarise(args: &RecordArgs, plan: &Plan, recorded: &Ended, elapsed_ns: i64) {
     let progress = &recorded.summary.progress;
     if progress.failed_dumps > 0 {
-        let failed = progress.failed_dumps;
-        warn(&format!("{failed} dumps failed; `sockrec info` tells when and why"));
+        let failed = counted(progress.failed_dumps, "dump");
+        warn(&format!("{failed} failed; `sockrec info` tells when and why"));
     }
     if progress.not_stored > 0 {
         warn(&format!(

@@ -46,7 +46,7 @@ fn tell_losses(salvaged: &Salvaged, file: &str) {
             "lost from {} to {}: {}",
             at(from_ns),
             at(to_ns),
-            counted(u64::try_from(*snapshots).unwrap_or(0), "snapshot")
+            counted(*snapshots, "snapshot")
         ));
     }
     if salvaged.sockets_left_out > 0 {

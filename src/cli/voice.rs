@@ -164,7 +164,7 @@ impl Voice {
 fn in_short(p: &Progress) -> String {
     let missed = match p.missed_ticks {
         0 => String::new(),
-        n => format!(", {n} ticks missed"),
+        n => format!(", {} missed", counted(n, "tick")),
     };
     format!(
         "{}, {}, {}, {}, lag {}{missed}",

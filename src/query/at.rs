@@ -297,10 +297,10 @@ impl Recording {
                         format!("the dump of {scope} was interrupted: it may lack sockets")
                     }
                     "sockets_not_stored" => {
-                        format!("{} new sockets of {scope} were counted but not stored", text(3))
+                        format!("new sockets of {scope} were counted but not stored: {}", text(3))
                     }
                     "messages_unreadable" => {
-                        format!("{} messages of {scope} could not be read", text(3))
+                        format!("messages of {scope} could not be read: {}", text(3))
                     }
                     "not_asked" => {
                         format!("nobody asked for {scope}: the sockets are shown as last observed")
@@ -337,7 +337,7 @@ impl Recording {
         )?;
         let others = match refused.len().saturating_sub(NAMED) {
             0 => String::new(),
-            n => format!(", and {n} others"),
+            n => format!(", and {n} more"),
         };
         refused.truncate(NAMED);
         Ok((!refused.is_empty()).then(|| {

@@ -53,3 +53,12 @@ fn only_what_overlaps_the_span_is_told() {
     recorded,2026-11-21T12:01:05.000000000Z,1,1,
     ");
 }
+
+#[test]
+fn one_is_not_told_of_as_several() {
+    let mut world = World::default();
+    world.shows(&[&FakeSocket::established(1, 1_001, 80)]);
+    world.record();
+    let info = Dir::new().sockrec(&format!("info '{}'", world.path().display())).fine().stdout();
+    assert!(info.contains("\n1 snapshot from ") && info.contains("\n1 socket\n"), "{info}");
+}
