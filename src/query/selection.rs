@@ -147,7 +147,7 @@ impl Selection {
             conditions.push("remote_port IS NOT 0".to_owned());
             // What was in TIME-WAIT when recording began had ended before.
             conditions.push(
-                "(opened_evidence IS NOT 'recording_start' OR closed_evidence IS NOT 'time_wait')"
+                "(opened_evidence IS NOT 'recording_start' OR last_seen_at_ns IS NOT NULL)"
                     .to_owned(),
             );
             parameters

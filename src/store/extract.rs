@@ -180,6 +180,27 @@ const TAKEN: &str = "
     JOIN src.snapshots AS n ON n.snapshot_id BETWEEN x.first_id AND x.last_id
     WHERE n.capture_id IN (SELECT capture_id FROM line);";
 
+/// Takes out the endings that something told after the span, or may have: the event of a socket, its
+/// TIME-WAIT or that nothing is left of it, or the other end.
+const ONLY_WHAT_WAS_TOLD: &str = "
+    UPDATE socket_ends SET ending = NULL WHERE socket_id IN (
+        SELECT t.socket_id FROM span AS x, kept AS t
+        JOIN src.socket_ends AS e ON e.socket_id = t.socket_id
+        JOIN src.endings AS n ON n.ending = e.ending
+        JOIN src.sockets AS k ON k.socket_id = t.socket_id
+        LEFT JOIN src.remains AS m ON m.socket_id = t.socket_id
+        LEFT JOIN src.socket_ends AS pe ON pe.socket_id = k.peer_socket_id
+        LEFT JOIN src.remains AS pm ON pm.socket_id = k.peer_socket_id
+        WHERE x.last_id < CASE n.evidence
+            WHEN 'time_wait' THEN coalesce(m.time_wait_snapshot_id, e.destroyed_snapshot_id)
+            WHEN 'half_closed' THEN max(e.destroyed_snapshot_id, coalesce(m.gone_before_snapshot_id, 0))
+            WHEN 'both_fins' THEN max(coalesce(e.destroyed_snapshot_id, 0),
+                coalesce(pe.destroyed_snapshot_id, 0), coalesce(pe.closed_before_snapshot_id, 0),
+                coalesce(pm.time_wait_snapshot_id, 0))
+            WHEN 'peer' THEN max(coalesce(e.destroyed_snapshot_id, 0),
+                coalesce(pe.destroyed_snapshot_id, 0))
+            ELSE e.destroyed_snapshot_id END)";
+
 const FORGET: &str = "
     DROP TABLE temp.line; DROP TABLE temp.span; DROP TABLE temp.taken; DROP TABLE temp.half_closed;
     DROP TABLE temp.kept; DROP TABLE temp.used;";
@@ -230,6 +251,9 @@ pub(super) fn extract(connection: &Connection, excerpt: &Excerpt<'_>) -> rusqlit
             transaction.execute(ONLY_WHO_IS_THERE, [stretch.first_snapshot])?;
         }
         transaction.execute_batch(include_str!("extract.sql"))?;
+        if excerpt.before == Before::WhoIsThere {
+            transaction.execute_batch(ONLY_WHAT_WAS_TOLD)?;
+        }
         transaction.execute(SOURCES, params![excerpt.taken_at_ns, excerpt.selection])?;
         transaction.execute_batch(FORGET)?;
     }

@@ -116,3 +116,39 @@ fn what_a_killed_recorder_stored_last_is_written_out_by_the_next() {
     let again = followed(&dir, "-c 2");
     assert!(again.keys().all(|socket| !told.contains(socket)), "{again:?}");
 }
+
+#[test]
+fn what_was_there_when_recording_began_is_written_out_once_it_is_over() {
+    for options in ["", "--no-events"] {
+        let dir = Dir::new();
+        let path = dir.path("rec.db");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listening = listener.local_addr().unwrap().port();
+        // Of this one only its TIME-WAIT is there.
+        drop(pair(&listener));
+        let (client, server) = pair(&listener);
+        let port = client.local_addr().unwrap().port();
+        let mut recorder =
+            dir.start(&format!("record -q -i 20ms --follow=jsonl {options} -o rec.db"));
+        recorder.until_snapshots(&path, 2);
+        drop(client);
+        let is_seen = |condition: &str| {
+            let sql = format!(
+                "SELECT count(*) FROM remains AS m JOIN sockets AS k USING (socket_id)
+                 WHERE k.protocol = 6 AND k.local_port = {port} AND k.remote_port = {listening}
+                    AND {condition}"
+            );
+            (ask(&path, &sql).unwrap() == 1).then_some(())
+        };
+        recorder.until("it is in FIN-WAIT-2", || is_seen("m.time_wait_snapshot_id IS NULL"));
+        drop(server);
+        recorder.until("it is in TIME-WAIT", || is_seen("m.time_wait_snapshot_id NOT NULL"));
+        recorder.signal(Signal::INT);
+        let lines = recorder.finish().recorded().stdout();
+        let rows: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let of_listener =
+            |row: &&Value| row["protocol"] == "tcp" && row["remote_port"] == listening;
+        let told: Vec<_> = rows.iter().filter(of_listener).map(|row| &row["local_port"]).collect();
+        assert_eq!(told, [port], "{options}: {rows:?}");
+    }
+}

@@ -182,6 +182,16 @@ pub fn recorded<T>(script: &Script, look: impl FnOnce(&World, &Machine<'_>) -> T
 
 /// The same in a world that is given.
 pub fn recorded_in<T>(
+    world: World,
+    script: &Script,
+    look: impl FnOnce(&World, &Machine<'_>) -> T,
+) -> T {
+    recorded_for(TICKS, world, script, look)
+}
+
+/// The same by a recorder that ends after so many ticks.
+pub fn recorded_for<T>(
+    all: usize,
     mut world: World,
     script: &Script,
     look: impl FnOnce(&World, &Machine<'_>) -> T,
@@ -202,14 +212,14 @@ pub fn recorded_in<T>(
             script.jumps.iter().map(|(tick, jump)| (tick.wrapping_sub(first), *jump)).collect();
         world.record_with(&clock, machine, ticks as u64, &mut |_| {}).unwrap();
     };
-    match script.restart {
+    match script.restart.filter(|(ticks, _)| *ticks < all) {
         Some((ticks, gap_ms)) => {
             record(&mut world, &mut machine, ticks, 0);
             clock.set(later(clock.get(), gap_ms * 1_000_000));
             machine.restart();
-            record(&mut world, &mut machine, TICKS - ticks, ticks);
+            record(&mut world, &mut machine, all - ticks, ticks);
         }
-        None => record(&mut world, &mut machine, TICKS, 0),
+        None => record(&mut world, &mut machine, all, 0),
     }
     look(&world, &machine)
 }
