@@ -112,9 +112,8 @@ fn names_that_cannot_be_told_from_times_are_refused() {
 
     hint: as in `sockrec mark 'failover begins'`
     ");
-    assert_snapshot!(misused("mark 'two\nlines'"), @r"
-    error: `two\nlines` cannot name a marker: it holds control characters
-    ");
+    let told = misused("mark 'two\nlines'");
+    assert_snapshot!(told, @r"error: `two\nlines` cannot name a marker: it holds control characters");
     assert!(misused(&format!("mark {}", "x".repeat(201))).contains("longer than 200 characters"));
     assert_snapshot!(misused("mark --end deploy"), @"
     error: no span `deploy` waits for its end in `sockrec.db`
