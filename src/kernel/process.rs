@@ -122,7 +122,10 @@ impl ProcDir {
         self.path.clear();
         let _ = write!(self.path, "{pid}/fd"); // a String takes everything
         let found = statat(&self.directory, &*self.path, AtFlags::empty())?;
-        let descriptors = u64::try_from(found.st_size).ok().filter(|_| self.counts_descriptors);
+        let mut descriptors = u64::try_from(found.st_size).ok().filter(|_| self.counts_descriptors);
+        if descriptors == Some(0) {
+            descriptors = Some(count_of_other_thread(self.directory_of(pid)?));
+        }
         Ok(Glimpse { incarnation: found.st_ino, descriptors })
     }
 
@@ -147,7 +150,10 @@ impl ProcDir {
     /// When it is gone, or this user may not.
     pub fn open_process(&mut self, pid: u32) -> Result<OpenProcess, Unreadable> {
         let process = self.directory_of(pid)?;
-        let descriptors = open_directory(&process, c"fd")?;
+        let mut descriptors = open_directory(&process, c"fd")?;
+        if fstat(&descriptors)?.st_size == 0 {
+            descriptors = of_other_thread(&process).unwrap_or(descriptors);
+        }
         let stat = stat_of(&process)?;
         let key = ProcessKey { pid, started_ticks: stat.started_ticks };
         Ok(OpenProcess { key, comm: stat.comm, parent: stat.parent, process, descriptors })
@@ -215,7 +221,11 @@ impl KeptProcess {
     /// When it is gone. One that ended and was not waited for yet has no descriptors.
     pub fn glimpse(&self) -> Result<Glimpse, Unreadable> {
         let found = fstat(&self.descriptors)?;
-        Ok(Glimpse { incarnation: found.st_ino, descriptors: u64::try_from(found.st_size).ok() })
+        let count = match u64::try_from(found.st_size) {
+            Ok(0) => count_of_other_thread(open_directory(&self.descriptors, c"..")?),
+            count => count.unwrap_or(0),
+        };
+        Ok(Glimpse { incarnation: found.st_ino, descriptors: Some(count) })
     }
 }
 
@@ -279,6 +289,33 @@ impl OpenProcess {
         }
         Ok(read)
     }
+}
+
+/// The descriptors of another thread than the main one. Where that has ended and others go on (`pthread_exit`),
+/// those of the process are shown as none.
+///
+/// # Errors
+/// `ENOENT` if no thread has any, or before Linux 6.2, which does not tell.
+fn of_other_thread(process: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let tasks = open_directory(process, c"task")?;
+    let mut buffer = [MaybeUninit::uninit(); ENTRIES_LEN];
+    let mut entries = RawDir::new(&tasks, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let Ok(task) = open_directory(&tasks, entry?.file_name()) else { continue };
+        let descriptors = open_directory(&task, c"fd");
+        if let Ok(descriptors) = descriptors
+            && fstat(&descriptors)?.st_size > 0
+        {
+            return Ok(descriptors);
+        }
+    }
+    Err(Errno::NOENT)
+}
+
+/// 0 if none has any.
+fn count_of_other_thread(process: OwnedFd) -> u64 {
+    let count = of_other_thread(&process).and_then(|descriptors| Ok(fstat(descriptors)?.st_size));
+    count.map_or(0, |count| u64::try_from(count).unwrap_or(0))
 }
 
 /// The recorder needs descriptors for other things too.

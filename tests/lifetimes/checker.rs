@@ -26,6 +26,8 @@ pub(crate) struct Verdict {
     pub(crate) says_lost: bool,
     /// From the closing of a descriptor to the time by which the recording knows of it.
     delays_ns: Vec<i64>,
+    /// How many of these an event told of, of either end, or a look-up that it gave rise to.
+    told_by_event: usize,
     missed: Complaints,
     undirected: Complaints,
     wrong: Complaints,
@@ -169,10 +171,11 @@ fn matched<'a>(ends: &[End], rows: &'a [Row], ended: Span) -> Vec<Option<&'a Row
     row_of
 }
 
-/// Whether what happened in the span may have happened within these bounds. `None` is none.
-fn may_lie(span: Span, after: Option<i64>, before: Option<i64>) -> bool {
+/// Whether what happened in the span, or so long after it, may have happened within these bounds. `None` is
+/// none.
+fn may_lie(span: Span, late_ns: i64, after: Option<i64>, before: Option<i64>) -> bool {
     before.is_none_or(|before| before >= span.from.utc_ns)
-        && after.is_none_or(|after| after <= span.to.utc_ns + SETTLING_NS)
+        && after.is_none_or(|after| after <= span.to.utc_ns + late_ns)
 }
 
 /// Everything that a row says of an end and that is not so.
@@ -183,11 +186,11 @@ fn complaints(end: &End, row: &Row, ended: Span) -> Vec<&'static str> {
             wrong.push(what);
         }
     };
-    is_so("opened", may_lie(end.opened, row.opened_after, row.opened_before));
+    is_so("opened", may_lie(end.opened, 0, row.opened_after, row.opened_before));
     is_so("cookie", end.cookie.is_none_or(|cookie| cookie == row.cookie));
     is_so("TIME-WAIT is no state of life", row.state.as_deref() != Some("TIME-WAIT"));
     if let Some(closed) = end.closed {
-        is_so("closed", may_lie(closed, row.closed_after, row.closed_before));
+        is_so("closed", may_lie(closed, SETTLING_NS, row.closed_after, row.closed_before));
         let longest = closed.to.boottime_ns + SETTLING_NS - end.opened.from.boottime_ns;
         let shortest = closed.from.boottime_ns - end.opened.to.boottime_ns;
         is_so("duration_min_ns", row.duration_min_ns.is_none_or(|min| min <= longest));
@@ -285,6 +288,9 @@ impl Verdict {
             && closed.to.boottime_ns == let_go.to.boottime_ns
         {
             self.delays_ns.push(known - closed.to.utc_ns);
+            let evidence = row.closed_evidence.as_deref().unwrap_or_default();
+            let is_event = ["destroy_event", "peer_destroy_event", "look_up"].contains(&evidence);
+            self.told_by_event += usize::from(is_event);
         }
     }
 
@@ -344,8 +350,15 @@ impl Verdict {
         format!("p50 {half:.2} p90 {most:.2} p99 {nearly_all:.2} max {all:.2} ms")
     }
 
+    /// Most closings were known without waiting for a dump.
+    #[track_caller]
+    pub(crate) fn assert_known_by_events(&self) {
+        let (told, of) = (self.told_by_event, self.delays_ns.len());
+        assert!(told * 2 > of, "events told of {told} of {of}: {}", self.delays());
+    }
+
     /// Within which so many of a thousand closings were known.
-    pub(crate) fn delay_ns(&self, permille: usize) -> i64 {
+    fn delay_ns(&self, permille: usize) -> i64 {
         let mut delays = self.delays_ns.clone();
         delays.sort_unstable();
         delays.get(delays.len().saturating_sub(1) * permille / 1000).copied().unwrap_or_default()

@@ -118,10 +118,9 @@ fn every_kind_of_lifetime_is_recorded_as_it_was() {
     println!("known after {}", verdict.delays());
     verdict.assert_true();
     verdict.assert_none_missed();
-    assert!(verdict.delay_ns(500) < INTERVAL.as_nanos() as i64, "{}", verdict.delays());
+    verdict.assert_known_by_events();
 }
 
-const INTERVAL: Duration = Duration::from_millis(100);
 /// Of the quick scripts: most make one connection.
 const SCRIPTS_PER_SECOND: u32 = 100;
 const ROUNDS: u32 = 6;
@@ -144,7 +143,7 @@ fn each_end_is_told_truly_where_the_other_is_not_recorded() {
         println!("{option}: known after {}", verdict.delays());
         verdict.assert_nothing_wrong();
         verdict.assert_none_missed();
-        assert!(verdict.delay_ns(500) < INTERVAL.as_nanos() as i64, "{}", verdict.delays());
+        verdict.assert_known_by_events();
     }
 }
 

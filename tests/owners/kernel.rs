@@ -292,3 +292,42 @@ fn a_finder_that_has_nothing_to_do_says_so_at_once() {
     assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!(finder.changes().count(), 0);
 }
+
+#[test]
+fn a_process_whose_main_thread_has_ended_holds_what_it_held() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("main_thread_ends");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/owners/main_thread_ends.c");
+    let compiled = Command::new("cc").arg("-pthread").arg("-o").arg(&program).arg(source).status();
+    if compiled.is_err() {
+        return not_run("a main thread that ends", "there is no C compiler");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut child = Command::new(&program)
+        .arg(port.to_string())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _accepted = listener.accept().unwrap();
+    let pid = child.id();
+    let mut proc = ProcDir::open().unwrap();
+    let incarnation = proc.glimpse(pid).unwrap().incarnation;
+    let kept = proc.keep(pid, incarnation).unwrap();
+    wait::until("the main thread has ended", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ")
+    });
+    let glimpse = proc.glimpse(pid).unwrap();
+    assert!(glimpse.descriptors.unwrap() > 0);
+    assert_eq!(kept.glimpse(), Ok(glimpse));
+    let (mut process, mut sockets) = (proc.open_process(pid).unwrap(), Vec::new());
+    while process.read_some(&mut sockets).unwrap() > 0 {}
+    assert_eq!(sockets.len(), 1);
+
+    drop(child.stdin.take());
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::Pid(rustix::process::Pid::from_child(&child)), ended).unwrap();
+    assert_eq!(proc.glimpse(pid).map(|glimpse| glimpse.descriptors), Ok(Some(0)));
+    child.wait().unwrap();
+}
