@@ -387,8 +387,13 @@ fn what_lived_in_a_namespace_that_has_gone_closed_in_the_gap() {
     if let Some(handles) = NamespaceHandles::new() {
         until("the namespace has gone", || handles.is_gone(cookie, inode).then_some(()));
     }
-    dir.sockrec(&format!("{line} --netns all")).recorded();
+    let followed = dir.sockrec(&format!("{line} --netns all --follow=jsonl")).recorded().stdout();
     assert_recording_is_whole(&path);
+    // A line for either end of the connection, none for the listener.
+    let of_lost = format!("\"{lost_name}\"");
+    let told: Vec<_> = followed.lines().filter(|line| line.contains(&of_lost)).collect();
+    assert!(told.iter().all(|line| line.contains("\"netns_gone\"")), "{followed}");
+    assert_eq!(told.len(), 2, "{followed}");
     let gone = "e.evidence = 'netns_gone' AND e.last_snapshot_id = 4 AND s.capture_id = 3";
     assert_eq!(sockets(&lost_name, gone), 3);
     assert_eq!(sockets(&kept_name, "e.socket_id IS NULL"), 3);
