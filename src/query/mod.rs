@@ -11,6 +11,7 @@ mod dense;
 mod extract;
 mod lacks;
 mod markers;
+mod parallel;
 mod question;
 mod recording;
 mod rules;
