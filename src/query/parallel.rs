@@ -2,8 +2,8 @@
 //!
 //! Whoever asks gets the rows as ever: in their order, one by one, on the thread that asked. What they are
 //! in order of is dealt out in blocks. Each thread asks the same question for its own blocks, of a reader
-//! of its own, and copies the rows of a block into a batch; the batches are handed over in the order of the
-//! blocks. Who is ahead waits: no more than a few batches a thread are held.
+//! of its own, and copies the rows of a block into batches; these are handed over in the order of the
+//! blocks. Who is ahead waits: no more than some thousand rows a thread are held.
 
 use std::num::NonZeroUsize;
 use std::thread;
@@ -14,8 +14,10 @@ use super::recording::QueryError;
 use crate::model::Value;
 use crate::store::{Parameter, Reader, Stopper, StoreError};
 
+/// Rows of a batch at most.
+const ROWS: usize = 64;
 /// Batches of a thread that wait to be taken.
-const WAITING: usize = 2;
+const WAITING: usize = 64;
 
 /// What the rows of an answer are in order of, where each is worked out without the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +112,10 @@ fn read(
     let result = reader.run(asked.sql, &parameters, |row| {
         let [values @ .., Value::Integer(key)] = row else { return Ok(()) };
         let block = key >> asked.key.bits;
-        if block != batch.block && !batch.cells.is_empty() {
-            sender.send(std::mem::take(&mut batch)).map_err(|_| Ended::Untaken)?;
+        if batch.is_full() || (block != batch.block && !batch.cells.is_empty()) {
+            let next = batch.with_room_for_as_much();
+            let full = std::mem::replace(&mut batch, next);
+            sender.send(full).map_err(|_| Ended::Untaken)?;
         }
         batch.block = block;
         batch.add(values);
@@ -139,7 +143,7 @@ impl From<StoreError> for Ended {
     }
 }
 
-/// The rows of a block.
+/// Rows of a block, one after the other.
 #[derive(Default)]
 struct Batch {
     block: i64,
@@ -164,23 +168,36 @@ enum Cell {
 }
 
 impl Batch {
+    fn is_full(&self) -> bool {
+        self.cells.len() >= ROWS * self.width.max(1)
+    }
+
+    /// An empty one.
+    fn with_room_for_as_much(&self) -> Self {
+        Self {
+            cells: Vec::with_capacity(self.cells.len()),
+            text: String::with_capacity(self.text.len()),
+            bytes: Vec::with_capacity(self.bytes.len()),
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, values: &[Value<'_>]) {
         self.width = values.len();
-        for value in values {
-            self.cells.push(match *value {
-                Value::Null => Cell::Null,
-                Value::Integer(v) => Cell::Integer(v),
-                Value::Real(v) => Cell::Real(v),
-                Value::Text(v) => {
-                    self.text.push_str(v);
-                    Cell::Text(v.len())
-                }
-                Value::Bytes(v) => {
-                    self.bytes.extend_from_slice(v);
-                    Cell::Bytes(v.len())
-                }
-            });
-        }
+        let (text, bytes) = (&mut self.text, &mut self.bytes);
+        self.cells.extend(values.iter().map(|value| match *value {
+            Value::Null => Cell::Null,
+            Value::Integer(v) => Cell::Integer(v),
+            Value::Real(v) => Cell::Real(v),
+            Value::Text(v) => {
+                text.push_str(v);
+                Cell::Text(v.len())
+            }
+            Value::Bytes(v) => {
+                bytes.extend_from_slice(v);
+                Cell::Bytes(v.len())
+            }
+        }));
     }
 
     fn hand_over(
@@ -191,23 +208,21 @@ impl Batch {
         let mut row = Vec::with_capacity(self.width);
         for cells in self.cells.chunks(self.width.max(1)) {
             row.clear();
-            for cell in cells {
-                row.push(match *cell {
-                    Cell::Null => Value::Null,
-                    Cell::Integer(v) => Value::Integer(v),
-                    Cell::Real(v) => Value::Real(v),
-                    Cell::Text(len) => {
-                        let (value, rest) = text.split_at(len);
-                        text = rest;
-                        Value::Text(value)
-                    }
-                    Cell::Bytes(len) => {
-                        let (value, rest) = bytes.split_at(len);
-                        bytes = rest;
-                        Value::Bytes(value)
-                    }
-                });
-            }
+            row.extend(cells.iter().map(|cell| match *cell {
+                Cell::Null => Value::Null,
+                Cell::Integer(v) => Value::Integer(v),
+                Cell::Real(v) => Value::Real(v),
+                Cell::Text(len) => {
+                    let (value, rest) = text.split_at(len);
+                    text = rest;
+                    Value::Text(value)
+                }
+                Cell::Bytes(len) => {
+                    let (value, rest) = bytes.split_at(len);
+                    bytes = rest;
+                    Value::Bytes(value)
+                }
+            }));
             each(&row)?;
         }
         self.error.map_or(Ok(()), |error| Err(error.into()))

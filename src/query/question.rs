@@ -180,8 +180,8 @@ impl Question {
     /// What its rows are in order of, where each is worked out without the others.
     pub(super) fn key(self) -> Option<Key> {
         match self {
-            Self::Connections | Self::Sockets => Some(Key { column: "socket_id", bits: 8 }),
-            Self::Samples => Some(Key { column: "snapshot_id", bits: 2 }),
+            Self::Connections | Self::Sockets => Some(Key { column: "socket_id", bits: 6 }),
+            Self::Samples => Some(Key { column: "snapshot_id", bits: 0 }),
             _ => None,
         }
     }

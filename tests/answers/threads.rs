@@ -100,9 +100,10 @@ fn threads_that_read() -> usize {
     names.filter(|name| name.trim_end() == "sockrec-read").count()
 }
 
+/// There are more rows than may wait, so that each is still there when the first row is handed over.
 #[test]
 fn so_many_threads_read_as_were_asked_for() {
-    let world = many(80, 3);
+    let world = many(300, 3);
     for (threads, reading) in [(1, 0), (2, 2), (3, 3)] {
         let recording = Recording::open(&world.path()).unwrap();
         let recording = recording.on_threads(NonZeroUsize::new(threads));
