@@ -11,9 +11,6 @@ WITH
     still_open AS (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
     -- Looked for only if it is asked for.
     open_counts AS MATERIALIZED (SELECT socket_id, samples FROM open_sockets),
-    -- What is decided of a connection, and asked for in many places, is looked up here: so it is worked out
-    -- once a row, and not once for each of those places.
-    truth (is_so) AS MATERIALIZED (VALUES (0), (1)),
     -- Sockets that more than one process held: one look at all costs less than one at each.
     held_by_several AS MATERIALIZED (
         SELECT socket_id FROM socket_owners

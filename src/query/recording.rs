@@ -264,6 +264,8 @@ impl Recording {
         let Some(key) = question.key().filter(|_| is_whole) else { return Ok(None) };
         let threads = match self.threads {
             Some(threads) => threads.get(),
+            // It finds a few as a rule, and each thread has to look through all.
+            None if selection.filter.is_some() => 1,
             None => {
                 let pay = self.expected_rows(question)?.unwrap_or(0) / ROWS_THAT_PAY;
                 parallel::usual_threads().min(usize::try_from(pay).unwrap_or(usize::MAX))
