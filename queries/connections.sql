@@ -43,18 +43,18 @@ WITH
             k.*,
             e.socket_id IS NOT NULL AS is_ended,
             -- What is left of it was alive in FIN-WAIT-2.
-            CASE WHEN h.is_half THEN 5 ELSE e.state END AS last_state,
+            CASE WHEN half.is_so THEN 5 ELSE e.state END AS last_state,
             e.ending,
-            CASE WHEN m.time_wait_snapshot_id IS NOT NULL AND h.is_half THEN 'time_wait'
-                WHEN m.gone_before_snapshot_id IS NOT NULL AND h.is_half
-                    THEN CASE WHEN b.is_other_boot THEN 'host_restart' ELSE 'absence' END
-                WHEN NOT h.is_half THEN e.evidence END AS dump_evidence,
+            CASE WHEN m.time_wait_snapshot_id IS NOT NULL AND half.is_so THEN 'time_wait'
+                WHEN m.gone_before_snapshot_id IS NOT NULL AND half.is_so
+                    THEN CASE WHEN other_boot.is_so THEN 'host_restart' ELSE 'absence' END
+                WHEN NOT half.is_so THEN e.evidence END AS dump_evidence,
             e.destroyed_at_ns,
-            CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
+            CASE WHEN NOT half.is_so THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
             -- For so long it may have gone on without its socket, where nothing else tells; NULL: longer.
             CASE WHEN e.ending IS NULL OR e.ending IN (1, 3, 11) THEN e.over_ns ELSE 0 END AS over_ns,
             e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
-            CASE WHEN NOT h.is_half THEN e.destroyed_boottime_ns END - e.idle_ms * 1000000
+            CASE WHEN NOT half.is_so THEN e.destroyed_boottime_ns END - e.idle_ms * 1000000
                 AS active_boottime_ns,
             e.destroyed_at_ns - coalesce(e.open_ms, 0) * 1000000 AS there_at_ns,
             e.destroyed_boottime_ns - coalesce(e.open_ms, 0) * 1000000 AS there_boottime_ns,
@@ -76,16 +76,16 @@ WITH
                 gone.ended_at_ns
             ) AS gone_at_ns,
             -- Boot times of two boots are not held against each other.
-            CASE WHEN e.evidence IS NOT 'host_restart' AND b.is_other_boot IS NOT 1 THEN coalesce(
+            CASE WHEN e.evidence IS NOT 'host_restart' AND other_boot.is_so IS NOT 1 THEN coalesce(
                 CASE WHEN gone.snapshot_id = m.time_wait_snapshot_id
                     THEN gone.started_boottime_ns - m.time_wait_ms * 1000000 END,
                 gone.ended_boottime_ns
             ) END AS gone_boottime_ns,
             -- It is over once its TIME-WAIT has begun, whenever the socket went.
-            CASE WHEN NOT h.is_half THEN
+            CASE WHEN NOT half.is_so THEN
                 coalesce(tw.started_at_ns - m.time_wait_ms * 1000000, tw.ended_at_ns) END
                 AS time_wait_at_ns,
-            CASE WHEN NOT h.is_half THEN
+            CASE WHEN NOT half.is_so THEN
                 coalesce(tw.started_boottime_ns - m.time_wait_ms * 1000000, tw.ended_boottime_ns) END
                 AS time_wait_boottime_ns,
             -- Both closed, or one of them was aborted.
@@ -127,7 +127,7 @@ WITH
                 )
             END AS samples,
             m.time_wait_snapshot_id AS time_wait_id,
-            h.is_half,
+            half.is_so AS is_half,
             m.socket_id IS NULL AND e.destroyed_at_ns IS NOT NULL AND e.over_ns IS NULL
                 AND (e.ending IS NULL OR e.ending IN (3, 11)) AS may_be_half_closed,
             coalesce(m.last_snapshot_id, o.last_snapshot_id) AS remains_last_id,
@@ -139,7 +139,7 @@ WITH
         LEFT JOIN snapshots AS pg ON pg.snapshot_id = pe.closed_before_snapshot_id
         LEFT JOIN snapshots AS tw ON tw.snapshot_id = m.time_wait_snapshot_id
         -- What is left of it was in FIN-WAIT-2 first: its socket went before it was over.
-        JOIN (SELECT 0 AS is_half UNION ALL SELECT 1) AS h ON h.is_half = CASE
+        LEFT JOIN truth AS half ON half.is_so = CASE
             WHEN m.socket_id IS NULL OR e.evidence = 'closed' THEN 0
             ELSE m.time_wait_snapshot_id IS NOT m.first_snapshot_id END
         LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
@@ -150,7 +150,7 @@ WITH
         LEFT JOIN snapshots AS before ON before.snapshot_id = k.opened_after_snapshot_id
         LEFT JOIN snapshots AS last ON last.snapshot_id =
             CASE WHEN e.socket_id IS NULL THEN o.last_snapshot_id
-                WHEN NOT h.is_half THEN e.last_snapshot_id
+                WHEN NOT half.is_so THEN e.last_snapshot_id
                 WHEN m.time_wait_snapshot_id IS NULL
                     THEN coalesce(m.last_snapshot_id, o.last_snapshot_id)
                 -- The last one that showed it before its TIME-WAIT.
@@ -166,11 +166,11 @@ WITH
                 ), m.first_snapshot_id) END
         LEFT JOIN capture_sources AS os ON os.capture_id = last.capture_id
         LEFT JOIN snapshots AS gone ON gone.snapshot_id =
-            CASE WHEN h.is_half THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
+            CASE WHEN half.is_so THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
                 ELSE e.closed_before_snapshot_id END
         -- What goes on without its socket may be ended by a restart, too.
-        JOIN (SELECT NULL AS is_other_boot UNION ALL SELECT 1) AS b ON b.is_other_boot IS CASE
-            WHEN h.is_half AND m.gone_before_snapshot_id IS NOT NULL AND EXISTS (
+        LEFT JOIN truth AS other_boot ON other_boot.is_so = CASE
+            WHEN half.is_so AND m.gone_before_snapshot_id IS NOT NULL AND EXISTS (
                 SELECT 1 FROM captures AS c JOIN namespaces AS w ON w.netns_id = k.netns_id
                 WHERE c.capture_id = gone.capture_id AND c.boot_id <> w.boot_id) THEN 1 END
         WHERE :is_ended IS NOT 1 OR e.socket_id IS NOT NULL
@@ -187,10 +187,10 @@ WITH
             CASE WHEN is_peer_by_dump THEN peer_gone_boottime_ns ELSE peer_destroyed_boottime_ns END
                 AS peer_ended_boottime_ns,
             CASE WHEN is_peer_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
-            NOT is_half AND NOT may_be_half_closed
-                AND (gone_at_ns IS NULL OR destroyed_boottime_ns + coalesce(over_ns, 0) <= gone_boottime_ns)
-                AS is_closing_by_event
+            by_event.is_so AS is_closing_by_event
         FROM facts AS x
+        LEFT JOIN truth AS by_event ON by_event.is_so = (NOT is_half AND NOT may_be_half_closed
+            AND (gone_at_ns IS NULL OR destroyed_boottime_ns + coalesce(over_ns, 0) <= gone_boottime_ns))
     ),
     bounds AS (
         SELECT
@@ -217,25 +217,27 @@ WITH
     closings AS (
         SELECT
             x.*,
-            CASE WHEN NOT coalesce(is_told_by_peer, 0) THEN 0
-                WHEN ending <> 4 AND is_closing_by_event
-                    AND peer_ended_boottime_ns > closed_before_boottime_ns THEN 1
-                ELSE coalesce(NOT is_peer_orderly
-                    AND peer_ended_boottime_ns BETWEEN closed_after_boottime_ns AND
-                    coalesce(closed_before_boottime_ns, peer_ended_boottime_ns + 1) - 1, 0)
-            END AS is_closing_by_peer
+            by_peer.is_so AS is_closing_by_peer
         FROM bounds AS x
+        LEFT JOIN truth AS by_peer ON by_peer.is_so = CASE
+            WHEN NOT coalesce(is_told_by_peer, 0) THEN 0
+            WHEN ending <> 4 AND is_closing_by_event
+                AND peer_ended_boottime_ns > closed_before_boottime_ns THEN 1
+            ELSE coalesce(NOT is_peer_orderly
+                AND peer_ended_boottime_ns BETWEEN closed_after_boottime_ns AND
+                coalesce(closed_before_boottime_ns, peer_ended_boottime_ns + 1) - 1, 0) END
     ),
     lives AS (
         SELECT
             x.*,
-            -- Without the other end's event or a look-up the TIME-WAIT tells until when it went on.
-            CASE WHEN time_wait_boottime_ns IS NULL OR NOT is_closing_by_event THEN 0
-                WHEN is_closing_by_peer THEN time_wait_boottime_ns < peer_ended_boottime_ns
-                WHEN is_peer_orderly IS NOT 1 AND over_ns IS NULL THEN 1
-                ELSE time_wait_boottime_ns < closed_before_boottime_ns
-            END AS is_closing_by_time_wait
+            by_time_wait.is_so AS is_closing_by_time_wait
         FROM closings AS x
+        -- Without the other end's event or a look-up the TIME-WAIT tells until when it went on.
+        LEFT JOIN truth AS by_time_wait ON by_time_wait.is_so = CASE
+            WHEN time_wait_boottime_ns IS NULL OR NOT is_closing_by_event THEN 0
+            WHEN is_closing_by_peer THEN time_wait_boottime_ns < peer_ended_boottime_ns
+            WHEN is_peer_orderly IS NOT 1 AND over_ns IS NULL THEN 1
+            ELSE time_wait_boottime_ns < closed_before_boottime_ns END
     )
 SELECT
     k.socket_id,

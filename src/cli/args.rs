@@ -14,7 +14,7 @@ pub(super) use files::{
 };
 pub(super) use query::{
     AssertArgs, ChurnArgs, CompareArgs, ConnectionArgs, DiffArgs, LeakArgs, ListenerArgs,
-    QueryArgs, QuestionArgs, SchemaArgs, SqlArgs, StateArgs,
+    ListingArgs, QueryArgs, QuestionArgs, SchemaArgs, SqlArgs, StateArgs,
 };
 pub(super) use record::{PruneArgs, RecordArgs};
 

@@ -39,7 +39,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         _ => Question::Snapshots,
     };
     let dense = dense(&args)?;
-    let recording = Recording::open(&args.file)?;
+    let recording = Recording::open(&args.file)?.on_threads(args.threads.threads);
     if asks_for_help(&args.columns) {
         print_columns(&columns_of(&recording, question, &Selection::default(), dense)?)?;
         return Ok(Exit::Fine);

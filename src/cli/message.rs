@@ -200,6 +200,7 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
             let name = hosts.first().map_or("NAME", String::as_str);
             return Some(format!("choose one: `--host {name}`"));
         }
+        Some(QueryError::Thread(_)) => return Some("`--threads 1` starts none".to_owned()),
         _ => {}
     }
     if let Some(QueryError::UnknownColumn { nearest, .. }) = error.downcast_ref() {

@@ -1,6 +1,7 @@
 //! From options to an exporter, and the words for an empty answer.
 
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
 
 use chrono::{SecondsFormat, TimeZone};
 
@@ -173,6 +174,13 @@ pub(super) fn parse_sort_key(text: &str) -> Result<SortKey, String> {
 pub(super) fn parse_limit(text: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|n| i64::try_from(*n).is_ok());
     number.ok_or_else(|| "expected a number of rows; without it there is no limit".to_owned())
+}
+
+/// Reads on how many threads to read; each has the recording open once more.
+pub(super) fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
+    const MOST: usize = 64;
+    let number = text.parse().ok().filter(|n: &NonZeroUsize| n.get() <= MOST);
+    number.ok_or_else(|| format!("expected a number of threads, from 1 to {MOST}"))
 }
 
 /// An error about a name that is the title of a table's column tells that column's own name.

@@ -1,7 +1,7 @@
 //! `sockrec query`
 
 use super::Exit;
-use super::args::{CommonArgs, ConnectionArgs, QueryArgs, QuestionArgs};
+use super::args::{CommonArgs, ConnectionArgs, ListingArgs, QueryArgs, QuestionArgs};
 use super::compare::compare;
 use super::lacks::{note_filters, note_lacks, note_limits};
 use super::live::Live;
@@ -70,14 +70,14 @@ const MARKERS_TABLE: &[&str] =
 
 pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     match args.question {
-        QuestionArgs::Connections(common) => {
-            rows(Question::Connections, &common, ConnectionTable::COLUMNS)
+        QuestionArgs::Connections(args) => {
+            listing(Question::Connections, &args, ConnectionTable::COLUMNS)
         }
         QuestionArgs::Connection(args) => connection(&args),
-        QuestionArgs::Samples(common) => rows(Question::Samples, &common, SAMPLES_TABLE),
-        QuestionArgs::Snapshots(common) => rows(Question::Snapshots, &common, SNAPSHOTS_TABLE),
-        QuestionArgs::Coverage(common) => rows(Question::Coverage, &common, COVERAGE_TABLE),
-        QuestionArgs::Markers(common) => rows(Question::Markers, &common, MARKERS_TABLE),
+        QuestionArgs::Samples(args) => listing(Question::Samples, &args, SAMPLES_TABLE),
+        QuestionArgs::Snapshots(common) => short(Question::Snapshots, &common, SNAPSHOTS_TABLE),
+        QuestionArgs::Coverage(common) => short(Question::Coverage, &common, COVERAGE_TABLE),
+        QuestionArgs::Markers(common) => short(Question::Markers, &common, MARKERS_TABLE),
         QuestionArgs::At { time, live, info, processes, common } => {
             at(time.as_deref(), live, Details { processes, info }, &common)
         }
@@ -100,8 +100,21 @@ pub(super) fn run(args: QueryArgs) -> anyhow::Result<Exit> {
     }
 }
 
-fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Result<Exit> {
-    let recording = Recording::open(&common.file)?;
+fn listing(question: Question, args: &ListingArgs, table: &[&str]) -> anyhow::Result<Exit> {
+    let recording = Recording::open(&args.common.file)?.on_threads(args.threads.threads);
+    rows(&recording, question, &args.common, table)
+}
+
+fn short(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Result<Exit> {
+    rows(&Recording::open(&common.file)?, question, common, table)
+}
+
+fn rows(
+    recording: &Recording,
+    question: Question,
+    common: &CommonArgs,
+    table: &[&str],
+) -> anyhow::Result<Exit> {
     if asks_for_help(&common.output.columns) {
         print_columns(&recording.columns(question, &Selection::default())?)?;
         return Ok(Exit::Fine);
@@ -114,7 +127,7 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let netns: &[_] = if with_netns { &["netns"] } else { &[] };
     let table = [host, netns, table].concat();
     let columns = default_columns(format, &common.output.columns, &table);
-    let anchor = anchor(&recording)?;
+    let anchor = anchor(recording)?;
     let chosen = || -> anyhow::Result<_> {
         let selection = selection(question, &common.select, &common.filter, &columns, anchor)?;
         let columns = recording.columns(question, &selection)?;
@@ -128,17 +141,17 @@ fn rows(question: Question, common: &CommonArgs, table: &[&str]) -> anyhow::Resu
     let options = options(&common.output);
     let is_plain = format != Format::Table || !common.output.columns.is_empty();
     let mut out: Box<dyn Exporter> = if question == Question::Connections && !is_plain {
-        let with_date = spans_days(&recording, options.zone)?;
+        let with_date = spans_days(recording, options.zone)?;
         let moment = if with_date { ShownMoment::OpenedOnDay } else { ShownMoment::Opened };
-        let named = named(&recording, &selection)?;
+        let named = named(recording, &selection)?;
         Box::new(ConnectionTable::new(stdout(), &options, moment).naming(named))
     } else {
         exporter(format, &options, stdout())
     };
-    let exit = note_lacks(&recording, question, &selection)?;
-    let count = stream(&recording, question, &selection, &columns, out.as_mut())?;
+    let exit = note_lacks(recording, question, &selection)?;
+    let count = stream(recording, question, &selection, &columns, out.as_mut())?;
     if count == 0 {
-        explain_empty(&recording, &selection, options.zone)?;
+        explain_empty(recording, &selection, options.zone)?;
     }
     Ok(exit)
 }

@@ -17,6 +17,11 @@ pub(super) struct Choice {
 }
 
 impl Choice {
+    /// One more condition on the rows.
+    pub(super) fn add_text(&mut self, condition: String) {
+        self.of_rows.push(condition);
+    }
+
     fn add(&mut self, condition: SqlCondition, is_of_sources: bool) {
         let conditions = if is_of_sources { &mut self.of_sources } else { &mut self.of_rows };
         conditions.push(condition.text);

@@ -12,6 +12,7 @@ mod extract;
 mod facts;
 mod lacks;
 mod markers;
+mod parallel;
 mod question;
 mod recording;
 mod rules;

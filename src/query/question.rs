@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::parallel::Key;
 use super::rules::Assertion;
 use super::selection::{Selection, SpanColumns};
 use crate::model::{Nanos, Value};
@@ -172,6 +173,15 @@ impl Question {
                     WHERE n.ended_at_ns = at_ns AND o.first_snapshot_id <= n.snapshot_id
                         AND coalesce(o.last_snapshot_id, n.snapshot_id) >= n.snapshot_id)",
             ),
+            _ => None,
+        }
+    }
+
+    /// What its rows are in order of, where each is worked out without the others.
+    pub(super) fn key(self) -> Option<Key> {
+        match self {
+            Self::Connections | Self::Sockets => Some(Key { column: "socket_id", bits: 6 }),
+            Self::Samples => Some(Key { column: "snapshot_id", bits: 0 }),
             _ => None,
         }
     }

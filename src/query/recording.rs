@@ -1,10 +1,13 @@
 //! A recording that is asked.
 
 use std::collections::HashSet;
+use std::io;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::choice::{Choice, statement};
 use super::columns::column_of_sql;
+use super::parallel;
 use super::question::Question;
 use super::rules::RuleTexts;
 use super::selection::{OwnedValue, Selection, SortKey};
@@ -48,12 +51,17 @@ pub enum QueryError {
     UndescribedColumn(String),
     /// The answer could not be written out.
     #[error("could not write the answer")]
-    Output(#[from] std::io::Error),
+    Output(#[from] io::Error),
+    /// There are as many threads as there may be.
+    #[error("could not start a thread to read with")]
+    Thread(#[source] io::Error),
 }
 
 /// A recording opened for questions.
 pub struct Recording {
     pub(super) reader: Reader,
+    /// The most that rows are read on; without it as many as pay.
+    threads: Option<NonZeroUsize>,
 }
 
 impl Recording {
@@ -62,7 +70,13 @@ impl Recording {
     /// # Errors
     /// See [`Reader::open`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { reader: Reader::open(path)? })
+        Ok(Self { reader: Reader::open(path)?, threads: None })
+    }
+
+    /// Reads long answers on so many threads and no more, however long they are.
+    #[must_use]
+    pub fn on_threads(self, threads: Option<NonZeroUsize>) -> Self {
+        Self { threads, ..self }
     }
 
     /// Whether a recorder wrote to it when it was opened.
@@ -166,8 +180,13 @@ impl Recording {
     ) -> Result<u64, QueryError> {
         self.check_host(question, selection)?;
         let selected = self.selected(question, selection)?;
-        let choice = self.choice(question, selection)?;
-        let names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let mut choice = self.choice(question, selection)?;
+        let mut names: Vec<_> = selected.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let shared = self.shared(question, selection)?;
+        if let Some((key, _)) = shared {
+            choice.add_text(key.condition());
+            names.push(key.column.to_owned());
+        }
         let mut sql = statement(question, selection, &names.join(", "), &choice);
         sql.push_str(&self.order(question, selection)?);
         if selection.limit.is_some() {
@@ -207,11 +226,43 @@ impl Recording {
             parameters.extend(texts.parameters(assertion));
         }
         let mut rows = 0;
-        self.reader.run(&sql, &parameters, |row| {
+        let counted = |row: &[Value<'_>]| {
             rows += 1;
             each(row)
-        })?;
+        };
+        match shared {
+            Some((key, threads)) => {
+                let asked = parallel::Asked { sql: &sql, parameters: &parameters, key };
+                parallel::run(&asked, self.reader.alike(threads)?, counted)?;
+            }
+            None => self.reader.run(&sql, &parameters, counted)?,
+        }
         Ok(rows)
+    }
+
+    /// By what the rows of an answer are shared among how many threads, where more than one pays: to open
+    /// the recording once more and to prepare the question takes as long as some thousand rows do.
+    fn shared(
+        &self,
+        question: Question,
+        selection: &Selection,
+    ) -> Result<Option<(parallel::Key, usize)>, StoreError> {
+        const ROWS_THAT_PAY: u64 = 10_000;
+        let is_whole = selection.sort.is_empty()
+            && selection.limit.is_none()
+            && selection.ended.is_none()
+            && selection.sockets.socket_id.is_none();
+        let Some(key) = question.key().filter(|_| is_whole) else { return Ok(None) };
+        let threads = match self.threads {
+            Some(threads) => threads.get(),
+            // It finds a few as a rule, and each thread has to look through all.
+            None if selection.filter.is_some() => 1,
+            None => {
+                let pay = self.expected_rows(question)?.unwrap_or(0) / ROWS_THAT_PAY;
+                parallel::usual_threads().min(usize::try_from(pay).unwrap_or(usize::MAX))
+            }
+        };
+        Ok((threads > 1).then_some((key, threads)))
     }
 
     /// Runs SQL that someone typed, row by row with the names of its columns; gives the names.

@@ -62,6 +62,43 @@ impl Reader {
         Ok(Self { connection, path: path.to_owned(), uri, is_being_recorded, _log: None })
     }
 
+    /// Opens more readers of this file. As long as they live they see it as it was at one moment, the same
+    /// for all of them.
+    ///
+    /// # Errors
+    /// When it cannot be opened so often.
+    pub fn alike(&self, count: usize) -> Result<Vec<Self>, StoreError> {
+        let open = |_| -> rusqlite::Result<Self> {
+            let connection = connect(&self.uri, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            add_functions(&connection)?;
+            let (path, uri) = (self.path.clone(), self.uri.clone());
+            let is_being_recorded = self.is_being_recorded;
+            Ok(Self { connection, path, uri, is_being_recorded, _log: None })
+        };
+        let readers = (0..count).map(open).collect::<Result<Vec<_>, _>>();
+        let readers = readers.map_err(|e| StoreError::sqlite(&self.path, "open", e))?;
+        let versions = || -> rusqlite::Result<Vec<i64>> {
+            let version = |reader: &Self| {
+                reader.connection.pragma_query_value(None, "data_version", |row| row.get(0))
+            };
+            readers.iter().map(version).collect()
+        };
+        let look_at_once = || -> rusqlite::Result<()> {
+            loop {
+                // It changes with what another connection commits: where all have the same before the first
+                // begins to look and after the last one has, there was nothing in between.
+                let before = versions()?;
+                readers.iter().try_for_each(|reader| reader.connection.execute_batch("BEGIN"))?;
+                if versions()? == before {
+                    return Ok(());
+                }
+                readers.iter().try_for_each(|reader| reader.connection.execute_batch("COMMIT"))?;
+            }
+        };
+        look_at_once().map_err(|e| self.error(e))?;
+        Ok(readers)
+    }
+
     /// Whether a recorder wrote to it when it was opened.
     pub fn is_being_recorded(&self) -> bool {
         self.is_being_recorded
@@ -192,29 +229,31 @@ fn each_row<E>(
     Ok(())
 }
 
+/// Opens it for reading only, whatever the flags allow.
+fn connect(uri: &str, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri, flags)?;
+    distrust(&connection)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "query_only", true)?;
+    user_version(&connection)?; // the first read of the file
+    Ok(connection)
+}
+
 /// Also gives the URI by which it can be opened for reading from now on.
 fn open_connection(path: &Path, is_being_recorded: bool) -> rusqlite::Result<(Connection, String)> {
-    let open = |uri: String, flags| -> rusqlite::Result<(Connection, String)> {
-        let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&uri, flags)?;
-        distrust(&connection)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.pragma_update(None, "query_only", true)?;
-        user_version(&connection)?; // the first read of the file
-        Ok((connection, uri))
-    };
+    let open = |uri: String| connect(&uri, OpenFlags::SQLITE_OPEN_READ_ONLY).map(|c| (c, uri));
     let uri = file_uri(path);
     let read_only = format!("{uri}?mode=ro");
-    match open(read_only.clone(), OpenFlags::SQLITE_OPEN_READ_ONLY) {
+    match open(read_only.clone()) {
         // A transaction that a crash cut short is to be taken back, which takes writing.
         Err(e) if is_cut_short(&e) => {
-            let (connection, _) = open(uri, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            Ok((connection, read_only))
+            Ok((connect(&uri, OpenFlags::SQLITE_OPEN_READ_WRITE)?, read_only))
         }
         // A recording that was not ended cleanly wants its -shm file, which a read-only directory
         // or a full disk does not take. Without a log there is nothing to miss.
         Err(e) if is_refused_a_file(&e) && !has_log(path) && !is_being_recorded => {
-            open(format!("{read_only}&immutable=1"), OpenFlags::SQLITE_OPEN_READ_ONLY)
+            open(format!("{read_only}&immutable=1"))
         }
         result => result,
     }

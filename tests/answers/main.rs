@@ -22,4 +22,5 @@ mod owners;
 mod rules;
 mod sorting;
 mod story;
+mod threads;
 mod typed;

@@ -86,3 +86,25 @@ fn a_moment_is_answered_though_what_was_long_before_and_after_it_is_lost() {
         assert_eq!(ran.code(), Some(1), "{all}: {}", ran.told());
     }
 }
+
+/// Of a listing that ends with an error what came before is the beginning of the whole one.
+#[test]
+fn several_threads_tell_nothing_of_what_comes_after_damage() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    long(&path);
+    let question = "export samples --format csv --columns snapshot_id,socket_id,rtt_us -f rec.db";
+    let whole = dir.sockrec(question).fine().stdout();
+    let leaves = leaves(&path, "samples");
+    let lost = leaves[leaves.len() / 2];
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[(lost - 1) * PAGE..lost * PAGE].fill(0);
+    fs::write(&path, bytes).unwrap();
+    for threads in [1, 2, 3] {
+        let ran = dir.sockrec(&format!("{question} --threads {threads}"));
+        assert_eq!(ran.code(), Some(1), "{threads}: {}", ran.told());
+        let told = ran.stdout();
+        assert!(whole.starts_with(&told), "{threads}");
+        assert!(told.len() > whole.len() / 3, "{threads}: {} of {}", told.len(), whole.len());
+    }
+}

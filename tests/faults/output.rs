@@ -71,13 +71,16 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let dir = Dir::new();
     large(&dir);
     for format in FORMATS {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let mut command = dir.command(&format!("query samples --format {format}"));
-        command.stdout(writer);
-        let running = Running::spawn(command);
-        reader.read_exact(&mut [0; 100]).unwrap();
-        drop(reader);
-        assert_eq!(running.finish().told(), "exit 0\n", "{format}");
+        for threads in [1, 3] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let line = format!("query samples --format {format} --threads {threads}");
+            let mut command = dir.command(&line);
+            command.stdout(writer);
+            let running = Running::spawn(command);
+            reader.read_exact(&mut [0; 100]).unwrap();
+            drop(reader);
+            assert_eq!(running.finish().told(), "exit 0\n", "{line}");
+        }
     }
 }
 

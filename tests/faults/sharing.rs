@@ -1,5 +1,6 @@
 //! Several at one file.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -90,6 +91,38 @@ fn questions_are_answered_while_it_records() {
     stop(recorder).recorded();
     assert_is_one_file(&path);
     assert_recording_is_whole(&path);
+}
+
+/// A listing on several threads is of one moment, whatever is recorded meanwhile.
+#[test]
+fn readers_that_are_alike_see_the_same_moment() {
+    let dir = Dir::new();
+    let path = dir.path("rec.db");
+    MadeUp::begin(&path).end();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut made_up = MadeUp::begin(&path);
+            while !is_over.load(Ordering::Relaxed) {
+                made_up.snapshot(&[observation(1)]).commit();
+            }
+            made_up.end();
+        });
+        let reader = Reader::open(&path).unwrap();
+        let moments: HashSet<_> = (0..300)
+            .map(|_| {
+                let readers = reader.alike(8).unwrap();
+                let count = |reader: &Reader| {
+                    reader.integer("SELECT max(snapshot_id) FROM snapshots", &[]).unwrap()
+                };
+                let seen: HashSet<_> = readers.iter().map(count).collect();
+                assert_eq!(seen.len(), 1, "{seen:?}");
+                readers.first().map(count)
+            })
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(moments.len() > 10, "the writer was idle");
+    });
 }
 
 #[test]

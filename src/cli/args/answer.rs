@@ -1,11 +1,12 @@
 //! What every answer takes: which rows, and how they are written.
 
+use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
-use crate::cli::output::{parse_limit, parse_sort_key};
+use crate::cli::output::{parse_limit, parse_sort_key, parse_threads};
 use crate::cli::paths::recording;
 use crate::cli::sockets::SocketArgs;
 use crate::query::SortKey;
@@ -63,6 +64,14 @@ pub(in crate::cli) struct CommonArgs {
     /// column of the answer: `rtt > 100ms` (docs/FILTER.md)
     #[arg(value_name = "FILTER")]
     pub(in crate::cli) filter: Vec<String>,
+}
+
+/// How a recording is read.
+#[derive(Args, Clone, Copy, Debug)]
+pub(in crate::cli) struct ThreadArgs {
+    /// Read on so many threads [default: where it pays one a processor, 4 at most]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
+    pub(in crate::cli) threads: Option<NonZeroUsize>,
 }
 
 /// Which rows.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::answer::{AnonymizeArgs, DEFAULT_FILE, FileArgs, LastFileArgs, SelectArgs};
+use super::answer::{AnonymizeArgs, DEFAULT_FILE, FileArgs, LastFileArgs, SelectArgs, ThreadArgs};
 use crate::cli::moment::parse_duration;
 use crate::cli::paths::recording;
 use crate::render::{Format, TimeFormat};
@@ -44,6 +44,8 @@ pub(in crate::cli) struct ExportArgs {
     pub(in crate::cli) time_format: TimeFormat,
     #[command(flatten)]
     pub(in crate::cli) anonymize: AnonymizeArgs,
+    #[command(flatten)]
+    pub(in crate::cli) threads: ThreadArgs,
     #[command(flatten)]
     pub(in crate::cli) select: SelectArgs,
     /// Only these rows, in the language of `ss`: `state established and dport = :443`, or by any

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::answer::{CommonArgs, FileArgs, OutputArgs, SelectArgs};
+use super::answer::{CommonArgs, FileArgs, OutputArgs, SelectArgs, ThreadArgs};
 use crate::cli::moment::parse_duration;
 use crate::cli::paths::recording;
 
@@ -13,6 +13,15 @@ use crate::cli::paths::recording;
 pub(in crate::cli) struct QueryArgs {
     #[command(subcommand)]
     pub(in crate::cli) question: QuestionArgs,
+}
+
+/// A question whose answer may be very long.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ListingArgs {
+    #[command(flatten)]
+    pub(in crate::cli) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(in crate::cli) common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -25,7 +34,7 @@ Examples:
   sockrec query connections dport = :443 and not dst 10.0.0.0/8
   sockrec query connections 'comm = nginx and rtt > 100ms'
   sockrec query connections -t --state established --format json | jq .")]
-    Connections(CommonArgs),
+    Connections(ListingArgs),
     /// All that is known of one connection, as a story
     #[command(after_help = "\
 Examples:
@@ -60,7 +69,7 @@ Examples:
 Examples:
   sockrec query samples --socket 17
   sockrec query samples --inode 48213 --columns taken_at,state,rtt_us,snd_cwnd --format csv")]
-    Samples(CommonArgs),
+    Samples(ListingArgs),
     /// When was looked, how much was seen, what went wrong
     Snapshots(CommonArgs),
     /// From when to when was what looked at, and the gaps: what no answer can know
