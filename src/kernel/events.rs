@@ -4,11 +4,11 @@
 //! They are read all the time, by one thread for all namespaces: one event takes about 1,280 bytes of the
 //! socket's receive buffer, and what does not fit is lost (measured).
 
-use std::fs::File;
+mod batch;
+mod run_delay;
+
 use std::io;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -20,6 +20,10 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use batch::KEPT_BYTES;
+pub use batch::{EventBatch, EventStamp, LostSpan};
+use run_delay::RunDelay;
+
 use super::{DiagError, SystemClock};
 use crate::model::{Clocks, Family, Left, LookUp, Nanos, Place, Protocol, TcpState};
 use crate::wire::inet_diag::Message;
@@ -30,8 +34,6 @@ use crate::wire::request;
 const RECEIVE_BUFFER: usize = 32 * 1024 * 1024;
 /// An event of today's kernels has 376 bytes.
 const DATAGRAM_LEN: usize = 8 * 1024;
-/// So much is kept until the next tick; what comes beyond it is counted as lost.
-const KEPT_BYTES: usize = 48 * 1024 * 1024;
 /// Between two system calls of the reader.
 const STEP_NS: Nanos = 1_000_000;
 /// While nothing comes the reader looks so often: it then knows that it was not stopped.
@@ -91,87 +93,6 @@ fn destroy_group(family: Family, protocol: Protocol) -> Option<u32> {
         (Protocol::Tcp, Family::Inet6) => Some(3),
         (Protocol::Udp, Family::Inet6) => Some(4),
         (Protocol::Raw | Protocol::Mptcp, _) => None,
-    }
-}
-
-/// When an event came.
-#[derive(Clone, Debug)]
-pub struct EventStamp {
-    payload: Range<usize>,
-    /// Of which namespace it is.
-    pub place: Place,
-    /// When it was read.
-    pub received: Clocks,
-    /// It was not sent before this moment of `CLOCK_BOOTTIME`.
-    pub sent_after_ns: Nanos,
-    /// What a look-up found of its connection after it was read, if there was one.
-    pub look_up: Option<LookUp>,
-}
-
-/// A span in which events were lost, see [`crate::model::EventLoss`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LostSpan {
-    /// None was lost before.
-    pub from: Clocks,
-    /// None of this span was lost after.
-    pub to: Clocks,
-    /// How many, where that is known.
-    pub count: Option<u64>,
-}
-
-/// Events in the order in which they came.
-#[derive(Debug, Default)]
-pub struct EventBatch {
-    bytes: Vec<u8>,
-    stamps: Vec<EventStamp>,
-    /// Spans in which some are missing.
-    pub losses: Vec<LostSpan>,
-    /// What was sent before this moment of `CLOCK_MONOTONIC` has been read. `None` if nothing tells.
-    pub read_until_ns: Option<Nanos>,
-}
-
-impl EventBatch {
-    /// Adds an event of the first namespace by the payload of its message.
-    pub fn push(&mut self, payload: &[u8], received: Clocks, sent_after_ns: Nanos) {
-        self.push_of(Place::FIRST, payload, received, sent_after_ns);
-    }
-
-    /// Adds an event by the payload of its message.
-    pub fn push_of(
-        &mut self,
-        place: Place,
-        payload: &[u8],
-        received: Clocks,
-        sent_after_ns: Nanos,
-    ) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(payload);
-        let payload = start..self.bytes.len();
-        self.stamps.push(EventStamp { payload, place, received, sent_after_ns, look_up: None });
-    }
-
-    /// Adds what a look-up found of the connection of the event that was added last.
-    pub fn look_up_last(&mut self, found: LookUp) {
-        if let Some(stamp) = self.stamps.last_mut() {
-            stamp.look_up = Some(found);
-        }
-    }
-
-    /// Hands out each event with its payload, which may be written into.
-    pub fn each(&mut self, mut each: impl FnMut(&mut [u8], &EventStamp)) {
-        for stamp in &self.stamps {
-            each(&mut self.bytes[stamp.payload.clone()], stamp);
-        }
-    }
-
-    /// Empty again, with the memory kept unless it was much.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES / 16);
-        self.stamps.clear();
-        self.stamps.shrink_to(KEPT_BYTES / 16 / 256);
-        self.losses.clear();
-        self.read_until_ns = None;
     }
 }
 
@@ -505,30 +426,5 @@ fn left_by(answer: FrameKind, payload: &[u8]) -> Option<Left> {
             })
         }
         _ => None,
-    }
-}
-
-/// How long this thread was ready to run and did not (`/proc/PID/schedstat`, second field).
-struct RunDelay {
-    file: Option<File>,
-    last_ns: Nanos,
-}
-
-impl RunDelay {
-    fn of_this_thread() -> Self {
-        let mut delay = Self { file: File::open("/proc/thread-self/schedstat").ok(), last_ns: 0 };
-        delay.since_last();
-        delay
-    }
-
-    /// `None` where the kernel does not count it (`CONFIG_SCHED_INFO`).
-    fn since_last(&mut self) -> Option<Nanos> {
-        let mut text = [0; 96];
-        let len = self.file.as_ref()?.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(&text[..len]).ok()?;
-        let total_ns: Nanos = text.split_whitespace().nth(1)?.parse().ok()?;
-        let delay_ns = total_ns - self.last_ns;
-        self.last_ns = total_ns;
-        Some(delay_ns)
     }
 }

@@ -5,7 +5,7 @@ use super::flows::{Flow, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, Traffic, mapped};
 use crate::kernel::EventStamp;
 use crate::model::{
     Clocks, Destroyed, Direction, FIN_WAIT2_MAX_NS, FinalCounters, Left, LookUp, Nanos, Protocol,
-    SnapshotId, Tuple,
+    SnapshotId, TcpInfo, Tuple,
 };
 use crate::wire::inet_diag::{Message, RelativeTimes};
 
@@ -64,15 +64,10 @@ impl LastWords {
         let made_at_ms = (made_after_ms, received.monotonic_ms());
         let is_opened_by_both = times.is_opened_by_both(made_at_ms);
         let times = times.without_unset(made_at_ms);
-        // How long ago it was sent adds to how long ago that was, and so does suspended time.
         let unread_ms = unread_ns / 1_000_000 + 1;
-        let suspended_ns = received.boottime_ns
-            - capture_started.boottime_ns
-            - (received.monotonic_ns - capture_started.monotonic_ns);
         let idle_ms = times
             .active_ms()
-            .map(|ms| i64::from(ms) + TICK_LAG_MS + unread_ms + suspended_ns.max(0) / 1_000_000)
-            .filter(|ms| received.boottime_ns - ms * 1_000_000 >= capture_started.boottime_ns);
+            .and_then(|ms| idle_ms(i64::from(ms) + unread_ms, received, capture_started));
         let ago = |ms: u32| {
             let at_ns = received.monotonic_ns - i64::from(ms) * 1_000_000;
             let (lag_ns, unread_ns) = (JIFFY_NS, unread_ms * 1_000_000);
@@ -80,13 +75,6 @@ impl LastWords {
         };
         let is_half_wiped = message.is_half_wiped();
         let evidence = Evidence::of(&observation).filter(|_| protocol == Protocol::Tcp);
-        let tcp = &observation.tcp;
-        // The peer's window is of the last connection; the round-trip time survives connect().
-        let was_established = match (tcp.min_rtt_us, tcp.snd_wnd_bytes) {
-            (_, Some(1..)) | (Some(_), None) => Some(true),
-            (None, _) => Some(false),
-            (Some(_), Some(0)) => None,
-        };
         let active_ms = times.active_ms();
         let silent_ns = received.monotonic_ns
             - active_ms.map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0)) * 1_000_000;
@@ -102,7 +90,9 @@ impl LastWords {
         let is_own = was_over_just_now || is_half_closed;
         let left_by_fin = left.filter(|left| is_own && *left != Left::Nothing);
         let said = match evidence {
-            Some(_) if is_half_wiped => Some(Final::Wiped { was_established }),
+            Some(_) if is_half_wiped => {
+                Some(Final::Wiped { was_established: was_established(&observation.tcp) })
+            }
             Some(evidence) => {
                 let evidence = evidence.leaving(left_by_fin).opened_by_both(is_opened_by_both);
                 Some(Final::Full(evidence))
@@ -219,6 +209,26 @@ impl LastWords {
     /// the event was unread: that it was there before is not to be excluded.
     pub(super) fn open_by_ns(&self) -> Nanos {
         self.sent_after_ns - self.destroyed.open_ms.unwrap_or(0) * 1_000_000
+    }
+}
+
+/// How long ago it was active, by the clock that goes on in suspend, if that was in this capture.
+fn idle_ms(ago_ms: i64, received: Clocks, capture_started: Clocks) -> Option<i64> {
+    let suspended_ns = received.boottime_ns
+        - capture_started.boottime_ns
+        - (received.monotonic_ns - capture_started.monotonic_ns);
+    let idle_ms = ago_ms + TICK_LAG_MS + suspended_ns.max(0) / 1_000_000;
+    let active_ns = received.boottime_ns - idle_ms * 1_000_000;
+    (active_ns >= capture_started.boottime_ns).then_some(idle_ms)
+}
+
+/// Of a disconnected socket: the peer's window is of the last connection; the round-trip time survives
+/// connect().
+fn was_established(tcp: &TcpInfo) -> Option<bool> {
+    match (tcp.min_rtt_us, tcp.snd_wnd_bytes) {
+        (_, Some(1..)) | (Some(_), None) => Some(true),
+        (None, _) => Some(false),
+        (Some(_), Some(0)) => None,
     }
 }
 

@@ -114,7 +114,8 @@ fn a_slow_disk_costs_ticks_that_are_told_of_and_ends_nothing() {
     let told = ask(&path, "SELECT missed_ticks FROM captures").unwrap();
     assert!(told >= 100 && missed.iter().sum::<i64>() == told, "{told}: {coverage}");
     // What stayed was there all the time; what went has ended when it did.
-    let of = |port: u16| format!("FROM sockets WHERE local_port = {port} AND remote_port > 0");
+    let of =
+        |port: u16| format!("FROM sockets WHERE local_port = {port} AND remote_port = {listening}");
     let ended = |port: u16| {
         ask(
             &path,

@@ -1,0 +1,156 @@
+//! What a timewait mini-socket is left of: by its cookie, or by its addresses and ports and when it began.
+
+use super::{Death, Gone, Register, Rows};
+use crate::model::{EndUpdate, Ending, FIN_WAIT2_MAX_NS, Nanos, Origin, SocketId};
+use crate::record::batch::Batch;
+use crate::record::ending::{Life, Remnant};
+use crate::record::flows::{Flow, REUSE_MIN_NS, SAME_MOMENT_NS};
+
+/// What a timewait mini-socket is left of.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::record) enum LeftOf {
+    /// No socket that is known.
+    Nobody,
+    /// A socket whose destroy event was read.
+    Socket(Gone),
+    /// What is still to be read may tell: that of another connection, or that of the other end.
+    NotToldYet,
+}
+
+impl LeftOf {
+    /// One that no dump ever showed.
+    fn unseen(socket: SocketId) -> Self {
+        Self::Socket(Gone { socket, generation: 0, state: None, rows: Rows::default() })
+    }
+}
+
+impl Register {
+    /// The socket that a mini-socket with its cookie is left of: its destroy event was read, or dumps had
+    /// lacked it, and it has not been connected anew since.
+    pub(in crate::record) fn over(&self, cookie: u64, flow: Option<&Flow>) -> Option<Gone> {
+        self.gone(cookie).or_else(|| self.held_as(cookie, flow)?.gone)
+    }
+
+    /// The mini-socket with this cookie is seen, and so the dumps that lacked it missed it.
+    pub(in crate::record) fn missed(&mut self, cookie: u64, flow: Option<&Flow>, out: &mut Batch) {
+        if let Some(held) = self.held_as(cookie, flow) {
+            let update = EndUpdate { shown_over: Some(self.now), ..EndUpdate::default() };
+            out.end_updates.push((held.socket, update));
+        }
+    }
+
+    /// The socket that a timewait mini-socket with a cookie of its own is left of. It leaves but one.
+    /// The event of one that began its TIME-WAIT after `told_ns` may not have been read.
+    pub(in crate::record) fn left_of(
+        &mut self,
+        flow: &Flow,
+        began_ns: Nanos,
+        told_ns: Nanos,
+        has_waited: bool,
+    ) -> LeftOf {
+        let latest = self.flows.get(flow);
+        // One that was freed before this capture came after who was left open by then.
+        if let Some(&(socket, began_by_ns)) = self.freed.get(flow)
+            && latest.is_none_or(|latest| latest.socket < socket)
+        {
+            self.freed.remove(flow);
+            if began_ns <= began_by_ns + SAME_MOMENT_NS {
+                return LeftOf::unseen(socket);
+            }
+        }
+        let Some(member) = latest else { return LeftOf::Nobody };
+        let (socket, peer, over_ns) = (member.socket, member.peer, member.there.over_ns);
+        let peer_gone_ns = match self.flows.get(&flow.reversed()) {
+            Some(other) if Some(other.socket) == peer => {
+                other.dead.as_ref().map(|d| d.destroyed_ns)
+            }
+            // Another connection has its addresses and ports.
+            Some(other) if member.was_before(other) => Some(None),
+            _ => None,
+        };
+        let remnant = self.remnant_of_this_tick(flow, socket);
+        // A FIN that comes again, as its acknowledgement was lost, starts the timer anew
+        // (`tcp_timewait_state_process`).
+        let may_restart = self.listens && self.is_all_told && !flow.is_within_host();
+        let Some(dead) = self.flows.dead_mut(flow, socket).filter(|dead| dead.is_unseen) else {
+            return LeftOf::Nobody;
+        };
+        let Some(destroyed_ns) = dead.destroyed_ns else { return LeftOf::Nobody };
+        let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
+        let began_by_ns = match (remnant, peer_gone_ns) {
+            (Remnant::None, _) => return LeftOf::Nobody,
+            (Remnant::TimeWait, _) => over_ns.unwrap_or(destroyed_ns),
+            // It goes on half-closed as long as the other end is there.
+            (Remnant::FinWait2 | Remnant::HalfClosed, Some(gone_ns)) => {
+                gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns)
+            }
+            (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
+            // It keeps its addresses and ports from others.
+            (Remnant::HalfClosed, None) => told_ns.max(destroyed_ns + FIN_WAIT2_MAX_NS),
+        };
+        if began_ns <= began_by_ns + SAME_MOMENT_NS {
+            dead.remnant = Remnant::None;
+            LeftOf::unseen(socket)
+        } else if remnant == Remnant::TimeWait && may_restart {
+            // The latest that told of its end; whoever has not told yet may hold its socket.
+            if has_waited || began_ns + REUSE_MIN_NS <= told_ns {
+                dead.remnant = Remnant::None;
+                return LeftOf::unseen(socket);
+            }
+            LeftOf::NotToldYet
+        } else if remnant != Remnant::TimeWait
+            && !matches!(peer_gone_ns, Some(Some(_)))
+            && began_ns > told_ns
+        {
+            LeftOf::NotToldYet
+        } else {
+            LeftOf::Nobody
+        }
+    }
+
+    /// What may be left of a connection that died in this tick, by the listeners seen since.
+    fn remnant_of_this_tick(&self, flow: &Flow, socket: SocketId) -> Option<Remnant> {
+        let death = &self.deaths[*self.death_of.get(&socket)?];
+        let told_by = |death: &Death| death.origin.or(death.life?.last_words?.origin());
+        let peer = self.flows.get(flow).filter(|m| m.socket == socket).and_then(|m| m.peer);
+        let of_peer = || Some(&self.deaths[*self.death_of.get(&peer?)?]);
+        let origin = told_by(death).or_else(|| Some(told_by(of_peer()?)?.of_peer()));
+        let direction = origin.map(Origin::direction);
+        let direction =
+            direction.or_else(|| self.direction_by_listeners(flow, death.begun_by_ns()));
+        Some(Life { direction, ..death.life? }.remnant())
+    }
+
+    /// A connection that has ended is seen in TIME-WAIT.
+    pub(in crate::record) fn seen_in_time_wait(
+        &mut self,
+        flow: Option<&Flow>,
+        socket: SocketId,
+        out: &mut Batch,
+    ) {
+        if let Some(&death) = self.death_of.get(&socket) {
+            if let Some(life) = &mut self.deaths[death].life {
+                life.was_in_time_wait = true;
+            }
+            return;
+        }
+        let dead = flow.and_then(|flow| self.flows.dead_mut(flow, socket));
+        let known = dead.as_ref().and_then(|dead| dead.ending);
+        if matches!(known, Some(Ending::BothFins | Ending::TimeWait)) {
+            return;
+        }
+        if let Some(dead) = dead {
+            dead.ending = Some(Ending::TimeWait);
+        }
+        let update = EndUpdate { ending: Some(Ending::TimeWait), ..EndUpdate::default() };
+        out.end_updates.push((socket, update));
+    }
+
+    /// Whether nothing but the TIME-WAIT was seen of the latest connection with these addresses and ports.
+    pub(in crate::record) fn has_time_wait(&self, flow: &Flow) -> bool {
+        let dead = self.flows.get(flow).and_then(|member| member.dead.as_deref());
+        dead.is_some_and(|dead| {
+            dead.is_unseen && dead.destroyed_ns.is_none() && dead.remnant == Remnant::TimeWait
+        })
+    }
+}
