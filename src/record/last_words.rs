@@ -47,13 +47,14 @@ pub(super) struct LastWords {
 }
 
 impl LastWords {
-    /// `is_half_closed` tells that what was found half-closed is its own, however late it was found.
+    /// `has_own_rest` tells that what a look-up found is its own, and not left of another connection with its
+    /// addresses and ports.
     pub(super) fn new(
         message: &Message<'_>,
         protocol: Protocol,
         times: RelativeTimes,
         stamp: &EventStamp,
-        is_half_closed: bool,
+        has_own_rest: bool,
         snapshot: SnapshotId,
         capture_started: Clocks,
     ) -> Self {
@@ -79,15 +80,12 @@ impl LastWords {
         let silent_ns = received.monotonic_ns
             - active_ms.map_or(0, |ms| (i64::from(ms) - TICK_LAG_MS).max(0)) * 1_000_000;
         let sent_after_ns = received.monotonic_ns - unread_ms * 1_000_000;
-        let is_read_at_once = is_read_at_once(stamp);
-        let look_up = stamp.look_up.filter(|look_up| {
-            // Another connection may have had its addresses and ports before it was asked for.
-            look_up.left != Left::FinWait2 || is_read_at_once || is_half_closed
-        });
+        let look_up =
+            stamp.look_up.filter(|look_up| look_up.left != Left::FinWait2 || has_own_rest);
         let left = look_up.map(|look_up| look_up.left);
-        // Nor may there have been another one since it was over.
-        let was_over_just_now = is_read_at_once && silent_ns + SAME_MOMENT_NS >= sent_after_ns;
-        let is_own = was_over_just_now || is_half_closed;
+        // Others may have come and gone since it was over.
+        let was_over_just_now = silent_ns + SAME_MOMENT_NS >= sent_after_ns;
+        let is_own = has_own_rest && was_over_just_now;
         let left_by_fin = left.filter(|left| is_own && *left != Left::Nothing);
         let said = match evidence {
             Some(_) if is_half_wiped => {
@@ -230,16 +228,6 @@ fn was_established(tcp: &TcpInfo) -> Option<bool> {
         (None, _) => Some(false),
         (Some(_), Some(0)) => None,
     }
-}
-
-/// Whether a connection was found half-closed that may not be that of the event: this was sent long before.
-pub(super) fn is_found_half_closed_late(stamp: &EventStamp) -> bool {
-    stamp.look_up.is_some_and(|look_up| look_up.left == Left::FinWait2) && !is_read_at_once(stamp)
-}
-
-/// Whether no other connection can have had its addresses and ports, and left them, before an event was read.
-fn is_read_at_once(stamp: &EventStamp) -> bool {
-    stamp.received.boottime_ns - stamp.sent_after_ns < REUSE_MIN_NS
 }
 
 /// How long after an event was read the connection was over, by a look-up.

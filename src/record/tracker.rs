@@ -18,7 +18,6 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
-use super::flows::Flow;
 use super::live::{Live, Sighting};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, FormerSocket, FreedSocket, GroupId, MadeAt, Nanos, Place,
@@ -78,8 +77,8 @@ pub(super) struct Tracker {
     shows_bound_sockets: bool,
     /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
     events_read_until_ns: Option<Nanos>,
-    /// Of the events of this tick: connections that were found half-closed late, but for sure.
-    half_closed: HashSet<(usize, Flow)>,
+    /// Of the events of this tick, by namespace and cookie: what a look-up found is their own.
+    rests_of_their_own: HashSet<(usize, u64)>,
     hasher: DefaultHashBuilder,
     capture_started: Clocks,
     next_socket: SocketId,
@@ -149,7 +148,7 @@ impl Tracker {
             held_closed: HashMap::new(),
             shows_bound_sockets: false,
             events_read_until_ns: None,
-            half_closed: HashSet::new(),
+            rests_of_their_own: HashSet::new(),
             hasher: DefaultHashBuilder::default(),
             capture_started,
             next_socket: start.next_socket,

@@ -360,24 +360,31 @@ impl RelativeTimes {
         moments.into_iter().flatten().chain(self.handshake_ms).max()
     }
 
-    /// Whether there was no handshake: after a simultaneous open the kernel counts from the beginning of its
-    /// ticks (`INITIAL_JIFFIES`, 300 s after which they wrap), until data come. Given between which moments of
-    /// `CLOCK_MONOTONIC` it made the message.
-    pub fn is_opened_by_both(self, (after_ms, by_ms): (i64, i64)) -> bool {
+    /// The same but for a handshake that was none: after a simultaneous open the kernel counts what came from
+    /// the beginning of its ticks (`INITIAL_JIFFIES`, 300 s after which they wrap), until data come. Given
+    /// between which moments of `CLOCK_MONOTONIC` it made the message.
+    #[must_use]
+    pub fn without_unset(self, (after_ms, by_ms): (i64, i64)) -> Self {
         let begun_ms = (after_ms - UNSET_TOLERANCE_MS - JIFFIES_BEFORE_WRAP_MS) as u32;
-        self.handshake_ms.is_some_and(|ago_ms| {
+        let is_unset = |ago_ms: u32| {
             let since_ms = ago_ms.wrapping_sub(begun_ms);
             i64::from(since_ms) <= by_ms - after_ms + 2 * UNSET_TOLERANCE_MS
-        })
-    }
-
-    /// The same but for a handshake that was none.
-    #[must_use]
-    pub fn without_unset(self, made_at_ms: (i64, i64)) -> Self {
-        if !self.is_opened_by_both(made_at_ms) {
+        };
+        if !self.handshake_ms.is_some_and(is_unset) {
             return self;
         }
         Self { handshake_ms: None, received_or_handshake_ms: None, ..self }
+    }
+
+    /// Whether both ends dialled, for sure: until data go, what went is counted from the handshake, and what
+    /// came, as [`Self::without_unset`] knows, from long before.
+    pub fn is_opened_by_both(self, made_at_ms: (i64, i64)) -> bool {
+        let handshakes = self.handshake_ms.zip(self.sent_or_handshake_ms);
+        let is_unset = self.without_unset(made_at_ms).handshake_ms.is_none();
+        let is_apart = handshakes.is_some_and(|(came_ms, went_ms)| {
+            i64::from(came_ms.wrapping_sub(went_ms)) > 3 * UNSET_TOLERANCE_MS
+        });
+        is_unset && is_apart && self.last_data_sent_ms.is_none()
     }
 
     /// The same moments on `CLOCK_MONOTONIC`, given when the kernel made the message.

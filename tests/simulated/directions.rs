@@ -196,24 +196,29 @@ fn who_dialled_was_not_dialled_though_the_other_end_dialled_too() {
     assert_eq!(lives(&world, &columns), both);
 }
 
-/// It was reset: what is delivered is not its FIN.
+/// It was reset: what is delivered is not its FIN. One that was accepted as the kernel's ticks began to count
+/// anew looks like it, but for when something went.
 #[test]
 fn who_was_dialled_while_it_dialled_opened_it() {
+    let wrap_ms = 300_000;
     let socket = FakeSocket {
         bytes_sent: 0,
         bytes_acked: 1,
         data_segs_out: 0,
         delivered: 2,
-        last_data_recv_at_ms: 300_000, // the kernel's ticks wrap then
+        last_data_recv_at_ms: wrap_ms,
         ..a().to_afar().opened_at(1_650)
     };
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[socket.destroyed()]).shows(&[]);
-    world.record();
-    assert_eq!(
-        lives(&world, &["direction", "direction_evidence", "ending"]),
-        ["direction=outbound direction_evidence=syn_counted ending=reset"]
-    );
+    let accepted = FakeSocket { last_data_sent_at_ms: wrap_ms, ..socket.clone() };
+    for (socket, told) in [
+        (socket, "direction=outbound direction_evidence=syn_counted ending=reset"),
+        (accepted, "direction=inbound direction_evidence=syn_not_counted ending=-"),
+    ] {
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&[socket.destroyed()]).shows(&[]);
+        world.record();
+        assert_eq!(lives(&world, &["direction", "direction_evidence", "ending"]), [told]);
+    }
 }
 
 /// With TCP Fast Open it may have closed before its handshake was over, which then counts as no segment.

@@ -181,3 +181,19 @@ fn a_half_closed_one_whose_event_was_unread_for_long_is_one_with_what_a_dump_sho
     world.record();
     assert_eq!(lives(&world, &["cookie", "closed_before"]), ["cookie=1 closed_before=-"]);
 }
+
+/// It was reset by the other end, and what is looked up then is that of the next connection.
+#[test]
+fn what_another_connection_left_tells_nothing_of_who_was_reset() {
+    let reset = of_both_fins_or_one().opened_at(1_600);
+    let reset = FakeSocket { bytes_acked: reset.bytes_sent + 1, data_segs_out: 1, ..reset };
+    let next = FakeSocket { cookie: 2, ..reset.opened_at(1_690) };
+    let rest = FakeSocket { cookie: 7, ..next.time_wait_since(1_695) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[reset.destroyed(), next.destroyed()]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "direction", "ending"]),
+        ["cookie=1 direction=- ending=-", "cookie=2 direction=inbound ending=orderly"]
+    );
+}

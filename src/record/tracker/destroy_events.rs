@@ -7,24 +7,27 @@ use super::{TrackedScope, Tracker};
 use crate::filter::Told;
 use crate::kernel::{EventBatch, EventStamp, LostSpan};
 use crate::model::{
-    EndEvidence, EventLoss, Family, NewSocket, Place, Protocol, SocketEnd, SocketKey, SocketUpdate,
-    TcpState, TupleTold,
+    EndEvidence, EventLoss, Family, Left, Nanos, NewSocket, Place, Protocol, SocketEnd, SocketKey,
+    SocketUpdate, TcpState, TupleTold,
 };
 use crate::record::batch::Batch;
 use crate::record::chosen::Chosen;
 use crate::record::ending::Life;
 use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
-use crate::record::last_words::{LastWords, is_found_half_closed_late};
+use crate::record::last_words::LastWords;
 use crate::record::live::Live;
 use crate::record::register::{Death, Gone, Rows};
 use crate::wire::inet_diag::{Message, RelativeTimes, take_relative_times};
+
+/// So soon after a connection has left a mini-socket its socket's event is sent.
+const TOLD_WITHIN_NS: Nanos = 10_000_000;
 
 impl Tracker {
     /// Looks through the events that were read, before they are taken, for those whose TIME-WAIT was
     /// seen before they were read.
     pub(in crate::record) fn foresee(&mut self, events: &mut EventBatch) {
         self.events_read_until_ns = events.read_until_ns;
-        self.half_closed = self.half_closed_for_sure(events);
+        self.rests_of_their_own = self.rests_of_their_own(events);
         let mut has_unclaimed = false;
         for namespace in &mut self.namespaces {
             namespace.register.forget_promises();
@@ -55,29 +58,35 @@ impl Tracker {
         }
     }
 
-    /// The connections that were found half-closed long after their event was sent, and of whose addresses and
-    /// ports no other event was read: what was found is theirs. Another connection that had these since would
-    /// be half-closed like that only once its own event was sent.
-    fn half_closed_for_sure(&self, events: &mut EventBatch) -> HashSet<(usize, Flow)> {
-        let mut found = HashMap::new();
-        let key_of = |payload: &[u8], stamp: &EventStamp| {
-            let tuple = Message::parse(payload).ok()?.tuple();
-            Some((self.index_of(stamp.place)?, Flow::new(Protocol::Tcp, &tuple)?))
-        };
-        if events.losses.is_empty() {
-            events.each(|payload, stamp| {
-                if is_found_half_closed_late(stamp) {
-                    found.extend(key_of(payload, stamp).map(|key| (key, 0_usize)));
-                }
-            });
+    /// The sockets, by their cookies, of which a look-up found what is left and not what is left of another
+    /// connection with the same addresses and ports: that would have told of its end by then, or at once.
+    fn rests_of_their_own(&self, events: &mut EventBatch) -> HashSet<(usize, u64)> {
+        let (mut own, mut latest) = (HashSet::new(), HashMap::new());
+        if !events.losses.is_empty() {
+            return own;
         }
-        if !found.is_empty() {
-            events.each(|payload, stamp| {
-                let key = key_of(payload, stamp);
-                key.and_then(|key| found.get_mut(&key)).into_iter().for_each(|count| *count += 1);
-            });
-        }
-        found.into_iter().filter(|(_, count)| *count == 1).map(|(key, _)| key).collect()
+        events.each(|payload, stamp| {
+            let rest = stamp.look_up.filter(|look_up| look_up.left != Left::Nothing);
+            if rest.is_none() && latest.is_empty() {
+                return;
+            }
+            let (Some(of), Ok(message)) = (self.index_of(stamp.place), Message::parse(payload))
+            else {
+                return;
+            };
+            let Some(flow) = Flow::new(Protocol::Tcp, &message.tuple()) else { return };
+            let before = latest.remove(&(of, flow));
+            if let Some((cookie, answered_ns)) = before
+                && stamp.received.boottime_ns <= answered_ns + TOLD_WITHIN_NS
+            {
+                own.remove(&(of, cookie));
+            }
+            if let Some(rest) = rest {
+                own.insert((of, message.cookie()));
+                latest.insert((of, flow), (message.cookie(), rest.at.boottime_ns));
+            }
+        });
+        own
     }
 
     fn last_words(
@@ -88,10 +97,9 @@ impl Tracker {
         stamp: &EventStamp,
         of: usize,
     ) -> LastWords {
-        let flow = Flow::new(protocol, &message.tuple());
-        let is_half_closed = flow.is_some_and(|flow| self.half_closed.contains(&(of, flow)));
+        let has_own_rest = self.rests_of_their_own.contains(&(of, message.cookie()));
         let (snapshot, started) = (self.tick.snapshot, self.capture_started);
-        LastWords::new(message, protocol, times, stamp, is_half_closed, snapshot, started)
+        LastWords::new(message, protocol, times, stamp, has_own_rest, snapshot, started)
     }
 
     /// Takes a destroy event, which it changes. Whether there may have been subflows of MPTCP in its namespace
