@@ -62,24 +62,26 @@ pub(super) fn run(
         let mut threads = Vec::with_capacity(shares);
         for (share, reader) in readers.into_iter().enumerate() {
             let (sender, batches) = bounded(WAITING);
+            let (empties, room) = bounded(WAITING);
             let stopper = reader.stopper();
             thread::Builder::new()
                 .name("sockrec-read".to_owned())
-                .spawn_scoped(scope, move || read(asked, (share, shares), &reader, &sender))
+                .spawn_scoped(scope, move || read(asked, (share, shares), &reader, &sender, &room))
                 .map_err(QueryError::Thread)?;
-            threads.push(Share { batches, next: None, stopper });
+            threads.push(Share { batches, empties, next: None, stopper });
         }
         loop {
             for share in &mut threads {
                 // Nothing comes any more of who has told all.
                 share.next = share.next.take().or_else(|| share.batches.recv().ok());
             }
-            let waiting = threads.iter_mut().map(|share| &mut share.next);
-            let first = waiting
-                .filter(|next| next.is_some())
-                .min_by_key(|next| next.as_ref().map(|batch| batch.block));
-            let Some(batch) = first.and_then(Option::take) else { return Ok(()) };
+            let waiting = threads.iter_mut().filter(|share| share.next.is_some());
+            let first = waiting.min_by_key(|share| share.next.as_ref().map(|batch| batch.block));
+            let Some(share) = first else { return Ok(()) };
+            let Some(mut batch) = share.next.take() else { return Ok(()) };
             batch.hand_over(&mut each)?;
+            // Who has read all needs none any more.
+            let _ = share.empties.try_send(batch);
         }
     })
 }
@@ -87,6 +89,8 @@ pub(super) fn run(
 /// What one thread reads.
 struct Share {
     batches: Receiver<Batch>,
+    /// Batches go back empty, to be used again.
+    empties: Sender<Batch>,
     next: Option<Batch>,
     stopper: Stopper,
 }
@@ -104,6 +108,7 @@ fn read(
     (share, shares): (usize, usize),
     reader: &Reader,
     sender: &Sender<Batch>,
+    room: &Receiver<Batch>,
 ) {
     let number = |n: usize| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
     let own = [(":share", number(share)), (":shares", number(shares))];
@@ -113,7 +118,7 @@ fn read(
         let [values @ .., Value::Integer(key)] = row else { return Ok(()) };
         let block = key >> asked.key.bits;
         if batch.is_full() || (block != batch.block && !batch.cells.is_empty()) {
-            let next = batch.with_room_for_as_much();
+            let next = room.try_recv().unwrap_or_default();
             let full = std::mem::replace(&mut batch, next);
             sender.send(full).map_err(|_| Ended::Untaken)?;
         }
@@ -172,16 +177,6 @@ impl Batch {
         self.cells.len() >= ROWS * self.width.max(1)
     }
 
-    /// An empty one.
-    fn with_room_for_as_much(&self) -> Self {
-        Self {
-            cells: Vec::with_capacity(self.cells.len()),
-            text: String::with_capacity(self.text.len()),
-            bytes: Vec::with_capacity(self.bytes.len()),
-            ..Self::default()
-        }
-    }
-
     fn add(&mut self, values: &[Value<'_>]) {
         self.width = values.len();
         let (text, bytes) = (&mut self.text, &mut self.bytes);
@@ -200,8 +195,9 @@ impl Batch {
         }));
     }
 
+    /// Leaves it empty, with its room.
     fn hand_over(
-        self,
+        &mut self,
         mut each: impl FnMut(&[Value<'_>]) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let (mut text, mut bytes) = (self.text.as_str(), self.bytes.as_slice());
@@ -225,7 +221,10 @@ impl Batch {
             }));
             each(&row)?;
         }
-        self.error.map_or(Ok(()), |error| Err(error.into()))
+        self.cells.clear();
+        self.text.clear();
+        self.bytes.clear();
+        self.error.take().map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
@@ -251,5 +250,11 @@ mod tests {
         });
         assert!(matches!(result, Err(QueryError::Store(StoreError::NoQuery))));
         assert_eq!(taken, rows.len(), "what came before an error is told");
+        batch.add(&[Value::Text("next")]);
+        let next = |row: &[Value<'_>]| {
+            assert_eq!(row, [Value::Text("next")]);
+            Ok(())
+        };
+        batch.hand_over(next).unwrap();
     }
 }

@@ -102,25 +102,23 @@ fn readers_that_are_alike_see_the_same_moment() {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut made_up = MadeUp::begin(&path);
+            // Many times as often as any recorder.
+            let writer = rusqlite::Connection::open(&path).unwrap();
+            writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;").unwrap();
             while !is_over.load(Ordering::Relaxed) {
-                made_up.snapshot(&[observation(1)]).commit();
+                writer.execute("UPDATE captures SET missed_ticks = missed_ticks + 1", []).unwrap();
             }
-            made_up.end();
         });
         let reader = Reader::open(&path).unwrap();
-        let moments: HashSet<_> = (0..300)
-            .map(|_| {
-                let readers = reader.alike(8).unwrap();
-                let count = |reader: &Reader| {
-                    reader.integer("SELECT max(snapshot_id) FROM snapshots", &[]).unwrap()
-                };
-                let seen: HashSet<_> = readers.iter().map(count).collect();
-                assert_eq!(seen.len(), 1, "{seen:?}");
-                readers.first().map(count)
-            })
-            .collect();
+        let look = || -> Result<HashSet<Option<i64>>, StoreError> {
+            let sql = "SELECT missed_ticks FROM captures";
+            reader.alike(8)?.iter().map(|reader| reader.integer(sql, &[])).collect()
+        };
+        let looks: Vec<_> = (0..300).map(|_| look()).collect();
         is_over.store(true, Ordering::Relaxed);
+        let looks: Vec<_> = looks.into_iter().map(Result::unwrap).collect();
+        assert!(looks.iter().all(|seen| seen.len() == 1), "{looks:?}");
+        let moments: HashSet<_> = looks.into_iter().flatten().collect();
         assert!(moments.len() > 10, "the writer was idle");
     });
 }
