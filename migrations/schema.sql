@@ -40,14 +40,6 @@ CREATE TABLE timers (
 INSERT INTO timers (timer, name) VALUES
     (0, 'off'), (1, 'on'), (2, 'keepalive'), (3, 'timewait'), (4, 'persist');
 
--- What a query decides of a row and uses in many places it looks up here: SQLite works it out once a row,
--- and not at all where nobody asks for it.
-
-CREATE TABLE truth (
-    is_so  INTEGER PRIMARY KEY
-) STRICT;
-INSERT INTO truth (is_so) VALUES (0), (1);
-
 -- Who opened a connection and how it ended, each with what that rests on.
 
 CREATE TABLE origins (

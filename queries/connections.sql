@@ -139,7 +139,7 @@ WITH
         LEFT JOIN snapshots AS pg ON pg.snapshot_id = pe.closed_before_snapshot_id
         LEFT JOIN snapshots AS tw ON tw.snapshot_id = m.time_wait_snapshot_id
         -- What is left of it was in FIN-WAIT-2 first: its socket went before it was over.
-        LEFT JOIN truth AS half ON half.is_so = CASE
+        LEFT JOIN temp.truth AS half ON half.is_so = CASE
             WHEN m.socket_id IS NULL OR e.evidence = 'closed' THEN 0
             ELSE m.time_wait_snapshot_id IS NOT m.first_snapshot_id END
         LEFT JOIN still_open AS o ON o.socket_id = k.socket_id
@@ -169,7 +169,7 @@ WITH
             CASE WHEN half.is_so THEN coalesce(m.time_wait_snapshot_id, m.gone_before_snapshot_id)
                 ELSE e.closed_before_snapshot_id END
         -- What goes on without its socket may be ended by a restart, too.
-        LEFT JOIN truth AS other_boot ON other_boot.is_so = CASE
+        LEFT JOIN temp.truth AS other_boot ON other_boot.is_so = CASE
             WHEN half.is_so AND m.gone_before_snapshot_id IS NOT NULL AND EXISTS (
                 SELECT 1 FROM captures AS c JOIN namespaces AS w ON w.netns_id = k.netns_id
                 WHERE c.capture_id = gone.capture_id AND c.boot_id <> w.boot_id) THEN 1 END
@@ -189,7 +189,7 @@ WITH
             CASE WHEN is_peer_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
             by_event.is_so AS is_closing_by_event
         FROM facts AS x
-        LEFT JOIN truth AS by_event ON by_event.is_so = (NOT is_half AND NOT may_be_half_closed
+        LEFT JOIN temp.truth AS by_event ON by_event.is_so = (NOT is_half AND NOT may_be_half_closed
             AND (gone_at_ns IS NULL OR destroyed_boottime_ns + coalesce(over_ns, 0) <= gone_boottime_ns))
     ),
     bounds AS (
@@ -219,7 +219,7 @@ WITH
             x.*,
             by_peer.is_so AS is_closing_by_peer
         FROM bounds AS x
-        LEFT JOIN truth AS by_peer ON by_peer.is_so = CASE
+        LEFT JOIN temp.truth AS by_peer ON by_peer.is_so = CASE
             WHEN NOT coalesce(is_told_by_peer, 0) THEN 0
             WHEN ending <> 4 AND is_closing_by_event
                 AND peer_ended_boottime_ns > closed_before_boottime_ns THEN 1
@@ -233,7 +233,7 @@ WITH
             by_time_wait.is_so AS is_closing_by_time_wait
         FROM closings AS x
         -- Without the other end's event or a look-up the TIME-WAIT tells until when it went on.
-        LEFT JOIN truth AS by_time_wait ON by_time_wait.is_so = CASE
+        LEFT JOIN temp.truth AS by_time_wait ON by_time_wait.is_so = CASE
             WHEN time_wait_boottime_ns IS NULL OR NOT is_closing_by_event THEN 0
             WHEN is_closing_by_peer THEN time_wait_boottime_ns < peer_ended_boottime_ns
             WHEN is_peer_orderly IS NOT 1 AND over_ns IS NULL THEN 1

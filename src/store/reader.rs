@@ -229,12 +229,18 @@ fn each_row<E>(
     Ok(())
 }
 
+/// What a query decides of a row and uses in many places it looks up in a table of this connection alone: SQLite
+/// works it out once a row, and not at all where nobody asks for it.
+const TRUTH: &str = "CREATE TEMP TABLE truth (is_so INTEGER PRIMARY KEY) STRICT;
+    INSERT INTO temp.truth (is_so) VALUES (0), (1);";
+
 /// Opens it for reading only, whatever the flags allow.
 fn connect(uri: &str, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(uri, flags)?;
     distrust(&connection)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.execute_batch(TRUTH)?;
     connection.pragma_update(None, "query_only", true)?;
     user_version(&connection)?; // the first read of the file
     Ok(connection)

@@ -213,7 +213,7 @@ fn what_is_told_of_a_loss() {
     exit 3
     warning: `samples`: 1 page and 0 further rows could not be read, 7122 rows could
     warning: lost from 2023-11-14 22:14:15.000 +00:00 to 2023-11-14 22:14:20.000 +00:00: 5 snapshots
-    note: `new.db` holds 1 capture, 55 snapshots, 120 sockets and 6600 samples in 572 KiB
+    note: `new.db` holds 1 capture, 55 snapshots, 120 sockets and 6600 samples in 568 KiB
     ");
 }
 

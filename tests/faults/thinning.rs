@@ -53,7 +53,7 @@ fn what_was_thinned_says_so_wherever_it_matters() {
     assert!(fs::read(&path).unwrap() == before, "a dry run changes nothing");
     assert_snapshot!(dir.sockrec("prune -f rec.db --thin 10s --after 1d").told(), @"
     exit 0
-    note: thinned 212 samples out; `rec.db` has 220 KiB
+    note: thinned 212 samples out; `rec.db` has 216 KiB
     ");
     assert_snapshot!(dir.sockrec("prune -f rec.db --thin 10s --after 1d").told(), @"
     exit 0
@@ -210,7 +210,7 @@ fn what_was_thinned_says_so_wherever_it_matters() {
     dir.sockrec("merge rec.db other.db -o both.db").fine();
     assert_snapshot!(dir.sockrec("salvage rec.db -o saved.db").told(), @"
     exit 0
-    note: `saved.db` holds 1 capture, 120 snapshots, 2 sockets and 28 samples in 220 KiB
+    note: `saved.db` holds 1 capture, 120 snapshots, 2 sockets and 28 samples in 216 KiB
     ");
     for name in ["part.db", "both.db", "saved.db"] {
         assert_recording_is_whole(&dir.path(name));
