@@ -323,10 +323,9 @@ fn of_other_thread(process: &OwnedFd) -> Result<OwnedFd, Errno> {
     Err(Errno::NOENT)
 }
 
-/// By the links of `/proc/PID/task`, a number of another width on each architecture: one for each thread beside
-/// two.
-fn has_other_threads(links: impl Into<u64>) -> bool {
-    links.into() > 3
+/// By the links of `/proc/PID/task`: one for each thread beside two.
+fn has_other_threads(links: u64) -> bool {
+    links > 3
 }
 
 /// 0 if none has any.

@@ -171,9 +171,7 @@ impl Register {
     }
 
     /// Finds the other ends that had gone, or not yet, when the half-wiped events of this tick came.
-    /// Gives those that had died before.
-    pub(super) fn complete_half_told(&mut self, out: &mut Batch) -> Vec<(Flow, SocketId)> {
-        let mut completed = Vec::new();
+    pub(super) fn complete_half_told(&mut self, out: &mut Batch) {
         let (now, read_until_ns) = (self.now, self.read_until_ns);
         let mut due = Vec::new();
         for half in self.half_told.waiting.values_mut().flatten() {
@@ -188,39 +186,16 @@ impl Register {
             }
         }
         if due.is_empty() {
-            return completed;
+            return;
         }
         let unpaired = self.flows.unpaired();
-        // Whom one has found the others no longer fit.
-        let mut was_found = true;
-        while std::mem::take(&mut was_found) {
-            due.retain(|half| {
-                let Some((flow, socket)) = self.only_end_of(half, &unpaired) else { return true };
-                if self.is_only_end_of_another(half, (flow, socket), &unpaired) {
-                    return true;
-                }
-                self.complete(half, &flow, socket, out);
-                if half.died != now {
-                    completed.push((flow, socket));
-                }
-                was_found = true;
-                false
-            });
+        for half in due {
+            let Some((flow, socket)) = self.only_end_of(&half, &unpaired) else { continue };
+            let rivals = self.half_told.waiting.get(&key_of(&half.tuple)).into_iter().flatten();
+            if only_one(rivals.filter(|rival| self.may_be_ends(rival, (flow, socket)))).is_some() {
+                self.complete(&half, &flow, socket, out);
+            }
         }
-        completed
-    }
-
-    fn is_only_end_of_another(
-        &self,
-        half: &Half,
-        end: (Flow, SocketId),
-        unpaired: &Unpaired,
-    ) -> bool {
-        let rivals = self.half_told.waiting.get(&key_of(&half.tuple)).into_iter().flatten();
-        let mut rivals = rivals.filter(|rival| rival.socket != half.socket);
-        rivals.any(|rival| {
-            self.may_be_ends(rival, end) && self.only_end_of(rival, unpaired).is_some()
-        })
     }
 
     /// The only one that may be the other end.

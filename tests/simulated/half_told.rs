@@ -152,34 +152,3 @@ fn who_is_seen_alive_after_an_abort_is_not_its_other_end() {
         );
     }
 }
-
-/// What is read in the last moment before a snapshot waits for the next one: its other end may be told of then.
-#[test]
-fn an_abort_just_before_a_snapshot_is_one_with_its_other_end_in_the_next() {
-    let client = a().opened_at(1_900).fin_acked();
-    let client = FakeSocket { bytes_received: 0, data_segs_in: 0, ..client };
-    let server = a().peer(2).opened_at(1_900);
-    for told_together in [true, false] {
-        let mut world = World::with_events();
-        world.shows(&[]).shows(&[]);
-        match told_together {
-            true => world.tells(&[client.destroyed().ago(60), server.aborted().ago(5)]),
-            false => world.tells(&[client.destroyed().ago(60)]).shows(&[]),
-        };
-        if !told_together {
-            world.tells(&[server.aborted().ago(5)]);
-        }
-        world.shows(&[]).shows(&[]).shows(&[]);
-        world.record();
-        let mut rows = lives(&world, &["cookie", "remote_port", "peer_socket_id", "ending"]);
-        rows.sort();
-        assert_eq!(
-            rows,
-            [
-                "cookie=1 remote_port=80 peer_socket_id=2 ending=reset",
-                "cookie=2 remote_port=1001 peer_socket_id=1 ending=reset",
-            ],
-            "together: {told_together}"
-        );
-    }
-}

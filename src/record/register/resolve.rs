@@ -21,9 +21,9 @@ impl Register {
         out: &mut Box<Batch>,
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
-        let mut paired_late = self.settle_doubts(live, out);
+        let paired_late = self.settle_doubts(live, out);
         self.pair_stragglers(out);
-        paired_late.extend(self.complete_half_told(out));
+        self.complete_half_told(out);
         self.find_waiting_halves(out);
         self.ask_counters(out);
         self.note_diallers();
@@ -331,13 +331,14 @@ impl Register {
     /// Both ends of a connection that were paired after they had died tell each other how they ended.
     fn share_endings(&mut self, paired: &[(Flow, SocketId)], out: &mut Batch) {
         for &(flow, socket) in paired {
-            let end = |flow: Flow, socket: SocketId| {
-                let member = self.flows.find(&flow, socket)?;
-                Some((flow, socket, member.dead.as_ref()?.ending, member.is_stalled()))
-            };
-            let peer = self.flows.find(&flow, socket).and_then(|member| member.peer);
-            let ends = (end(flow, socket), peer.and_then(|peer| end(flow.reversed(), peer)));
-            let (Some(own), Some(other)) = ends else { continue };
+            let ends = [flow, flow.reversed()].map(|flow| {
+                let member = self.flows.get(&flow)?;
+                Some((flow, member.socket, member.dead.as_ref()?.ending, member.is_stalled()))
+            });
+            let [Some(own), Some(other)] = ends else { continue };
+            if own.1 != socket {
+                continue; // another has its addresses and ports by now
+            }
             for ((flow, socket, ending, is_stalled), of_peer) in [(own, other.2), (other, own.2)] {
                 let told = ending_with_peer(ending, of_peer);
                 if told == ending || (ending.is_none() && is_stalled) {
