@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
 use super::ending::Remnant;
 use super::last_words::LastWords;
@@ -176,7 +175,7 @@ pub(super) struct There {
 }
 
 /// TCP connections by the address of one end and the port of the other.
-pub(super) type Unpaired = HashMap<(Ipv6Addr, u16), Vec<(Flow, SocketId)>>;
+pub(super) type Unpaired = HashMap<(Ipv6Addr, u16), Vec<Flow>>;
 
 /// What came of adding a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,22 +278,6 @@ impl Flows {
     pub(super) fn rename(&mut self, flow: &Flow, socket: SocketId, cookie: u64) {
         if let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) {
             member.cookie = cookie;
-        }
-    }
-
-    /// Adds one that has died, as the other end of one that is there or was, where others may have had its addresses
-    /// and ports since.
-    pub(super) fn add_past(&mut self, flow: Flow, member: Member, now: SnapshotId) {
-        let Some(peer) = member.peer else { return };
-        let reversed = flow.reversed();
-        match self.members.get_mut(&reversed).filter(|other| other.socket == peer) {
-            Some(other) => other.peer = Some(member.socket),
-            None => self.pair_replaced(&reversed, peer, member.socket),
-        }
-        self.dead.push_back((now, flow, member.socket));
-        match self.members.entry(flow) {
-            Entry::Vacant(free) => _ = free.insert(member),
-            Entry::Occupied(_) => self.replaced.entry(flow).or_default().push(member),
         }
     }
 
@@ -448,16 +431,13 @@ impl Flows {
         }
     }
 
-    /// The TCP connections whose other end is not known, by what a half-wiped event tells of that end: the address
-    /// of this one and the port of that one.
+    /// The TCP connections whose other end is not known, by what a half-wiped event tells of that
+    /// end: the address of this one and the port of that one.
     pub(super) fn unpaired(&self) -> Unpaired {
         let mut found = Unpaired::new();
-        let replaced =
-            self.replaced.iter().flat_map(|(flow, of)| of.iter().map(move |m| (flow, m)));
-        for (flow, member) in self.members.iter().chain(replaced) {
+        for (flow, member) in &self.members {
             if flow.protocol == Protocol::Tcp && member.peer.is_none() {
-                let key = (flow.local.0, flow.remote.1);
-                found.entry(key).or_default().push((*flow, member.socket));
+                found.entry((flow.local.0, flow.remote.1)).or_default().push(*flow);
             }
         }
         found

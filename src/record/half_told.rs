@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Dead, Flow, Member, Moment, There, Unpaired, mapped};
+use super::flows::{Added, Dead, Flow, Member, Moment, There, Unpaired, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
 use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
@@ -162,10 +162,13 @@ impl Register {
         unpaired: &Unpaired,
         out: &mut Batch,
     ) {
-        let (key, other) = ((flow.local().0, flow.remote().1), (*flow, socket));
+        let key = (flow.local().0, flow.remote().1);
         let halves = self.half_told.waiting.get(&key).into_iter().flatten();
-        let half = only_one(halves.filter(|half| self.may_be_ends(half, other))).copied();
-        if let Some(half) = half.filter(|half| self.only_end_of(half, unpaired) == Some(other)) {
+        let Some(half) = only_one(halves.filter(|half| self.may_be_ends(half, flow))).copied()
+        else {
+            return;
+        };
+        if self.only_end_of(&half, unpaired) == Some((*flow, socket)) {
             self.complete(&half, flow, socket, out);
         }
     }
@@ -192,7 +195,7 @@ impl Register {
         for half in due {
             let Some((flow, socket)) = self.only_end_of(&half, &unpaired) else { continue };
             let rivals = self.half_told.waiting.get(&key_of(&half.tuple)).into_iter().flatten();
-            if only_one(rivals.filter(|rival| self.may_be_ends(rival, (flow, socket)))).is_some() {
+            if only_one(rivals.filter(|rival| self.may_be_ends(rival, &flow))).is_some() {
                 self.complete(&half, &flow, socket, out);
             }
         }
@@ -200,19 +203,18 @@ impl Register {
 
     /// The only one that may be the other end.
     fn only_end_of(&self, half: &Half, unpaired: &Unpaired) -> Option<(Flow, SocketId)> {
-        let others = unpaired.get(&key_of(&half.tuple)).into_iter().flatten().copied();
-        only_one(others.filter(|&other| self.may_be_ends(half, other)))
+        let flows = unpaired.get(&key_of(&half.tuple)).into_iter().flatten();
+        let flow = only_one(flows.filter(|flow| self.may_be_ends(half, flow)))?;
+        Some((*flow, self.flows.get(flow)?.socket))
     }
 
-    /// Whether both may be the ends of one connection: no other end of that was told of in full.
-    fn may_be_ends(&self, half: &Half, (flow, socket): (Flow, SocketId)) -> bool {
-        let own = flow.reversed();
-        let other = self.flows.find(&flow, socket).filter(|other| other.peer.is_none());
-        let others = self.flows.get(&own).into_iter().chain(self.flows.replaced(&own));
+    /// Whether both may be the ends of one connection.
+    fn may_be_ends(&self, half: &Half, flow_of_other: &Flow) -> bool {
+        let own = flow_of_other.reversed();
+        let other = self.flows.get(flow_of_other).filter(|other| other.peer.is_none());
         half.may_be(&own)
-            && other.is_some_and(|other| {
-                half.fits(other) && !others.into_iter().any(|rival| rival.fits(other))
-            })
+            && other.is_some_and(|other| half.fits(other))
+            && self.flows.get(&own).is_none()
     }
 
     fn complete(&mut self, half: &Half, flow_of_peer: &Flow, peer: SocketId, out: &mut Batch) {
@@ -222,11 +224,10 @@ impl Register {
         let alive_ns = dead.active_ns;
         let there = There { open_by_ns, alive_ns, over_ns, ..There::default() };
         let member = Member { dead: Some(Box::new(dead)), ..Member::new(socket, cookie, there) };
-        let other = self.flows.find(flow_of_peer, peer);
-        if !other.is_some_and(|other| other.fits(&member)) {
+        if !matches!(self.flows.add(own, member, |_| true), Added::WithPeer(_)) {
             return; // of another time
         }
-        self.flows.add_past(own, Member { peer: Some(peer), ..member }, self.now);
+        self.flows.bury(&own, socket, over_ns, dead, self.now);
         self.half_told.remove(key_of(&tuple), socket);
         if let Some(&death) = self.death_of.get(&socket) {
             self.deaths[death].flow = Some(own);
