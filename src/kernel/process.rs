@@ -124,12 +124,7 @@ impl ProcDir {
         let found = statat(&self.directory, &*self.path, AtFlags::empty())?;
         let mut descriptors = u64::try_from(found.st_size).ok().filter(|_| self.counts_descriptors);
         if descriptors == Some(0) {
-            self.path.clear();
-            let _ = write!(self.path, "{pid}/task"); // a String takes everything
-            let tasks = statat(&self.directory, &*self.path, AtFlags::empty())?;
-            if has_other_threads(tasks.st_nlink) {
-                descriptors = Some(count_of_other_thread(self.directory_of(pid)?));
-            }
+            descriptors = Some(count_of_other_thread(self.directory_of(pid)?));
         }
         Ok(Glimpse { incarnation: found.st_ino, descriptors })
     }
@@ -227,13 +222,7 @@ impl KeptProcess {
     pub fn glimpse(&self) -> Result<Glimpse, Unreadable> {
         let found = fstat(&self.descriptors)?;
         let count = match u64::try_from(found.st_size) {
-            Ok(0) => {
-                let tasks = statat(&self.descriptors, c"../task", AtFlags::empty())?;
-                match has_other_threads(tasks.st_nlink) {
-                    true => count_of_other_thread(open_directory(&self.descriptors, c"..")?),
-                    false => 0,
-                }
-            }
+            Ok(0) => count_of_other_thread(open_directory(&self.descriptors, c"..")?),
             count => count.unwrap_or(0),
         };
         Ok(Glimpse { incarnation: found.st_ino, descriptors: Some(count) })
@@ -321,11 +310,6 @@ fn of_other_thread(process: &OwnedFd) -> Result<OwnedFd, Errno> {
         }
     }
     Err(Errno::NOENT)
-}
-
-/// By the links of `/proc/PID/task`: one for each thread beside two.
-fn has_other_threads(links: u64) -> bool {
-    links > 3
 }
 
 /// 0 if none has any.

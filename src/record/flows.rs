@@ -174,9 +174,6 @@ pub(super) struct There {
     pub(super) traffic: Option<Box<Traffic>>,
 }
 
-/// TCP connections by the address of one end and the port of the other.
-pub(super) type Unpaired = HashMap<(Ipv6Addr, u16), Vec<Flow>>;
-
 /// What came of adding a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Added {
@@ -433,8 +430,8 @@ impl Flows {
 
     /// The TCP connections whose other end is not known, by what a half-wiped event tells of that
     /// end: the address of this one and the port of that one.
-    pub(super) fn unpaired(&self) -> Unpaired {
-        let mut found = Unpaired::new();
+    pub(super) fn unpaired(&self) -> HashMap<(Ipv6Addr, u16), Vec<Flow>> {
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
         for (flow, member) in &self.members {
             if flow.protocol == Protocol::Tcp && member.peer.is_none() {
                 found.entry((flow.local.0, flow.remote.1)).or_default().push(*flow);

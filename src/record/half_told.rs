@@ -8,15 +8,13 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Added, Dead, Flow, Member, Moment, There, Unpaired, mapped};
+use super::flows::{Added, Dead, Flow, Member, Moment, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
 use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
 const WAITED_TICKS: i64 = 60;
-/// The events of both ends may be read so far apart.
-const READ_APART_NS: Nanos = 50_000_000;
 /// As many are waited for at most.
 const WAITED_MAX: usize = 10_000;
 
@@ -30,8 +28,6 @@ struct Half {
     last_sent: Option<Moment>,
     dead: Dead,
     died: SnapshotId,
-    /// It waits for the next snapshot.
-    is_put_off: bool,
 }
 
 impl Half {
@@ -120,17 +116,16 @@ impl Register {
             last_sent: words.last_sent,
             dead: Dead { ending, ..death.dead() },
             died: self.now,
-            is_put_off: false,
         });
     }
 
-    /// The event of one that was known to be over has come, in full: it may be the other end of one that was told
-    /// by half before.
+    /// A socket has gone, told in full: it may be the other end of one that was told by half before.
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
-        if !self.half_told.waiting.is_empty() && self.was_reset(&flow, words) {
-            let unpaired = self.flows.unpaired();
-            self.find_half_of(&flow, socket, &unpaired, out);
+        // Who was not plainly reset is hardly the other end of an abort: the end of the tick tells.
+        if self.was_reset(&flow, words) {
+            let active_ns = Some(words.active_ns);
+            self.find_half_of(&flow, socket, active_ns, words.last_received, out);
         }
     }
 
@@ -140,7 +135,6 @@ impl Register {
         if self.half_told.waiting.is_empty() {
             return;
         }
-        let unpaired = self.flows.unpaired();
         for index in 0..self.deaths.len() {
             let death = &self.deaths[index];
             let (Some(flow), Some(life)) = (death.flow, death.life) else { continue };
@@ -149,72 +143,62 @@ impl Register {
                 direction.or_else(|| self.direction_by_listeners(&flow, death.begun_by_ns()));
             let is_open = Life { direction, ..life }.is_fin_acked() != Some(true);
             if is_open && death.end.destroyed.is_some() {
-                self.find_half_of(&flow, death.end.socket, &unpaired, out);
+                let (socket, active_ns) = (death.end.socket, death.active_ns);
+                self.find_half_of(&flow, socket, active_ns, death.last_received, out);
             }
         }
     }
 
-    /// Completes the one that this socket must have been the other end of.
+    /// Completes the one that this socket, active until then, must have been the other end of.
     fn find_half_of(
         &mut self,
         flow: &Flow,
         socket: SocketId,
-        unpaired: &Unpaired,
+        active_ns: Option<Nanos>,
+        last_received: Option<Moment>,
         out: &mut Batch,
     ) {
+        let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
+        if self.flows.get(flow).filter(is_alone).is_none() {
+            return;
+        }
+        let own = flow.reversed();
         let key = (flow.local().0, flow.remote().1);
         let halves = self.half_told.waiting.get(&key).into_iter().flatten();
-        let Some(half) = only_one(halves.filter(|half| self.may_be_ends(half, flow))).copied()
-        else {
-            return;
-        };
-        if self.only_end_of(&half, unpaired) == Some((*flow, socket)) {
+        let mut fitting =
+            halves.filter(|half| half.may_be(&own) && half.fits_dead(active_ns, last_received));
+        if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
             self.complete(&half, flow, socket, out);
         }
     }
 
     /// Finds the other ends that had gone, or not yet, when the half-wiped events of this tick came.
     pub(super) fn complete_half_told(&mut self, out: &mut Batch) {
-        let (now, read_until_ns) = (self.now, self.read_until_ns);
-        let mut due = Vec::new();
-        for half in self.half_told.waiting.values_mut().flatten() {
-            let is_next = half.is_put_off && half.died.next() == now;
-            if half.died == now {
-                // What was sent at the same time may not have been read yet.
-                half.is_put_off =
-                    half.dead.destroyed_ns > read_until_ns.map(|ns| ns - READ_APART_NS);
-            }
-            if is_next || (half.died == now && !half.is_put_off) {
-                due.push(*half);
-            }
-        }
-        if due.is_empty() {
+        let now = self.now;
+        let halves = self.half_told.waiting.values().flatten().filter(|half| half.died == now);
+        let halves: Vec<Half> = halves.copied().collect();
+        if halves.is_empty() {
             return;
         }
         let unpaired = self.flows.unpaired();
-        for half in due {
-            let Some((flow, socket)) = self.only_end_of(&half, &unpaired) else { continue };
+        for half in halves {
+            let flows = unpaired.get(&key_of(&half.tuple)).into_iter().flatten();
+            let mut fitting = flows.filter(|flow| {
+                let own = flow.reversed();
+                half.may_be(&own)
+                    && self.flows.get(flow).is_some_and(|other| half.fits(other))
+                    && self.flows.get(&own).is_none()
+            });
+            let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
+            let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()) else {
+                continue;
+            };
             let rivals = self.half_told.waiting.get(&key_of(&half.tuple)).into_iter().flatten();
-            if only_one(rivals.filter(|rival| self.may_be_ends(rival, &flow))).is_some() {
-                self.complete(&half, &flow, socket, out);
+            let rivals = rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer));
+            if rivals.count() == 1 {
+                self.complete(&half, &flow, peer.socket, out);
             }
         }
-    }
-
-    /// The only one that may be the other end.
-    fn only_end_of(&self, half: &Half, unpaired: &Unpaired) -> Option<(Flow, SocketId)> {
-        let flows = unpaired.get(&key_of(&half.tuple)).into_iter().flatten();
-        let flow = only_one(flows.filter(|flow| self.may_be_ends(half, flow)))?;
-        Some((*flow, self.flows.get(flow)?.socket))
-    }
-
-    /// Whether both may be the ends of one connection.
-    fn may_be_ends(&self, half: &Half, flow_of_other: &Flow) -> bool {
-        let own = flow_of_other.reversed();
-        let other = self.flows.get(flow_of_other).filter(|other| other.peer.is_none());
-        half.may_be(&own)
-            && other.is_some_and(|other| half.fits(other))
-            && self.flows.get(&own).is_none()
     }
 
     fn complete(&mut self, half: &Half, flow_of_peer: &Flow, peer: SocketId, out: &mut Batch) {
@@ -256,8 +240,4 @@ impl Register {
             }
         }
     }
-}
-
-fn only_one<T>(mut of: impl Iterator<Item = T>) -> Option<T> {
-    of.next().filter(|_| of.next().is_none())
 }

@@ -93,8 +93,6 @@ pub(super) struct Register {
     pub(super) first_new: SocketId,
     /// What dumps show was so by this moment of `CLOCK_MONOTONIC`.
     pub(super) now_ns: Nanos,
-    /// What was sent before this moment of `CLOCK_MONOTONIC` has been read. `None` if nothing tells.
-    pub(super) read_until_ns: Option<Nanos>,
     pub(super) listeners: Listeners,
     pub(super) flows: Flows,
     pub(super) half_told: HalfTold,
@@ -135,7 +133,6 @@ impl Register {
             now,
             first_new: SocketId(0),
             now_ns: 0,
-            read_until_ns: None,
             listeners: Listeners::default(),
             flows: Flows::default(),
             half_told: HalfTold::default(),

@@ -31,7 +31,6 @@ impl Tracker {
         let mut has_unclaimed = false;
         for namespace in &mut self.namespaces {
             namespace.register.forget_promises();
-            namespace.register.read_until_ns = events.read_until_ns;
             namespace.register.has_asked_for_subflows = false;
             has_unclaimed |= namespace.register.flows.has_unclaimed();
         }
@@ -163,6 +162,7 @@ impl Tracker {
             return;
         }
         if let Some(live) = of_live {
+            let socket = live.socket;
             let mut death = live.death(None, None, protocol);
             let register = &mut self.namespaces[of].register;
             if live.state == TcpState::LISTEN {
@@ -174,6 +174,8 @@ impl Tracker {
             register.bury(words.cookie, live.gone());
             register.death(death);
             self.remove_live(&key);
+            let register = &mut self.namespaces[of].register;
+            register.find_half_told(socket, &words, out);
             return;
         }
         let register = &mut self.namespaces[of].register;
@@ -345,8 +347,12 @@ impl Tracker {
         let rows = Rows::default();
         register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
         register.death(death);
-        if words.is_half_wiped && is_tcp && words.was_answered() {
-            register.enter_half_told(id, words);
+        if words.is_half_wiped && is_tcp {
+            if words.was_answered() {
+                register.enter_half_told(id, words);
+            }
+        } else {
+            register.find_half_told(id, words, out);
         }
     }
 
