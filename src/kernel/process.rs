@@ -124,7 +124,12 @@ impl ProcDir {
         let found = statat(&self.directory, &*self.path, AtFlags::empty())?;
         let mut descriptors = u64::try_from(found.st_size).ok().filter(|_| self.counts_descriptors);
         if descriptors == Some(0) {
-            descriptors = Some(count_of_other_thread(self.directory_of(pid)?));
+            self.path.clear();
+            let _ = write!(self.path, "{pid}/task"); // a String takes everything
+            let tasks = statat(&self.directory, &*self.path, AtFlags::empty())?;
+            if has_other_threads(tasks.st_nlink) {
+                descriptors = Some(count_of_other_thread(self.directory_of(pid)?));
+            }
         }
         Ok(Glimpse { incarnation: found.st_ino, descriptors })
     }
@@ -222,7 +227,13 @@ impl KeptProcess {
     pub fn glimpse(&self) -> Result<Glimpse, Unreadable> {
         let found = fstat(&self.descriptors)?;
         let count = match u64::try_from(found.st_size) {
-            Ok(0) => count_of_other_thread(open_directory(&self.descriptors, c"..")?),
+            Ok(0) => {
+                let tasks = statat(&self.descriptors, c"../task", AtFlags::empty())?;
+                match has_other_threads(tasks.st_nlink) {
+                    true => count_of_other_thread(open_directory(&self.descriptors, c"..")?),
+                    false => 0,
+                }
+            }
             count => count.unwrap_or(0),
         };
         Ok(Glimpse { incarnation: found.st_ino, descriptors: Some(count) })
@@ -310,6 +321,12 @@ fn of_other_thread(process: &OwnedFd) -> Result<OwnedFd, Errno> {
         }
     }
     Err(Errno::NOENT)
+}
+
+/// By the links of `/proc/PID/task`, a number of another width on each architecture: one for each thread beside
+/// two.
+fn has_other_threads(links: impl Into<u64>) -> bool {
+    links.into() > 3
 }
 
 /// 0 if none has any.

@@ -15,6 +15,8 @@ use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, Tuple
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
 const WAITED_TICKS: i64 = 60;
+/// A moment that the kernel's ticks and the reading of an event leave so uncertain is known well.
+const NARROW_NS: Nanos = 35_000_000;
 /// As many are waited for at most.
 const WAITED_MAX: usize = 10_000;
 
@@ -122,8 +124,9 @@ impl Register {
     /// A socket has gone, told in full: it may be the other end of one that was told by half before.
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
-        // Who was not plainly reset is hardly the other end of an abort: the end of the tick tells.
-        if self.was_reset(&flow, words) {
+        // Who was not plainly reset is hardly the other end of an abort, and when something went that was read late
+        // is not known well: the end of the tick tells.
+        if self.was_reset(&flow, words) && is_narrow(words.last_received) {
             let active_ns = Some(words.active_ns);
             self.find_half_of(&flow, socket, active_ns, words.last_received, out);
         }
@@ -240,4 +243,8 @@ impl Register {
             }
         }
     }
+}
+
+fn is_narrow(moment: Option<Moment>) -> bool {
+    moment.is_some_and(|moment| moment.to_ns - moment.from_ns <= NARROW_NS)
 }

@@ -78,7 +78,14 @@ impl Sighting<'_> {
     /// Whether a socket that was not known looks like one on its way out, see [`Live::is_dying`].
     pub(super) fn is_torn_down(&self) -> bool {
         let is_closed = self.protocol == Protocol::Tcp && self.message.state() == TcpState::CLOSE;
-        is_closed && self.message.is_half_wiped()
+        (is_closed && self.message.is_half_wiped()) || self.has_lost_its_port()
+    }
+
+    /// Whether its port is free already and its state not closed yet (`inet_put_port`, measured while connections
+    /// were closed).
+    fn has_lost_its_port(&self) -> bool {
+        let tuple = self.message.tuple();
+        self.protocol == Protocol::Tcp && tuple.local.port == 0 && tuple.remote.port != 0
     }
 
     /// Whether this is a socket whose connection is over and whose file somebody holds. Dumps show those
@@ -229,6 +236,9 @@ impl Live {
     /// tuple half wiped and its counters reset (measured while connections were aborted). It tells
     /// nothing. One that is still closed in another dump is meant so: bound again, or disconnected.
     pub(super) fn is_dying(&mut self, seen: &Sighting<'_>) -> bool {
+        if seen.has_lost_its_port() {
+            return true;
+        }
         let is_closed = has_states(seen.protocol) && seen.message.state() == TcpState::CLOSE;
         if !is_closed || self.state == TcpState::CLOSE {
             self.closed_in = None;

@@ -189,11 +189,17 @@ fn what_another_connection_left_tells_nothing_of_who_was_reset() {
     let reset = FakeSocket { bytes_acked: reset.bytes_sent + 1, data_segs_out: 1, ..reset };
     let next = FakeSocket { cookie: 2, ..reset.opened_at(1_690) };
     let rest = FakeSocket { cookie: 7, ..next.time_wait_since(1_695) };
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[reset.destroyed(), next.destroyed()]).shows(&[&rest]);
-    world.record();
+    let (first, second) = (reset.destroyed(), next.destroyed());
+    let told = |events: &[FakeEvent]| {
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(events).shows(&[&rest]);
+        world.record();
+        lives(&world, &["cookie", "direction", "ending"])
+    };
     assert_eq!(
-        lives(&world, &["cookie", "direction", "ending"]),
-        ["cookie=1 direction=- ending=-", "cookie=2 direction=inbound ending=orderly"]
+        told(&[first.clone(), second.clone()]),
+        ["cookie=1 direction=- ending=-", "cookie=2 direction=- ending=orderly"]
     );
+    // A program held the first.
+    assert_eq!(told(&[second, first])[1], "cookie=1 direction=- ending=-");
 }

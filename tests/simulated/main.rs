@@ -251,6 +251,24 @@ fn a_socket_caught_on_its_way_out_changes_nothing() {
 }
 
 #[test]
+fn a_socket_whose_port_is_free_already_is_what_it_was() {
+    let a = FakeSocket::established(1, 1_001, 80);
+    let going = FakeSocket { local_port: 0, ..a.in_state(TcpState::LAST_ACK) };
+    for seen_before in [true, false] {
+        let mut world = World::with_events();
+        match seen_before {
+            true => world.shows(&[&a]).shows(&[&a]),
+            false => world.shows(&[]).shows(&[]),
+        };
+        world.shows(&[&going]).tells(&[a.destroyed()]).shows(&[]);
+        world.record();
+        let columns = ["cookie", "generation", "local_port"];
+        let rows = world.answer(Question::Connections, &columns);
+        assert_eq!(rows, ["cookie=1 generation=0 local_port=1001"]);
+    }
+}
+
+#[test]
 fn a_socket_that_is_first_seen_on_its_way_out_is_one_when_it_stays() {
     let wiped = FakeSocket::established(1, 1_001, 80).wiped().in_state(TcpState::CLOSE);
     let mut world = World::default();

@@ -21,6 +21,8 @@ use crate::wire::inet_diag::{Message, RelativeTimes, take_relative_times};
 
 /// So soon after a connection has left a mini-socket its socket's event is sent.
 const TOLD_WITHIN_NS: Nanos = 10_000_000;
+/// One that fell silent just before its event was not there before another one that told so much earlier.
+const APART_NS: Nanos = 2 * SAME_MOMENT_NS;
 
 impl Tracker {
     /// Looks through the events that were read, before they are taken, for those whose TIME-WAIT was
@@ -61,29 +63,32 @@ impl Tracker {
     /// The sockets, by their cookies, of which a look-up found what is left and not what is left of another
     /// connection with the same addresses and ports: that would have told of its end by then, or at once.
     fn rests_of_their_own(&self, events: &mut EventBatch) -> HashSet<(usize, u64)> {
-        let (mut own, mut latest) = (HashSet::new(), HashMap::new());
-        if !events.losses.is_empty() {
+        let (mut own, mut told) = (HashSet::new(), HashMap::new());
+        let rest_of = |stamp: &EventStamp| stamp.look_up.filter(|l| l.left != Left::Nothing);
+        let mut has_rest = false;
+        events.each(|_, stamp| has_rest |= rest_of(stamp).is_some());
+        if !has_rest || !events.losses.is_empty() {
             return own;
         }
         events.each(|payload, stamp| {
-            let rest = stamp.look_up.filter(|look_up| look_up.left != Left::Nothing);
-            if rest.is_none() && latest.is_empty() {
-                return;
-            }
             let (Some(of), Ok(message)) = (self.index_of(stamp.place), Message::parse(payload))
             else {
                 return;
             };
             let Some(flow) = Flow::new(Protocol::Tcp, &message.tuple()) else { return };
-            let before = latest.remove(&(of, flow));
-            if let Some((cookie, answered_ns)) = before
-                && stamp.received.boottime_ns <= answered_ns + TOLD_WITHIN_NS
+            let (cookie, received_ns) = (message.cookie(), stamp.received.boottime_ns);
+            let answered_ns = rest_of(stamp).map(|rest| rest.at.boottime_ns);
+            let mut is_alone = true;
+            if let Some((other, other_ns, other_answered_ns)) =
+                told.insert((of, flow), (cookie, received_ns, answered_ns))
             {
-                own.remove(&(of, cookie));
+                is_alone = other_ns + APART_NS < received_ns;
+                if other_answered_ns.is_some_and(|ns| received_ns <= ns + TOLD_WITHIN_NS) {
+                    own.remove(&(of, other));
+                }
             }
-            if let Some(rest) = rest {
-                own.insert((of, message.cookie()));
-                latest.insert((of, flow), (message.cookie(), rest.at.boottime_ns));
+            if answered_ns.is_some() && is_alone {
+                own.insert((of, cookie));
             }
         });
         own
