@@ -84,8 +84,7 @@ impl Sighting<'_> {
     /// Whether its port is free already and its state not closed yet (`inet_put_port`, measured while connections
     /// were closed).
     fn has_lost_its_port(&self) -> bool {
-        let tuple = self.message.tuple();
-        self.protocol == Protocol::Tcp && tuple.local.port == 0 && tuple.remote.port != 0
+        self.protocol == Protocol::Tcp && matches!(self.message.ports(), (0, 1..))
     }
 
     /// Whether this is a socket whose connection is over and whose file somebody holds. Dumps show those

@@ -79,6 +79,11 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// `idiag_sport` and `idiag_dport`.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.port(4), self.port(6))
+    }
+
     /// `INET_DIAG_PROTOCOL`, which destroy events have.
     pub fn protocol(&self) -> Option<Protocol> {
         let (_, value, _) =
