@@ -72,15 +72,16 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
                 let text = format!("`{}` is the recording itself", path.display());
                 return Err(usage(text, Some("export to another file")));
             }
-            let output = Output::create(path)?;
-            if output.partial.is_some() {
-                // So that the part of a file goes with Ctrl-C. Between two rows only.
+            let is_file = is_file_to_be(path);
+            if is_file {
+                // Before there is a part of a file, which goes with Ctrl-C. Between two rows only.
                 let is_interrupted = Arc::clone(&is_interrupted);
                 on_signals(move |_| {
                     is_interrupted.store(true, Ordering::Relaxed);
                     Wish::End
                 })?;
             }
+            let output = Output::create(path, is_file)?;
             let writer = Box::new(BufWriter::new(output.file()?));
             let count = write(
                 &recording,
@@ -233,14 +234,19 @@ struct Output {
     file: File,
 }
 
+/// Whether what is written there becomes a file, and does not go on to someone else as it is written.
+fn is_file_to_be(path: &Path) -> bool {
+    path.metadata().map_or(true, |metadata| metadata.is_file())
+}
+
 impl Output {
-    fn create(path: &Path) -> anyhow::Result<Self> {
+    fn create(path: &Path, is_file: bool) -> anyhow::Result<Self> {
         let context = || format!("could not create `{}`", path.display());
         if path.is_dir() {
             return Err(usage(format!("`{}` is a directory", path.display()), Some("name a file")));
         }
         refuse_planted(path, Access::Write)?;
-        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        if !is_file {
             let file = OpenOptions::new().write(true).open(path).with_context(context)?;
             return Ok(Self { path: path.to_owned(), partial: None, file });
         }

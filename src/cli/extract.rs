@@ -1,11 +1,6 @@
 //! `sockrec extract`
 
 use std::path::Path;
-use std::thread;
-
-use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::anonymize::key;
@@ -13,10 +8,11 @@ use super::args::ExtractArgs;
 use super::lacks::note_limits;
 use super::message::note;
 use super::output::{anchor, counted, explain_empty, rfc3339, selection};
-use crate::kernel::{SystemClock, is_ignored};
+use super::signals::stop_at_signals;
+use crate::kernel::SystemClock;
 use crate::query::{Question, Recording, Selection};
 use crate::render::human::Zone;
-use crate::store::{Before, NewRecording, Stopper, Taken};
+use crate::store::{Before, NewRecording, Taken};
 
 pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     let recording = Recording::open(&args.file)?;
@@ -25,8 +21,8 @@ pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
     recording.columns(Question::Connections, &chosen)?; // what the filter names is there
     note_limits(&recording, Question::Connections, &chosen)?;
     let key = key(&args.anonymize, &[])?;
-    let new = NewRecording::create(&args.output)?;
-    stop_at_signals(new.stopper())?;
+    let stop = stop_at_signals()?;
+    let new = NewRecording::create(&args.output)?.stopped_by(&stop)?;
     let before = if args.mergeable { Before::Everyone } else { Before::WhoIsThere };
     let words = words(&chosen, before);
     let now_ns = SystemClock.now().utc_ns;
@@ -57,20 +53,6 @@ pub(super) fn note_made(path: &Path, counts: &[(i64, &str)]) {
 pub(super) fn kib(path: &Path) -> String {
     let bytes = path.metadata().map_or(0, |metadata| metadata.len());
     format!("{} KiB", bytes.div_ceil(1_024))
-}
-
-/// So that the part of a file goes with Ctrl-C.
-pub(super) fn stop_at_signals(stopper: Stopper) -> anyhow::Result<()> {
-    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
-    const CONTEXT: &str = "could not take over signals";
-    let mut signals = Signals::new(wanted).context(CONTEXT)?;
-    let listener = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for _ in signals.forever() {
-            stopper.stop();
-        }
-    });
-    listener.context(CONTEXT)?;
-    Ok(())
 }
 
 /// By what sockets were chosen, `None` if all are wanted.

@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::Exit;
 use super::args::MergeArgs;
-use super::extract::{note_made, stop_at_signals};
+use super::extract::note_made;
 use super::message::{note, usage};
+use super::signals::stop_at_signals;
 use crate::kernel::SystemClock;
 use crate::query::{Recording, Selection};
 use crate::store::{Before, Merged, NewRecording, Reader};
@@ -20,6 +23,7 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
             Some("name two recordings or more; `sockrec copy` copies one"),
         ));
     }
+    let stop = stop_at_signals()?;
     let mut parts = Vec::new();
     let mut sources = Vec::new();
     for path in files {
@@ -29,12 +33,11 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
             continue;
         }
         let part = Part(unused_name(&args.output, parts.len()));
-        part.take(path)?;
+        part.take(path, &stop)?;
         sources.push(Reader::open(&part.0)?);
         parts.push(part);
     }
-    let new = NewRecording::create(&args.output)?;
-    stop_at_signals(new.stopper())?;
+    let new = NewRecording::create(&args.output)?.stopped_by(&stop)?;
     let merged = new.merge(&sources, SystemClock.now().utc_ns)?;
     note_made(&args.output, &counts(&merged));
     Ok(Exit::Fine)
@@ -54,9 +57,8 @@ const IS_REDUCED: &str = "
 struct Part(PathBuf);
 
 impl Part {
-    fn take(&self, whole: &Path) -> anyhow::Result<()> {
-        let new = NewRecording::create(&self.0)?;
-        stop_at_signals(new.stopper())?;
+    fn take(&self, whole: &Path, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+        let new = NewRecording::create(&self.0)?.stopped_by(stop)?;
         let everything = Selection::default();
         let now_ns = SystemClock.now().utc_ns;
         Recording::open(whole)?.extract(&everything, None, Before::Everyone, now_ns, None, new)?;

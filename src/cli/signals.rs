@@ -15,6 +15,8 @@ use crate::kernel::is_ignored;
 /// timeout(1), shells and service managers signal a process and then its group: that is one wish.
 const SAME_WISH: Duration = Duration::from_millis(500);
 
+const CONTEXT: &str = "could not take over signals";
+
 /// What is to be done about a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -33,19 +35,31 @@ pub(super) fn outlive_file_size_limit() {
     }
 }
 
+/// A flag that SIGINT, SIGTERM and SIGHUP raise from here on. Taken before there is a file that is not whole,
+/// it lets that go with Ctrl-C.
+pub(super) fn stop_at_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::default();
+    for signal in taken() {
+        register(signal, Arc::clone(&stop)).context(CONTEXT)?;
+    }
+    Ok(stop)
+}
+
+fn taken() -> impl Iterator<Item = i32> + Clone {
+    [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal))
+}
+
 /// Hears of each signal that comes from here on, in a thread of its own. Once one was a wish to end,
 /// SIGINT and SIGTERM that come later than a moment after it end the process where it stands. A signal
 /// that was to be ignored stays ignored.
 pub(super) fn on_signals(
     mut hear: impl FnMut(i32) -> Wish + Send + 'static,
 ) -> anyhow::Result<Handle> {
-    const CONTEXT: &str = "could not take over signals";
-    let taken: Vec<_> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&s| !is_ignored(s)).collect();
     let is_ending = Arc::new(AtomicBool::new(false));
-    for &signal in taken.iter().filter(|&&signal| signal != SIGHUP) {
+    for signal in taken().filter(|&signal| signal != SIGHUP) {
         register_conditional_shutdown(signal, 130, Arc::clone(&is_ending)).context(CONTEXT)?;
     }
-    let mut signals = Signals::new(taken).context(CONTEXT)?;
+    let mut signals = Signals::new(taken()).context(CONTEXT)?;
     let handle = signals.handle();
     let listener = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {

@@ -6,13 +6,15 @@
 //! blocks. Who is ahead waits: no more than some thousand rows a thread are held.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::recording::QueryError;
 use crate::model::Value;
-use crate::store::{Parameter, Reader, Stopper, StoreError};
+use crate::store::{Parameter, Reader, StoreError};
 
 /// Rows of a batch at most.
 const ROWS: usize = 64;
@@ -63,12 +65,13 @@ pub(super) fn run(
         for (share, reader) in readers.into_iter().enumerate() {
             let (sender, batches) = bounded(WAITING);
             let (empties, room) = bounded(WAITING);
-            let stopper = reader.stopper();
+            let stop = Arc::default();
+            let reader = reader.stopped_by(&stop)?;
             thread::Builder::new()
                 .name("sockrec-read".to_owned())
                 .spawn_scoped(scope, move || read(asked, (share, shares), &reader, &sender, &room))
                 .map_err(QueryError::Thread)?;
-            threads.push(Share { batches, empties, next: None, stopper });
+            threads.push(Share { batches, empties, next: None, stop });
         }
         loop {
             for share in &mut threads {
@@ -92,13 +95,13 @@ struct Share {
     /// Batches go back empty, to be used again.
     empties: Sender<Batch>,
     next: Option<Batch>,
-    stopper: Stopper,
+    stop: Arc<AtomicBool>,
 }
 
 impl Drop for Share {
     /// Nobody takes what it still finds, and it may be long in finding anything.
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

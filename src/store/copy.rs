@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::StoreError;
-use super::new_file::{NewFile, Stopper};
+use super::new_file::NewFile;
 use super::reader::Reader;
 
 impl Reader {
@@ -22,10 +22,5 @@ impl Reader {
         };
         vacuum().map_err(|e| file.error_beside(self, e))?;
         file.publish()
-    }
-
-    /// What stops it.
-    pub fn stopper(&self) -> Stopper {
-        Stopper::of(self.connection())
     }
 }

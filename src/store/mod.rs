@@ -43,7 +43,7 @@ pub use markers::write_marker;
 pub use merge::Merged;
 pub use migrate::{APPLICATION_ID, SCHEMA_VERSION};
 pub use namespaces::{FormerNamespace, KnownNamespaces};
-pub use new_file::{NewRecording, Stopper, partial_file};
+pub use new_file::{NewRecording, partial_file};
 pub use owners::FormerOwners;
 pub use reader::{Parameter, Reader};
 pub use retention::{

@@ -4,8 +4,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rusqlite::{Connection, ErrorCode, InterruptHandle};
+use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::StoreError;
@@ -20,18 +22,16 @@ pub struct NewRecording {
     pub(super) file: NewFile,
 }
 
-/// Stops the making of a recording from another thread.
-pub struct Stopper(InterruptHandle);
+/// Steps of SQLite, some hundred of which take a microsecond, between two looks whether to stop.
+const STEPS: i32 = 10_000;
 
-impl Stopper {
-    pub(super) fn of(connection: &Connection) -> Self {
-        Self(connection.get_interrupt_handle())
-    }
-
-    /// What is being done fails.
-    pub fn stop(&self) {
-        self.0.interrupt();
-    }
+/// From here on whatever the connection is doing fails once the flag is raised.
+pub(super) fn stop_when(
+    connection: &mut Connection,
+    flag: &Arc<AtomicBool>,
+) -> rusqlite::Result<()> {
+    let flag = Arc::clone(flag);
+    connection.progress_handler(STEPS, Some(move || flag.load(Ordering::Relaxed)))
 }
 
 impl NewRecording {
@@ -54,9 +54,15 @@ impl NewRecording {
         Ok(Self { connection, file })
     }
 
-    /// What stops it.
-    pub fn stopper(&self) -> Stopper {
-        Stopper::of(&self.connection)
+    /// From here on the making of it fails once the flag is raised.
+    ///
+    /// # Errors
+    /// When SQLite does not take it.
+    pub fn stopped_by(mut self, flag: &Arc<AtomicBool>) -> Result<Self, StoreError> {
+        let path = &self.file.path;
+        stop_when(&mut self.connection, flag)
+            .map_err(|e| StoreError::sqlite(path, "write to", e))?;
+        Ok(self)
     }
 
     /// Gives it its name, now that it is whole.

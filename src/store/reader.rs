@@ -1,6 +1,8 @@
 //! Reading a recording, also while it is being written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Rows, ffi};
@@ -10,6 +12,7 @@ use super::file::{check_for_reading, file_uri, has_log};
 use super::functions::add_functions;
 use super::log::fold_left_log;
 use super::migrate::{check_schema, check_version, user_version};
+use super::new_file::stop_when;
 use super::trust::distrust;
 use crate::model::Value;
 
@@ -97,6 +100,15 @@ impl Reader {
         };
         look_at_once().map_err(|e| self.error(e))?;
         Ok(readers)
+    }
+
+    /// From here on whatever is asked of it fails once the flag is raised.
+    ///
+    /// # Errors
+    /// When SQLite does not take it.
+    pub fn stopped_by(mut self, flag: &Arc<AtomicBool>) -> Result<Self, StoreError> {
+        stop_when(&mut self.connection, flag).map_err(|e| self.error(e))?;
+        Ok(self)
     }
 
     /// Whether a recorder wrote to it when it was opened.

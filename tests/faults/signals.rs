@@ -77,16 +77,37 @@ fn signals_that_come_together_are_one_wish() {
         assert_is_one_file(&path);
     }
     assert_recording_is_whole(&path);
-    let output = dir.path("out.csv");
-    let mut export = dir.start("export samples -f rec.db -o out.csv");
-    export.until("its file", || {
-        dir.names().iter().any(|name| name.contains("out.csv")).then_some(())
-    });
-    [Signal::TERM; 2].iter().for_each(|&signal| export.signal(signal));
-    // Unless it was faster.
-    let ran = export.finish();
-    assert_eq!(output.exists(), ran.code() == Some(0), "{}", ran.told());
-    assert!(!dir.names().iter().any(|name| name.contains("partial")), "{:?}", dir.names());
+}
+
+/// From the moment that there is a part of a file, whatever it is that is being made.
+#[test]
+fn a_signal_leaves_no_part_of_a_file() {
+    let dir = Dir::new();
+    for words in
+        ["record -q -i 5ms --count 100 -o rec.db", "record -q -i 5ms --count 20 -o other.db"]
+    {
+        dir.sockrec(words).recorded();
+    }
+    let commands = [
+        "export samples -f rec.db -o out.csv",
+        "extract -f rec.db -o out.db",
+        "copy -f rec.db -o out.db",
+        "merge rec.db other.db -o out.db",
+    ];
+    for command in commands.repeat(5) {
+        let output = dir.path(command.rsplit(' ').next().unwrap());
+        let name = output.file_name().unwrap().to_str().unwrap().to_owned();
+        let running = dir.start(command);
+        until("its file", || {
+            dir.names().iter().any(|found| found.starts_with(&name)).then_some(())
+        });
+        [Signal::TERM; 2].iter().for_each(|&signal| running.signal(signal));
+        // Unless it was faster.
+        let ran = running.finish();
+        assert_eq!(output.exists(), ran.code() == Some(0), "{command}: {}", ran.told());
+        let _ = fs::remove_file(&output);
+        assert_eq!(dir.names(), ["other.db", "rec.db"], "{command}");
+    }
 }
 
 /// Here what the recorder waits for is a command that does not end.
