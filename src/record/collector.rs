@@ -425,6 +425,7 @@ impl<'a> Collector<'a> {
                 outcome = outbox.flush();
             }
         });
+        tracker.end_events();
         events.clear();
         outcome
     }

@@ -91,6 +91,15 @@ pub(super) struct Moment {
 }
 
 impl Moment {
+    pub(super) fn width_ns(self) -> Nanos {
+        self.to_ns - self.from_ns
+    }
+
+    /// The same, known less well.
+    pub(super) fn widened(self, by_ns: Nanos) -> Self {
+        Self { from_ns: self.from_ns - by_ns, to_ns: self.to_ns + by_ns }
+    }
+
     /// Whether both may be one moment.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         self.from_ns <= other.to_ns && other.from_ns <= self.to_ns
@@ -269,6 +278,32 @@ impl Flows {
             self.replaced.entry(flow).or_default().push(before);
         }
         added
+    }
+
+    /// Adds the end of a connection that was told of by half, if what is known of the other end fits.
+    pub(super) fn add_other_end(
+        &mut self,
+        flow: Flow,
+        mut member: Member,
+        peer: SocketId,
+        now: SnapshotId,
+    ) -> bool {
+        let reversed = flow.reversed();
+        let is_it = |other: &&mut Member| other.socket == peer && other.fits(&member);
+        let other = self.members.get_mut(&reversed).filter(is_it);
+        let mut replaced = self.replaced.get_mut(&reversed).into_iter().flatten();
+        let Some(other) = other.or_else(|| replaced.find(is_it)) else { return false };
+        other.peer = Some(member.socket);
+        member.peer = Some(peer);
+        self.dead.push_back((now, flow, member.socket));
+        match self.members.get_mut(&flow) {
+            None => {
+                self.members.insert(flow, member);
+            }
+            // Others had its addresses and ports since.
+            Some(_) => self.replaced.entry(flow).or_default().push(member),
+        }
+        true
     }
 
     /// A member goes on under another cookie.

@@ -2,23 +2,35 @@
 //! nor, mostly, the local address. The other end on this host tells the rest: the one that fits, by
 //! addresses and by when data went from one to the other, and never one of several.
 
+mod pace;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv6Addr;
 
 use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Added, Dead, Flow, Member, Moment, There, mapped};
+use super::flows::{Dead, Flow, Member, Moment, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
-use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
+use crate::model::{Clocks, Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
+use pace::Pace;
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
 const WAITED_TICKS: i64 = 60;
 /// A moment that the kernel's ticks and the reading of an event leave so uncertain is known well.
 const NARROW_NS: Nanos = 35_000_000;
-/// As many are waited for at most.
+/// Where so many events come that some are lost, the kernel may be as late in telling of one end (a second was
+/// measured).
+const STARVED_NS: Nanos = 2_000_000_000;
+/// As many are waited for at most, but for those of the last tick.
 const WAITED_MAX: usize = 10_000;
+
+/// The address of the other end and the port of this one.
+type Key = (Ipv6Addr, u16);
+/// Among those of one key: since when it may have sent last.
+type Place = (Nanos, SocketId);
 
 /// A socket of which an event told half.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +38,7 @@ struct Half {
     socket: SocketId,
     cookie: u64,
     tuple: Tuple,
+    read_ns: Nanos,
     open_by_ns: Option<Nanos>,
     last_sent: Option<Moment>,
     dead: Dead,
@@ -33,6 +46,14 @@ struct Half {
 }
 
 impl Half {
+    fn key(&self) -> Key {
+        (mapped(self.tuple.remote.address), self.tuple.local.port)
+    }
+
+    fn place(&self) -> Place {
+        (self.last_sent.map_or(Nanos::MIN, |sent| sent.from_ns), self.socket)
+    }
+
     fn may_be(&self, own: &Flow) -> bool {
         let local = self.tuple.local.address;
         local.is_unspecified() || mapped(local) == own.local().0
@@ -40,80 +61,181 @@ impl Half {
 
     /// What one end sent last the other received at that moment: within a host that is as good as a
     /// signature. `None` where nothing tells.
-    fn has_sent(&self, last_received: Option<Moment>) -> Option<bool> {
-        Some(self.last_sent?.may_be(&last_received?))
+    fn has_sent(&self, last_received: Option<Moment>, slack_ns: Nanos) -> Option<bool> {
+        Some(self.last_sent?.may_be(&last_received?.widened(slack_ns)))
     }
 
     /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature. One that
     /// was alive after the abort is not.
-    fn fits(&self, other: &Member) -> bool {
+    fn fits(&self, other: &Member, slack_ns: Nanos) -> bool {
         let was_alive_after =
             other.there.alive_ns.zip(self.dead.destroyed_ns).is_some_and(|(a, b)| a > b);
         match &other.dead {
             None => !was_alive_after,
-            Some(dead) => self.fits_dead(dead.active_ns, dead.last_received),
+            Some(dead) => self.fits_dead(dead.active_ns, dead.last_received, slack_ns),
         }
     }
 
     /// Whether one that is gone may have been the other end: nothing came from this one any more after
     /// the abort.
-    fn fits_dead(&self, active_ns: Option<Nanos>, last_received: Option<Moment>) -> bool {
+    fn fits_dead(
+        &self,
+        active_ns: Option<Nanos>,
+        last_received: Option<Moment>,
+        slack_ns: Nanos,
+    ) -> bool {
         let is_until_then = active_ns
             .zip(self.dead.destroyed_ns)
             .is_none_or(|(active_ns, aborted_ns)| active_ns <= aborted_ns);
-        is_until_then && self.has_sent(last_received) == Some(true)
+        is_until_then && self.has_sent(last_received, slack_ns) == Some(true)
     }
 }
 
-/// Those whose other end has not been found, by its address and this end's port.
+/// A socket that has gone, told in full, which may be the other end of one that was told by half.
+#[derive(Clone, Copy, Debug)]
+struct Whole {
+    socket: SocketId,
+    flow: Flow,
+    read_ns: Nanos,
+    active_ns: Option<Nanos>,
+    last_received: Option<Moment>,
+    /// It was plainly reset, and when something went is known well.
+    is_plain: bool,
+    /// `None` for one that was known to be over before.
+    life: Option<Life>,
+    origin: Option<Origin>,
+    begun_by_ns: Option<Nanos>,
+}
+
+impl Whole {
+    fn key(&self) -> Key {
+        (self.flow.local().0, self.flow.remote().1)
+    }
+}
+
+/// When one half of several that fit is the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// No other fits.
+    Alone,
+    /// The same, or no other fits of those that were read before, where few overtake each other.
+    InOrder,
+}
+
+/// Those whose other end has not been found.
 #[derive(Debug, Default)]
 pub(super) struct HalfTold {
-    waiting: HashMap<(Ipv6Addr, u16), Vec<Half>>,
-    /// When events were lost for the last time.
-    lost: Option<SnapshotId>,
+    waiting: HashMap<Key, BTreeMap<Place, Half>>,
+    /// The widest moment at which one of them sent last.
+    widest_ns: Nanos,
+    /// The halves that have not been held against those who were there before them.
+    new_halves: VecDeque<(Key, Place)>,
+    /// The wholes that have not been held against the halves.
+    new_wholes: VecDeque<Whole>,
+    /// The wholes of which the end of the tick tells.
+    left_wholes: Vec<Whole>,
+    pace: Pace,
+    /// Until when events may have been lost, or are of sockets of which the other end was lost.
+    lost_until_ns: Nanos,
 }
 
 impl HalfTold {
     /// Events were lost: the other ends may be among them, and whoever seems to fit be another's.
-    pub(super) fn lose(&mut self, now: SnapshotId) {
-        self.waiting = HashMap::new();
-        self.lost = Some(now);
+    pub(super) fn lose(&mut self, until_ns: Nanos) {
+        let pace = std::mem::take(&mut self.pace);
+        *self = Self { pace, lost_until_ns: until_ns + STARVED_NS, ..Self::default() };
+    }
+
+    /// All that was sent before this moment of `CLOCK_MONOTONIC` was taken.
+    pub(super) fn read_until(&mut self, ns: Option<Nanos>) {
+        self.pace.read_until(ns.unwrap_or(0));
     }
 
     /// Waits no longer for the other ends of those that died long ago.
     pub(super) fn forget(&mut self, now: SnapshotId) {
-        let is_crowded = self.waiting.len() > WAITED_MAX;
+        let count: usize = self.waiting.values().map(BTreeMap::len).sum();
+        let kept_ticks = if count > WAITED_MAX { 1 } else { WAITED_TICKS };
         self.waiting.retain(|_, halves| {
-            halves.retain(|half| !is_crowded && half.died.0 + WAITED_TICKS > now.0);
+            halves.retain(|_, half| half.died.0 + kept_ticks > now.0);
             !halves.is_empty()
         });
+        let halves = self.waiting.values().flatten();
+        self.widest_ns =
+            halves.filter_map(|(_, half)| half.last_sent).map(Moment::width_ns).max().unwrap_or(0);
     }
 
-    fn remove(&mut self, key: (Ipv6Addr, u16), socket: SocketId) {
-        if let Some(halves) = self.waiting.get_mut(&key) {
-            halves.retain(|half| half.socket != socket);
+    fn add(&mut self, half: Half) {
+        let width_ns = half.last_sent.map_or(0, Moment::width_ns);
+        self.widest_ns = self.widest_ns.max(width_ns);
+        self.waiting.entry(half.key()).or_default().insert(half.place(), half);
+        self.new_halves.push_back((half.key(), half.place()));
+    }
+
+    fn remove(&mut self, half: &Half) {
+        if let Some(halves) = self.waiting.get_mut(&half.key()) {
+            halves.remove(&half.place());
         }
     }
-}
 
-fn key_of(tuple: &Tuple) -> (Ipv6Addr, u16) {
-    (mapped(tuple.remote.address), tuple.local.port)
+    /// Those that may have been the other end of this one.
+    fn that_fit<'a>(&'a self, whole: &'a Whole, slack_ns: Nanos) -> impl Iterator<Item = &'a Half> {
+        let own = whole.flow.reversed();
+        let halves = whole.last_received.and_then(|received| {
+            let received = received.widened(slack_ns);
+            let since = (received.from_ns - self.widest_ns, SocketId(0));
+            let until = (received.to_ns, SocketId(i64::MAX));
+            Some(self.waiting.get(&whole.key())?.range(since..=until))
+        });
+        halves.into_iter().flatten().map(|(_, half)| half).filter(move |half| {
+            half.may_be(&own) && half.fits_dead(whole.active_ns, whole.last_received, slack_ns)
+        })
+    }
+
+    /// The one that was the other end of this one, if that is certain.
+    fn half_of(&self, whole: &Whole, rule: Rule) -> Option<Half> {
+        let slack_ns = self.pace.slack_ns(whole.read_ns);
+        if rule == Rule::InOrder && slack_ns == 0 {
+            let before = self.that_fit(whole, 0).filter(|half| half.read_ns <= whole.read_ns);
+            if let Some(half) = only_one(before) {
+                return Some(*half);
+            }
+        }
+        only_one(self.that_fit(whole, slack_ns))
+            .filter(|half| half.has_sent(whole.last_received, 0) == Some(true))
+            .copied()
+    }
+
+    /// Whether one that died, and was plainly reset, waits to be held against a half that fits it.
+    pub(super) fn may_find_half(&self, member: &Member) -> bool {
+        let read_ns = member.dead.as_ref().and_then(|dead| dead.destroyed_ns);
+        if read_ns.is_none_or(|read_ns| self.pace.is_past(read_ns)) {
+            return false;
+        }
+        let whole = self.new_wholes.iter().rev().find(|whole| whole.socket == member.socket);
+        whole.is_some_and(|whole| self.that_fit(whole, 0).next().is_some())
+    }
 }
 
 impl Register {
+    /// An event was read.
+    pub(super) fn note_event(&mut self, read_at: Clocks) {
+        self.half_told.pace.note(read_at.monotonic_ns);
+    }
+
     /// Enters a socket of which a half-wiped event has told.
     pub(super) fn enter_half_told(&mut self, socket: SocketId, words: &LastWords) {
-        if self.half_told.lost == Some(self.now) {
+        if words.destroyed.at.monotonic_ns <= self.half_told.lost_until_ns {
             return;
         }
         let Some(&death) = self.death_of.get(&socket) else { return };
         let death = &self.deaths[death];
         let may_be_subflow = self.has_subflows;
         let ending = death.life.and_then(|life| Life { may_be_subflow, ..life }.ending());
-        self.half_told.waiting.entry(key_of(&words.tuple)).or_default().push(Half {
+        self.half_told.add(Half {
             socket,
             cookie: words.cookie,
             tuple: words.tuple,
+            read_ns: words.destroyed.at.monotonic_ns,
             open_by_ns: death.open_by_ns,
             last_sent: words.last_sent,
             dead: Dead { ending, ..death.dead() },
@@ -121,130 +243,161 @@ impl Register {
         });
     }
 
-    /// A socket has gone, told in full: it may be the other end of one that was told by half before.
+    /// A socket has gone, told in full: it may be the other end of one that was told by half.
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
-        // Who was not plainly reset is hardly the other end of an abort, and when something went that was read late
-        // is not known well: the end of the tick tells.
-        if self.was_reset(&flow, words) && is_narrow(words.last_received) {
-            let active_ns = Some(words.active_ns);
-            self.find_half_of(&flow, socket, active_ns, words.last_received, out);
-        }
-    }
-
-    /// The same for those that went in this tick: no other turned out to be their other end, and their
-    /// counters do not tell of an orderly end.
-    pub(super) fn find_waiting_halves(&mut self, out: &mut Batch) {
-        if self.half_told.waiting.is_empty() {
+        let death = self.death_of.get(&socket).map(|&death| &self.deaths[death]);
+        let whole = Whole {
+            socket,
+            flow,
+            read_ns: words.destroyed.at.monotonic_ns,
+            active_ns: Some(words.active_ns),
+            last_received: words.last_received,
+            // Who was not plainly reset is hardly the other end of an abort, and when something went that was
+            // read late is not known well: the end of the tick tells.
+            is_plain: self.was_reset(&flow, words) && is_narrow(words.last_received),
+            life: death.and_then(|death| death.life),
+            origin: death.and_then(|death| death.origin),
+            begun_by_ns: death.and_then(|death| death.begun_by_ns()),
+        };
+        if !self.is_alone(&whole) || whole.read_ns <= self.half_told.lost_until_ns {
             return;
         }
-        for index in 0..self.deaths.len() {
-            let death = &self.deaths[index];
-            let (Some(flow), Some(life)) = (death.flow, death.life) else { continue };
-            let direction = death.origin.map(Origin::direction);
-            let direction =
-                direction.or_else(|| self.direction_by_listeners(&flow, death.begun_by_ns()));
-            let is_open = Life { direction, ..life }.is_fin_acked() != Some(true);
-            if is_open && death.end.destroyed.is_some() {
-                let (socket, active_ns) = (death.end.socket, death.active_ns);
-                self.find_half_of(&flow, socket, active_ns, death.last_received, out);
+        match whole.is_plain {
+            true => self.half_told.new_wholes.push_back(whole),
+            false => self.half_told.left_wholes.push(whole),
+        }
+        self.weigh_wholes(out);
+    }
+
+    /// Completes the halves of those that were plainly reset, in the order in which they were read, as soon as no
+    /// event that tells of them may still come.
+    pub(super) fn weigh_wholes(&mut self, out: &mut Batch) {
+        while let Some(whole) = self.half_told.new_wholes.front()
+            && self.half_told.pace.is_past(whole.read_ns)
+        {
+            let whole = *whole;
+            self.half_told.new_wholes.pop_front();
+            if !self.complete_half_of(&whole, Rule::InOrder, out) {
+                self.half_told.left_wholes.push(whole);
             }
         }
     }
 
-    /// Completes the one that this socket, active until then, must have been the other end of.
-    fn find_half_of(
-        &mut self,
-        flow: &Flow,
-        socket: SocketId,
-        active_ns: Option<Nanos>,
-        last_received: Option<Moment>,
-        out: &mut Batch,
-    ) {
-        let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
-        if self.flows.get(flow).filter(is_alone).is_none() {
-            return;
-        }
-        let own = flow.reversed();
-        let key = (flow.local().0, flow.remote().1);
-        let halves = self.half_told.waiting.get(&key).into_iter().flatten();
-        let mut fitting =
-            halves.filter(|half| half.may_be(&own) && half.fits_dead(active_ns, last_received));
-        if let (Some(half), None) = (fitting.next().copied(), fitting.next()) {
-            self.complete(&half, flow, socket, out);
+    /// Completes what is left at the end of the tick, also by those whose counters do not tell of an orderly end.
+    pub(super) fn find_waiting_halves(&mut self, out: &mut Batch) {
+        for whole in std::mem::take(&mut self.half_told.left_wholes) {
+            let Some(life) = whole.life.filter(|_| self.is_alone(&whole)) else { continue };
+            if !self.half_told.pace.is_past(whole.read_ns) {
+                self.half_told.left_wholes.push(whole);
+                continue;
+            }
+            let direction = whole.origin.map(Origin::direction);
+            let direction =
+                direction.or_else(|| self.direction_by_listeners(&whole.flow, whole.begun_by_ns));
+            if (Life { direction, ..life }).is_fin_acked() != Some(true) {
+                self.complete_half_of(&whole, Rule::Alone, out);
+            }
         }
     }
 
-    /// Finds the other ends that had gone, or not yet, when the half-wiped events of this tick came.
+    /// Whether the other end of this one is not known.
+    fn is_alone(&self, whole: &Whole) -> bool {
+        let member = self.flows.find(&whole.flow, whole.socket);
+        member.is_some_and(|member| member.peer.is_none())
+    }
+
+    /// Completes the one that this must have been the other end of.
+    fn complete_half_of(&mut self, whole: &Whole, rule: Rule, out: &mut Batch) -> bool {
+        let Some(member) = self.flows.find(&whole.flow, whole.socket) else { return false };
+        let other = self.flows.get(&whole.flow.reversed());
+        let has_rival = other.is_some_and(|other| other.fits(member));
+        if member.peer.is_some() || has_rival {
+            return false;
+        }
+        let half = self.half_told.half_of(whole, rule);
+        half.is_some_and(|half| self.complete(&half, whole.flow, whole.socket, out))
+    }
+
+    /// Finds the other ends that had gone, or not yet, when the half-wiped events came.
     pub(super) fn complete_half_told(&mut self, out: &mut Batch) {
-        let now = self.now;
-        let halves = self.half_told.waiting.values().flatten().filter(|half| half.died == now);
-        let halves: Vec<Half> = halves.copied().collect();
+        let mut halves = Vec::new();
+        let half_told = &mut self.half_told;
+        while let Some((key, place)) = half_told.new_halves.front() {
+            if let Some(half) = half_told.waiting.get(key).and_then(|halves| halves.get(place)) {
+                if !half_told.pace.is_past(half.read_ns) {
+                    break;
+                }
+                halves.push(*half);
+            }
+            half_told.new_halves.pop_front();
+        }
         if halves.is_empty() {
             return;
         }
         let unpaired = self.flows.unpaired();
         for half in halves {
-            let flows = unpaired.get(&key_of(&half.tuple)).into_iter().flatten();
+            let slack_ns = self.half_told.pace.slack_ns(half.read_ns);
+            let flows = unpaired.get(&half.key()).into_iter().flatten();
             let mut fitting = flows.filter(|flow| {
                 let own = flow.reversed();
                 half.may_be(&own)
-                    && self.flows.get(flow).is_some_and(|other| half.fits(other))
+                    && self.flows.get(flow).is_some_and(|other| half.fits(other, slack_ns))
                     && self.flows.get(&own).is_none()
             });
             let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
-            let Some(peer) = self.flows.get(&flow).filter(|m| m.peer.is_none()) else {
-                continue;
-            };
-            let rivals = self.half_told.waiting.get(&key_of(&half.tuple)).into_iter().flatten();
-            let rivals = rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer));
-            if rivals.count() == 1 {
-                self.complete(&half, &flow, peer.socket, out);
+            let peer = self.flows.get(&flow);
+            let Some(peer) = peer.filter(|m| m.peer.is_none() && half.fits(m, 0)) else { continue };
+            let rivals = self.half_told.waiting.get(&half.key()).into_iter().flatten();
+            let rivals = rivals.map(|(_, rival)| rival);
+            let rivals =
+                rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer, slack_ns));
+            if only_one(rivals).is_some() {
+                self.complete(&half, flow, peer.socket, out);
             }
         }
     }
 
-    fn complete(&mut self, half: &Half, flow_of_peer: &Flow, peer: SocketId, out: &mut Batch) {
+    fn complete(
+        &mut self,
+        half: &Half,
+        flow_of_peer: Flow,
+        peer: SocketId,
+        out: &mut Batch,
+    ) -> bool {
         let Half { socket, cookie, tuple, open_by_ns, dead, .. } = *half;
         let own = flow_of_peer.reversed();
-        let over_ns = dead.destroyed_ns;
-        let alive_ns = dead.active_ns;
+        let (alive_ns, over_ns) = (dead.active_ns, dead.destroyed_ns);
         let there = There { open_by_ns, alive_ns, over_ns, ..There::default() };
         let member = Member { dead: Some(Box::new(dead)), ..Member::new(socket, cookie, there) };
-        if !matches!(self.flows.add(own, member, |_| true), Added::WithPeer(_)) {
-            return; // of another time
+        if !self.flows.add_other_end(own, member, peer, self.now) {
+            return false; // of another time
         }
-        self.flows.bury(&own, socket, over_ns, dead, self.now);
-        self.half_told.remove(key_of(&tuple), socket);
+        self.half_told.remove(half);
         if let Some(&death) = self.death_of.get(&socket) {
             self.deaths[death].flow = Some(own);
         }
-        let opened_after = match self.birth_of(peer) {
-            Some(birth) => {
-                birth.peer = Some(socket);
-                birth.opened_after
-            }
-            None => {
-                out.news.push((peer, SocketNews::Peer(socket)));
-                None
-            }
-        };
+        self.tell_each_other((own, socket), (flow_of_peer, peer));
+        let opened_after = self.birth_of(peer).and_then(|birth| birth.opened_after);
+        self.note_peer(peer, socket, out);
         let tuple = flow_of_peer.tuple_of_peer(&tuple);
         match self.birth_of(socket) {
             Some(birth) => {
                 birth.tuple = tuple;
                 birth.told = TupleTold::Inferred;
-                birth.peer = Some(peer);
                 birth.opened_after = birth.opened_after.or(opened_after);
             }
-            None => {
-                out.news.push((socket, SocketNews::Addresses(tuple)));
-                out.news.push((socket, SocketNews::Peer(peer)));
-            }
+            None => out.news.push((socket, SocketNews::Addresses(tuple))),
         }
+        self.note_peer(socket, peer, out);
+        true
     }
 }
 
+fn only_one<T>(mut of: impl Iterator<Item = T>) -> Option<T> {
+    of.next().filter(|_| of.next().is_none())
+}
+
 fn is_narrow(moment: Option<Moment>) -> bool {
-    moment.is_some_and(|moment| moment.to_ns - moment.from_ns <= NARROW_NS)
+    moment.is_some_and(|moment| moment.width_ns() <= NARROW_NS)
 }

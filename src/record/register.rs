@@ -106,6 +106,8 @@ pub(super) struct Register {
     freed: HashMap<Flow, (SocketId, Nanos)>,
     /// Sockets whose other end may be over: the end of the tick tells.
     doubtful: Vec<(Flow, SocketId)>,
+    /// Both ends of connections that were paired after they had died.
+    paired_late: Vec<[(Flow, SocketId); 2]>,
     /// Sockets of which it has come to be known who opened their connection, which is news for the
     /// other end.
     directed: Vec<(Flow, SocketId, Origin)>,
@@ -143,6 +145,7 @@ impl Register {
             gone_order: VecDeque::new(),
             freed: HashMap::new(),
             doubtful: Vec::new(),
+            paired_late: Vec::new(),
             directed: Vec::new(),
             promised: HashMap::new(),
             held: HashMap::new(),
@@ -246,7 +249,9 @@ impl Register {
         let first_birth = self.births.first().map(|birth| birth.id);
         let is_over = member.there.over_ns.is_some();
         let is_there_now = |other: &Member| match &other.dead {
-            Some(dead) => is_over && dead.destroyed_ns.is_some(),
+            Some(dead) => {
+                is_over && dead.destroyed_ns.is_some() && !self.half_told.may_find_half(other)
+            }
             None => first_birth.is_some_and(|first| other.socket >= first),
         };
         let is_there_now =
@@ -266,7 +271,7 @@ impl Register {
         }
     }
 
-    fn note_peer(&mut self, of: SocketId, peer: SocketId, out: &mut Batch) {
+    pub(super) fn note_peer(&mut self, of: SocketId, peer: SocketId, out: &mut Batch) {
         match self.birth_of(of) {
             Some(birth) => birth.peer = Some(peer),
             None => out.news.push((of, SocketNews::Peer(peer))),

@@ -221,7 +221,6 @@ fn play_by_turns(scenes: &mut [Scene<'_>], log: &mut Log) {
 const HUNDRED: Rate = Rate { name: "100/s", per_second: Some(100), lasts: Duration::from_secs(5) };
 const THOUSAND: Rate =
     Rate { name: "1,000/s", per_second: Some(1_000), lasts: Duration::from_secs(3) };
-/// What a build without optimization records in good time beside the tests that run with it.
 const BRISK: Rate =
     Rate { name: "3,000/s", per_second: Some(3_000), lasts: Duration::from_secs(3) };
 const FULL_SPEED: Rate =
@@ -231,8 +230,7 @@ const FULL_SPEED: Rate =
 fn connections_between_two_snapshots_are_recorded() {
     let _alone = alone();
     for &user in User::all() {
-        let fast = if cfg!(debug_assertions) { BRISK } else { FULL_SPEED };
-        for rate in [HUNDRED, THOUSAND, fast] {
+        for rate in [HUNDRED, THOUSAND, BRISK, FULL_SPEED] {
             let verdict = record_rate(user, rate);
             println!("{}", line(user, rate, &verdict));
             verdict.assert_true();

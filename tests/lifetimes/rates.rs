@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use sockrec::model::Protocol;
 use crate::common::sockets::Route;
 use crate::truth::{Direction, End, Ending, LastWord, Log, Span};
 
-/// Threads that make connections; each makes both ends.
+/// Threads that make connections; each makes both ends, and closes them but for some that another thread does.
 const WORKERS: u32 = 2;
 /// Listeners of each, in turn: with one alone TIME_WAITs would use up its tuples.
 const LISTENERS: usize = 4;
@@ -65,6 +66,8 @@ fn listen(address: &str) -> (TcpListener, End) {
 /// Made by turns: most end orderly, closed first by one side or the other.
 fn work(listeners: Vec<(TcpListener, End)>, rate: Rate) -> Vec<End> {
     let mut log = Log::default();
+    let (closer, to_close) = channel();
+    let closing = thread::spawn(move || close_what_is_reset(&to_close));
     let began = Instant::now();
     for n in 0u32.. {
         let now = Instant::now();
@@ -77,11 +80,18 @@ fn work(listeners: Vec<(TcpListener, End)>, rate: Rate) -> Vec<End> {
         }
         thread::sleep(due - now.min(due));
         let (listener, _) = &listeners[n as usize % listeners.len()];
-        let ends = match connection(listener, n, rate.name) {
-            Ok(ends) => ends,
+        let (ends, left) = match connection(listener, n, rate) {
+            Ok(made) => made,
             Err(e) => panic!("connection {n} of {rate:?}: {e}"),
         };
         log.add(ends);
+        if let Some(left) = left {
+            closer.send((left, log.ends.len() - 1)).expect("there is a thread that closes it");
+        }
+    }
+    drop(closer);
+    for (span, number) in closing.join().expect("each was reset") {
+        log.ends[number].let_go = Some(span);
     }
     for (listener, mut end) in listeners {
         end.closed = Some(close(listener, &mut end));
@@ -90,7 +100,26 @@ fn work(listeners: Vec<(TcpListener, End)>, rate: Rate) -> Vec<End> {
     log.ends
 }
 
-fn connection(listener: &TcpListener, n: u32, kind: &'static str) -> io::Result<Vec<End>> {
+/// An end that is closed by another thread: the kernel may tell of it before it tells of the one that was
+/// closed first.
+type Left = (TcpStream, usize);
+
+/// Closes each as soon as it has been reset; says when that was.
+fn close_what_is_reset(left: &Receiver<Left>) -> Vec<(Span, usize)> {
+    left.iter()
+        .map(|(mut socket, number)| {
+            await_reset(&mut socket).expect("it is reset");
+            (Span::of(|| drop(socket)).1, number)
+        })
+        .collect()
+}
+
+/// The second of both ends is to be closed by another thread if it is given back.
+fn connection(
+    listener: &TcpListener,
+    n: u32,
+    rate: Rate,
+) -> io::Result<(Vec<End>, Option<TcpStream>)> {
     let (client, opened) = Span::of(|| TcpStream::connect(listener.local_addr()?));
     let mut client = client?;
     let (server, accepted) = Span::of(|| listener.accept());
@@ -99,7 +128,7 @@ fn connection(listener: &TcpListener, n: u32, kind: &'static str) -> io::Result<
     let down = vec![b'x'; 1 + n as usize * 7 % 509];
     let end = |socket: &TcpStream, direction, opened, peer| -> io::Result<End> {
         let addresses = [socket.local_addr()?, socket.peer_addr()?];
-        let end = End::opened(kind, Protocol::Tcp, addresses, Some(direction), opened);
+        let end = End::opened(rate.name, Protocol::Tcp, addresses, Some(direction), opened);
         Ok(End { last_word: LastWord::Full, peer: Some(peer), ..end })
     };
     let mut ends = [
@@ -123,11 +152,18 @@ fn connection(listener: &TcpListener, n: u32, kind: &'static str) -> io::Result<
         6 => {
             set_socket_linger(&client, Some(Duration::ZERO))?;
             c.last_word = LastWord::Wiped;
+            // As many threads at full speed would keep the kernel's own from telling.
+            if rate.per_second.is_some() && n % 16 == 6 {
+                let ended = close(client, c);
+                (c.ending, s.ending) = (Some(Ending::Reset), Some(Ending::Reset));
+                (c.closed, s.closed) = (Some(ended), Some(ended));
+                return Ok((ends.into(), Some(server)));
+            }
             reset((client, c), (server, s))?;
         }
         _ => reset((server, s), (client, c))?,
     }
-    Ok(ends.into())
+    Ok((ends.into(), None))
 }
 
 /// A socket and what is told of it.
@@ -148,14 +184,18 @@ fn orderly((first, one): Side<'_>, (mut second, other): Side<'_>) -> io::Result<
 /// Closes what sends a RST, then the other side once it has it.
 fn reset((by, one): Side<'_>, (mut second, other): Side<'_>) -> io::Result<()> {
     let ended = close(by, one);
-    match second.read(&mut [0]) {
-        Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
-        outcome => return Err(io::Error::other(format!("no reset but {outcome:?}"))),
-    }
+    await_reset(&mut second)?;
     close(second, other);
     (one.ending, other.ending) = (Some(Ending::Reset), Some(Ending::Reset));
     (one.closed, other.closed) = (Some(ended), Some(ended));
     Ok(())
+}
+
+fn await_reset(socket: &mut TcpStream) -> io::Result<()> {
+    match socket.read(&mut [0]) {
+        Err(e) if e.kind() == ErrorKind::ConnectionReset => Ok(()),
+        outcome => Err(io::Error::other(format!("no reset but {outcome:?}"))),
+    }
 }
 
 fn close<T>(socket: T, end: &mut End) -> Span {

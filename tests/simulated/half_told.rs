@@ -3,7 +3,7 @@
 use sockrec::model::TcpState;
 
 use crate::events::{a, lives, told_at_1700};
-use crate::socket::FakeSocket;
+use crate::socket::{FakeEvent, FakeSocket};
 use crate::world::World;
 
 #[test]
@@ -151,4 +151,70 @@ fn who_is_seen_alive_after_an_abort_is_not_its_other_end() {
             ["cookie=2 remote_port=- peer_socket_id=-", "cookie=3 remote_port=80 peer_socket_id=-",]
         );
     }
+}
+
+/// A hundred connections with others that end at once, so long before they are taken.
+fn many_ago(ms: i64) -> Vec<FakeEvent> {
+    let other = |n: u16| FakeSocket::established(u64::from(n), 20_000 + n, 443).to_afar();
+    (100..200).map(|n| other(n).destroyed().ago(ms)).collect()
+}
+
+/// The cookies of those whose other end is known, each with that of the other end.
+fn pairs(world: &World) -> Vec<String> {
+    world.sql(
+        "SELECT one.cookie || ' ' || other.cookie FROM sockets one
+         JOIN sockets other ON other.socket_id = one.peer_socket_id ORDER BY one.cookie",
+    )
+}
+
+/// Where many come they overtake each other: the first end that fits may be another's.
+#[test]
+fn among_many_events_an_end_told_by_half_is_not_given_to_the_first_that_fits() {
+    let a = a().opened_at(1_080);
+    // Closed with data unread: both of its ends are told in full.
+    let c = FakeSocket { cookie: 3, remote_port: 81, ..a.clone() };
+    let mut events = many_ago(900);
+    events.push(a.aborted().ago(890));
+    events.push(c.peer(4).destroyed().ago(885));
+    events.push(c.destroyed().ago(870));
+    events.push(a.peer(2).destroyed().ago(860));
+    assert_eq!(pairs(&told_at_1700(&events)), ["1 2", "2 1", "3 4", "4 3"]);
+}
+
+#[test]
+fn among_many_events_an_end_told_by_half_is_completed_a_tick_later_as_well() {
+    let told = |ago_ms: i64| {
+        let a = a().opened_at(1_400);
+        let mut events = many_ago(ago_ms);
+        events.push(a.aborted().ago(ago_ms));
+        events.push(a.peer(2).destroyed().ago(ago_ms));
+        let mut world = World::with_events();
+        let listener = FakeSocket::listener(9, 80, 0, 128);
+        world.shows(&[&listener]).shows(&[&listener]).tells(&events);
+        world.shows(&[&listener]).shows(&[&listener]);
+        world.record();
+        let columns = [TUPLE, &["direction", "ending", "opened_after"]];
+        let mut rows = lives(&world, &columns.concat());
+        rows.retain(|row| row.starts_with("cookie=1 ") || row.starts_with("cookie=2 "));
+        rows
+    };
+    let in_its_tick = told(400);
+    assert!(in_its_tick[0].contains("addresses_inferred=1 "), "{in_its_tick:#?}");
+    assert!(in_its_tick[0].contains("direction=outbound "), "{in_its_tick:#?}");
+    assert_eq!(told(20), in_its_tick);
+}
+
+#[test]
+fn among_many_events_their_order_does_not_tell_which_of_two_halves_is_meant() {
+    let told = |mut events: Vec<FakeEvent>| {
+        let a = a().opened_at(1_080);
+        let c = FakeSocket { cookie: 3, remote_port: 81, ..a.clone() };
+        for (socket, ago_ms) in [(&a, 890), (&c, 880)] {
+            events.push(socket.aborted().ago(ago_ms));
+            events.push(socket.peer(socket.cookie + 1).destroyed().ago(ago_ms - 5));
+        }
+        pairs(&told_at_1700(&events))
+    };
+    assert_eq!(told(Vec::new()), ["1 2", "2 1", "3 4", "4 3"]);
+    assert!(told(many_ago(900)).is_empty());
 }

@@ -417,6 +417,7 @@ impl Kernel for FakeKernel<'_> {
         let before = self.last_taken.map_or(self.world.begins, |(at, _)| at);
         let tick = self.tick - usize::from(is_after_dumps);
         self.last_taken = Some((now, self.tick));
+        batch.read_until_ns = Some(now.monotonic_ns);
         let Some(told) = self.world.told.get(&tick) else { return };
         let events = if is_after_dumps { &told.while_dumping } else { &told.before_dumps };
         for event in events {

@@ -21,7 +21,8 @@ impl Register {
         out: &mut Box<Batch>,
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
-        let paired_late = self.settle_doubts(live, out);
+        self.weigh_wholes(out);
+        self.settle_doubts(live, out);
         self.pair_stragglers(out);
         self.complete_half_told(out);
         self.find_waiting_halves(out);
@@ -37,7 +38,7 @@ impl Register {
         }
         self.find_endings();
         self.ask_peers_for_endings(out);
-        self.share_endings(&paired_late, out);
+        self.share_endings(out);
         for birth in self.births.drain(..) {
             out.sockets.push(birth);
             if out.is_full() {
@@ -75,19 +76,18 @@ impl Register {
 
     /// Pairs sockets with those that were there before them and have been seen, or told of, since: one
     /// that has not may be of a connection that is over, with the same addresses and ports.
-    fn settle_doubts(
-        &mut self,
-        live: &HashMap<SocketKey, Live>,
-        out: &mut Batch,
-    ) -> Vec<(Flow, SocketId)> {
-        let mut paired = Vec::new();
+    fn settle_doubts(&mut self, live: &HashMap<SocketKey, Live>, out: &mut Batch) {
         for (flow, socket) in std::mem::take(&mut self.doubtful) {
             let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
             let Some(member) = self.flows.get(&flow).filter(is_alone) else { continue };
             let other = self.flows.get(&flow.reversed()).filter(|other| other.fits(member));
-            let Some(&Member { socket: peer, cookie, ref dead, .. }) = other else { continue };
+            let Some(other) = other else { continue };
+            if [member, other].into_iter().any(|member| self.half_told.may_find_half(member)) {
+                self.doubtful.push((flow, socket));
+                continue;
+            }
+            let &Member { socket: peer, cookie, ref dead, .. } = other;
             let dead = dead.as_deref().copied();
-            let origin = member.dead.as_deref().and_then(|dead| dead.origin);
             let key = SocketKey { netns: self.netns, cookie, tuple: None };
             let of_live = live.get(&key).filter(|live| live.socket == peer);
             let is_there = match (dead, of_live) {
@@ -107,19 +107,24 @@ impl Register {
                 self.flows.pair(&flow);
                 self.note_peer(socket, peer, out);
                 self.note_peer(peer, socket, out);
-                // What one knows may be news for the other.
-                for (flow, socket, origin) in [
-                    (flow, socket, origin),
-                    (flow.reversed(), peer, dead.and_then(|dead| dead.origin)),
-                ] {
-                    if let Some(origin) = origin {
-                        self.direct(flow, socket, origin);
-                    }
-                }
-                paired.push((flow, socket));
+                self.tell_each_other((flow, socket), (flow.reversed(), peer));
             }
         }
-        paired
+    }
+
+    /// What one end of a connection knows may be news for the other: they were paired after they had died.
+    pub(in crate::record) fn tell_each_other(
+        &mut self,
+        one: (Flow, SocketId),
+        other: (Flow, SocketId),
+    ) {
+        for (flow, socket) in [one, other] {
+            let member = self.flows.find(&flow, socket);
+            if let Some(origin) = member.and_then(|member| member.dead.as_ref()?.origin) {
+                self.direct(flow, socket, origin);
+            }
+        }
+        self.paired_late.push([one, other]);
     }
 
     /// Final counters may tell who opened a connection.
@@ -208,8 +213,7 @@ impl Register {
             if let Some(dead) = self.flows.dead_mut(&flow, socket) {
                 dead.origin = Some(origin);
             }
-            let member = self.flows.get(&flow).filter(|member| member.socket == socket);
-            let peer = member.and_then(|member| member.peer);
+            let peer = self.flows.find(&flow, socket).and_then(|member| member.peer);
             self.tell_peer(&flow, (socket, peer), origin, live, out);
         }
     }
@@ -329,16 +333,13 @@ impl Register {
     }
 
     /// Both ends of a connection that were paired after they had died tell each other how they ended.
-    fn share_endings(&mut self, paired: &[(Flow, SocketId)], out: &mut Batch) {
-        for &(flow, socket) in paired {
-            let ends = [flow, flow.reversed()].map(|flow| {
-                let member = self.flows.get(&flow)?;
-                Some((flow, member.socket, member.dead.as_ref()?.ending, member.is_stalled()))
+    fn share_endings(&mut self, out: &mut Batch) {
+        for pair in std::mem::take(&mut self.paired_late) {
+            let ends = pair.map(|(flow, socket)| {
+                let member = self.flows.find(&flow, socket)?;
+                Some((flow, socket, member.dead.as_ref()?.ending, member.is_stalled()))
             });
             let [Some(own), Some(other)] = ends else { continue };
-            if own.1 != socket {
-                continue; // another has its addresses and ports by now
-            }
             for ((flow, socket, ending, is_stalled), of_peer) in [(own, other.2), (other, own.2)] {
                 let told = ending_with_peer(ending, of_peer);
                 if told == ending || (ending.is_none() && is_stalled) {

@@ -28,7 +28,9 @@ impl Register {
             };
             let member = Member::new(death.end.socket, death.cookie, there);
             let is_paired = self.birth_of(member.socket).is_some_and(|birth| birth.peer.is_some());
-            if !is_paired {
+            let known = self.flows.find(&flow, member.socket);
+            let may_find_half = known.is_some_and(|known| self.half_told.may_find_half(known));
+            if !is_paired && !may_find_half {
                 alone.entry(flow).or_default().push(member);
             }
         }

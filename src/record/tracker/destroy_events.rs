@@ -60,6 +60,13 @@ impl Tracker {
         }
     }
 
+    /// All events that were read were taken.
+    pub(in crate::record) fn end_events(&mut self) {
+        for namespace in &mut self.namespaces {
+            namespace.register.half_told.read_until(self.events_read_until_ns);
+        }
+    }
+
     /// The sockets, by their cookies, of which a look-up found what is left and not what is left of another
     /// connection with the same addresses and ports: that would have told of its end by then, or at once.
     fn rests_of_their_own(&self, events: &mut EventBatch) -> HashSet<(usize, u64)> {
@@ -150,6 +157,7 @@ impl Tracker {
         if is_wiped && !is_shown && register.wants_to_know_of_subflows() {
             register.has_subflows = may_have_subflows(stamp.place);
         }
+        register.note_event(stamp.received);
         let is_same = of_live.is_none_or(|live| {
             words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
         });
@@ -217,6 +225,7 @@ impl Tracker {
                 let gone = Gone { socket, generation, state: Some(former.state), rows };
                 register.bury(words.cookie, gone);
                 register.death(death);
+                register.find_half_told(socket, &words, out);
             }
         } else if held.is_none() && register.gone(words.cookie).is_none() {
             let generation = register.generation_of(words.cookie, words.flow().as_ref());
@@ -365,7 +374,7 @@ impl Tracker {
     pub(in crate::record) fn lose_events(&mut self, span: &LostSpan, out: &mut Batch) {
         for namespace in &mut self.namespaces {
             namespace.register.is_all_told = false;
-            namespace.register.half_told.lose(self.tick.snapshot);
+            namespace.register.half_told.lose(span.to.monotonic_ns);
         }
         self.events_lost += 1;
         let LostSpan { from, to, count } = *span;
