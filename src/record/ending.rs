@@ -228,6 +228,11 @@ impl Final {
         matches!(self, Self::Full(counters) if counters.may_go_on())
     }
 
+    /// Whether data were left unread: it may be this end that sent the RST.
+    pub(super) fn has_unread_data(&self) -> bool {
+        matches!(self, Self::Full(counters) if counters.rqueue != 0)
+    }
+
     /// Who opened the connection, as far as this tells.
     pub(super) fn origin(&self) -> Option<Origin> {
         match self {

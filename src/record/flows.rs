@@ -166,6 +166,8 @@ pub(super) struct Dead {
     pub(super) remnant: Remnant,
     /// It was waiting for an answer when it ended.
     pub(super) is_stalled: bool,
+    /// It may be this end that sent the RST, if one was sent.
+    pub(super) has_unread_data: bool,
 }
 
 /// When a connection was there, as far as is known, on `CLOCK_MONOTONIC`.

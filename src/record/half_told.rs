@@ -101,6 +101,8 @@ struct Whole {
     last_received: Option<Moment>,
     /// It was plainly reset, and when something went is known well.
     is_plain: bool,
+    /// It may be this end that sent the RST.
+    has_unread_data: bool,
     /// `None` for one that was known to be over before.
     life: Option<Life>,
     origin: Option<Origin>,
@@ -256,6 +258,7 @@ impl Register {
             // Who was not plainly reset is hardly the other end of an abort, and when something went that was
             // read late is not known well: the end of the tick tells.
             is_plain: self.was_reset(&flow, words) && is_narrow(words.last_received),
+            has_unread_data: words.said.is_some_and(|said| said.has_unread_data()),
             life: death.and_then(|death| death.life),
             origin: death.and_then(|death| death.origin),
             begun_by_ns: death.and_then(|death| death.begun_by_ns()),
@@ -307,7 +310,8 @@ impl Register {
         member.is_some_and(|member| member.peer.is_none())
     }
 
-    /// Completes the one that this must have been the other end of.
+    /// Completes the one that this must have been the other end of. Who left data unread may have been reset by
+    /// another that did the same: then nobody is the other end of the half that would fit.
     fn complete_half_of(&mut self, whole: &Whole, rule: Rule, out: &mut Batch) -> bool {
         let Some(member) = self.flows.find(&whole.flow, whole.socket) else { return false };
         let other = self.flows.get(&whole.flow.reversed());
@@ -315,8 +319,12 @@ impl Register {
         if member.peer.is_some() || has_rival {
             return false;
         }
-        let half = self.half_told.half_of(whole, rule);
-        half.is_some_and(|half| self.complete(&half, whole.flow, whole.socket, out))
+        let Some(half) = self.half_told.half_of(whole, rule) else { return false };
+        if whole.has_unread_data {
+            self.half_told.remove(&half);
+            return true;
+        }
+        self.complete(&half, whole.flow, whole.socket, out)
     }
 
     /// Finds the other ends that had gone, or not yet, when the half-wiped events came.
@@ -352,7 +360,8 @@ impl Register {
             let rivals = rivals.map(|(_, rival)| rival);
             let rivals =
                 rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer, slack_ns));
-            if only_one(rivals).is_some() {
+            let may_have_reset = peer.dead.as_ref().is_some_and(|dead| dead.has_unread_data);
+            if only_one(rivals).is_some() && !may_have_reset {
                 self.complete(&half, flow, peer.socket, out);
             }
         }

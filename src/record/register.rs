@@ -453,6 +453,10 @@ impl Death {
             is_unseen: self.is_unseen,
             remnant: self.life.map_or(Remnant::None, |life| life.remnant()),
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),
+            has_unread_data: self
+                .life
+                .and_then(|life| life.last_words)
+                .is_some_and(|said| said.has_unread_data()),
         }
     }
 }

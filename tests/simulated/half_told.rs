@@ -153,6 +153,17 @@ fn who_is_seen_alive_after_an_abort_is_not_its_other_end() {
     }
 }
 
+/// It may have sent the RST itself, as it was closed, to an end that is held since.
+#[test]
+fn who_left_data_unread_is_not_taken_for_the_other_end_of_an_abort() {
+    let a = a().opened_at(1_400);
+    let told = |rqueue| {
+        pairs(&told_at_1700(&[a.aborted(), FakeSocket { rqueue, ..a.peer(2) }.destroyed()]))
+    };
+    assert_eq!(told(0), ["1 2", "2 1"]);
+    assert!(told(5).is_empty());
+}
+
 /// A hundred connections with others that end at once, so long before they are taken.
 fn many_ago(ms: i64) -> Vec<FakeEvent> {
     let other = |n: u16| FakeSocket::established(u64::from(n), 20_000 + n, 443).to_afar();
