@@ -157,7 +157,7 @@ impl ProcDir {
         let process = self.directory_of(pid)?;
         let mut descriptors = open_directory(&process, c"fd")?;
         if fstat(&descriptors)?.st_size == 0 {
-            descriptors = of_other_thread(&process).unwrap_or(descriptors);
+            descriptors = other_thread(&process).map_or(descriptors, |thread| thread.descriptors);
         }
         let stat = stat_of(&process)?;
         let key = ProcessKey { pid, started_ticks: stat.started_ticks };
@@ -176,11 +176,21 @@ impl ProcDir {
         }
         let file = |name, len| read_file(&process, name, len).ok();
         let uid = file(c"status", FILE_LEN).as_deref().and_then(effective_uid);
+        let program = |of: &OwnedFd| {
+            let words = read_file(of, c"cmdline", COMMAND_LINE_LEN).ok();
+            (link(of, c"exe"), words.as_deref().and_then(command_line))
+        };
+        let (exe, command_line) = match program(&process) {
+            (None, None) => {
+                other_thread(&process).map_or((None, None), |thread| program(&thread.directory))
+            }
+            known => known,
+        };
         let facts = ProcessFacts {
             started_at_ns: started_at_ns(key.started_ticks),
             comm: text(&stat.comm),
-            exe: link(&process, c"exe"),
-            command_line: file(c"cmdline", COMMAND_LINE_LEN).as_deref().and_then(command_line),
+            exe,
+            command_line,
             uid,
             user: uid.and_then(|uid| self.users.name(uid)),
             cgroup: file(c"cgroup", FILE_LEN).as_deref().and_then(cgroup_of_process),
@@ -302,22 +312,28 @@ impl OpenProcess {
     }
 }
 
-/// The descriptors of another thread than the main one. Where that has ended and others go on (`pthread_exit`),
-/// those of the process are shown as none.
+/// A thread that has descriptors.
+struct OtherThread {
+    directory: OwnedFd,
+    descriptors: OwnedFd,
+}
+
+/// Another thread than the main one. Where that has ended and others go on (`pthread_exit`), the process is shown
+/// without descriptors, program and command line.
 ///
 /// # Errors
-/// `ENOENT` if no thread has any, or before Linux 6.2, which does not tell.
-fn of_other_thread(process: &OwnedFd) -> Result<OwnedFd, Errno> {
+/// `ENOENT` if no thread has descriptors, or before Linux 6.2, which does not tell.
+fn other_thread(process: &OwnedFd) -> Result<OtherThread, Errno> {
     let tasks = open_directory(process, c"task")?;
     let mut buffer = [MaybeUninit::uninit(); ENTRIES_LEN];
     let mut entries = RawDir::new(&tasks, &mut buffer);
     while let Some(entry) = entries.next() {
-        let Ok(task) = open_directory(&tasks, entry?.file_name()) else { continue };
-        let descriptors = open_directory(&task, c"fd");
+        let Ok(directory) = open_directory(&tasks, entry?.file_name()) else { continue };
+        let descriptors = open_directory(&directory, c"fd");
         if let Ok(descriptors) = descriptors
             && fstat(&descriptors)?.st_size > 0
         {
-            return Ok(descriptors);
+            return Ok(OtherThread { directory, descriptors });
         }
     }
     Err(Errno::NOENT)
@@ -331,7 +347,7 @@ fn has_other_threads(links: impl Into<u64>) -> bool {
 
 /// 0 if none has any.
 fn count_of_other_thread(process: OwnedFd) -> u64 {
-    let count = of_other_thread(&process).and_then(|descriptors| Ok(fstat(descriptors)?.st_size));
+    let count = other_thread(&process).and_then(|thread| Ok(fstat(thread.descriptors)?.st_size));
     count.map_or(0, |count| u64::try_from(count).unwrap_or(0))
 }
 

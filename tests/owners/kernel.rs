@@ -324,6 +324,10 @@ fn a_process_whose_main_thread_has_ended_holds_what_it_held() {
     let (mut process, mut sockets) = (proc.open_process(pid).unwrap(), Vec::new());
     while process.read_some(&mut sockets).unwrap() > 0 {}
     assert_eq!(sockets.len(), 1);
+    let facts = proc.facts(process.key()).unwrap();
+    let words = format!("{} {port}", program.display());
+    assert_eq!(facts.exe.as_deref(), program.to_str());
+    assert_eq!(facts.command_line, Some(words));
 
     drop(child.stdin.take());
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
