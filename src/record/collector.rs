@@ -51,6 +51,8 @@ pub(super) struct Collector<'a> {
     written: &'a Written,
     snapshot: SnapshotId,
     taken: u64,
+    /// This tick is the last one of the capture.
+    is_last: bool,
     limits: Limits,
     missed_ticks: u64,
     left_out_ticks: u64,
@@ -92,6 +94,7 @@ impl<'a> Collector<'a> {
             written,
             snapshot,
             taken: 0,
+            is_last: false,
             limits: plan.limits.clone(),
             missed_ticks: 0,
             left_out_ticks: 0,
@@ -159,20 +162,21 @@ impl<'a> Collector<'a> {
             }
             let late = schedule.advance(pace.now().monotonic_ns);
             self.missed_ticks += late;
+            self.is_last = self.plan.count.is_some_and(|count| self.taken + 1 >= count);
             self.tick(ways, &|| pace.now(), missed + late)?;
-            let is_last = self.plan.count.is_some_and(|count| self.taken >= count);
-            missed = if is_last { 0 } else { self.rest(&mut account, &mut schedule, pace) };
+            missed = if self.is_last { 0 } else { self.rest(&mut account, &mut schedule, pace) };
             (ways.listener)(&Event::Tick(self.progress()));
             if let Some(error) = self.nothing_works() {
                 self.end(EndReason::Error, pace.now())?;
                 return Err(error);
             }
-            if is_last {
+            if self.is_last {
                 break EndReason::Count;
             }
         };
         if !matches!(reason, EndReason::Count | EndReason::Error) {
             // What ended since the last tick is recorded too, and what is there at the end.
+            self.is_last = true;
             self.tick(ways, &|| pace.now(), missed)?;
             (ways.listener)(&Event::Tick(self.progress()));
         }
@@ -266,6 +270,9 @@ impl<'a> Collector<'a> {
         outcome = outcome.and(self.dump_all(ways, started, now));
         let taken = self.take_events(ways.kernel);
         outcome = outcome.and(taken);
+        if self.is_last {
+            self.tracker.hear_no_more();
+        }
         let ended = now();
         self.note_clock_changes(ended);
         let (tracker, outbox) = (&mut self.tracker, &mut self.outbox);

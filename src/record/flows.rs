@@ -111,6 +111,8 @@ impl Moment {
 pub(super) struct Traffic {
     /// A segment came that was more than a refusal: there was another end.
     pub(super) was_answered: bool,
+    /// It was the other end that reset the connection, for sure.
+    pub(super) was_reset: bool,
     /// Payload.
     pub(super) sent_bytes: Option<u64>,
     /// Payload, and the other end's FIN as one.
@@ -132,7 +134,8 @@ impl Traffic {
             let is_then = sent_at.zip(received_at).is_none_or(|(sent, came)| sent.may_be(&came));
             received < sent || (received <= sent + 1 && is_then)
         };
-        may_have_come(self, other) && may_have_come(other, self)
+        let was_reset_by_other = self.was_reset && other.was_reset;
+        !was_reset_by_other && may_have_come(self, other) && may_have_come(other, self)
     }
 
     /// Whether all that one sent the other received, then.
@@ -400,17 +403,18 @@ impl Flows {
         flow: &Flow,
         socket: SocketId,
         words: &LastWords,
+        traffic: Option<Traffic>,
         ending: Option<Ending>,
     ) {
         let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
             return;
         };
-        member.there.traffic = words.traffic().map(Box::new);
+        member.there.traffic = traffic.map(Box::new);
         if let Some(dead) = &mut member.dead {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
             dead.active_ns = Some(words.active_ns);
             dead.last_received = words.last_received;
-            dead.traffic = words.traffic();
+            dead.traffic = traffic;
             dead.ending = ending.or(dead.ending);
             dead.remnant = Remnant::None;
         }

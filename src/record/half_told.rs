@@ -2,7 +2,7 @@
 //! nor, mostly, the local address. The other end on this host tells the rest: the one that fits, by
 //! addresses and by when data went from one to the other, and never one of several.
 
-mod pace;
+pub(in crate::record) mod pace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv6Addr;
@@ -14,8 +14,8 @@ use super::ending::Life;
 use super::flows::{Dead, Flow, Member, Moment, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
-use crate::model::{Clocks, Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
-use pace::Pace;
+use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
+use pace::Haste;
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
 const WAITED_TICKS: i64 = 60;
@@ -136,7 +136,7 @@ pub(super) struct HalfTold {
     new_wholes: VecDeque<Whole>,
     /// The wholes of which the end of the tick tells.
     left_wholes: Vec<Whole>,
-    pace: Pace,
+    haste: Haste,
     /// Until when events may have been lost, or are of sockets of which the other end was lost.
     lost_until_ns: Nanos,
 }
@@ -144,13 +144,13 @@ pub(super) struct HalfTold {
 impl HalfTold {
     /// Events were lost: the other ends may be among them, and whoever seems to fit be another's.
     pub(super) fn lose(&mut self, until_ns: Nanos) {
-        let pace = std::mem::take(&mut self.pace);
-        *self = Self { pace, lost_until_ns: until_ns + STARVED_NS, ..Self::default() };
+        let haste = self.haste;
+        *self = Self { haste, lost_until_ns: until_ns + STARVED_NS, ..Self::default() };
     }
 
-    /// All that was sent before this moment of `CLOCK_MONOTONIC` was taken.
-    pub(super) fn read_until(&mut self, ns: Option<Nanos>) {
-        self.pace.read_until(ns.unwrap_or(0));
+    /// So fast events come now.
+    pub(super) fn keep_pace(&mut self, haste: Haste) {
+        self.haste = haste;
     }
 
     /// Waits no longer for the other ends of those that died long ago.
@@ -195,7 +195,7 @@ impl HalfTold {
 
     /// The one that was the other end of this one, if that is certain.
     fn half_of(&self, whole: &Whole, rule: Rule) -> Option<Half> {
-        let slack_ns = self.pace.slack_ns(whole.read_ns);
+        let slack_ns = self.haste.slack_ns(whole.read_ns);
         if rule == Rule::InOrder && slack_ns == 0 {
             let before = self.that_fit(whole, 0).filter(|half| half.read_ns <= whole.read_ns);
             if let Some(half) = only_one(before) {
@@ -210,7 +210,7 @@ impl HalfTold {
     /// Whether one that died, and was plainly reset, waits to be held against a half that fits it.
     pub(super) fn may_find_half(&self, member: &Member) -> bool {
         let read_ns = member.dead.as_ref().and_then(|dead| dead.destroyed_ns);
-        if read_ns.is_none_or(|read_ns| self.pace.is_past(read_ns)) {
+        if read_ns.is_none_or(|read_ns| self.haste.is_past(read_ns)) {
             return false;
         }
         let whole = self.new_wholes.iter().rev().find(|whole| whole.socket == member.socket);
@@ -219,11 +219,6 @@ impl HalfTold {
 }
 
 impl Register {
-    /// An event was read.
-    pub(super) fn note_event(&mut self, read_at: Clocks) {
-        self.half_told.pace.note(read_at.monotonic_ns);
-    }
-
     /// Enters a socket of which a half-wiped event has told.
     pub(super) fn enter_half_told(&mut self, socket: SocketId, words: &LastWords) {
         if words.destroyed.at.monotonic_ns <= self.half_told.lost_until_ns {
@@ -277,7 +272,7 @@ impl Register {
     /// event that tells of them may still come.
     pub(super) fn weigh_wholes(&mut self, out: &mut Batch) {
         while let Some(whole) = self.half_told.new_wholes.front()
-            && self.half_told.pace.is_past(whole.read_ns)
+            && self.half_told.haste.is_past(whole.read_ns)
         {
             let whole = *whole;
             self.half_told.new_wholes.pop_front();
@@ -291,7 +286,7 @@ impl Register {
     pub(super) fn find_waiting_halves(&mut self, out: &mut Batch) {
         for whole in std::mem::take(&mut self.half_told.left_wholes) {
             let Some(life) = whole.life.filter(|_| self.is_alone(&whole)) else { continue };
-            if !self.half_told.pace.is_past(whole.read_ns) {
+            if !self.half_told.haste.is_past(whole.read_ns) {
                 self.half_told.left_wholes.push(whole);
                 continue;
             }
@@ -310,21 +305,18 @@ impl Register {
         member.is_some_and(|member| member.peer.is_none())
     }
 
-    /// Completes the one that this must have been the other end of. Who left data unread may have been reset by
-    /// another that did the same: then nobody is the other end of the half that would fit.
+    /// Completes the one that this must have been the other end of. Of who left data unread that is not certain: it
+    /// may have sent the RST itself, to an end that is held.
     fn complete_half_of(&mut self, whole: &Whole, rule: Rule, out: &mut Batch) -> bool {
         let Some(member) = self.flows.find(&whole.flow, whole.socket) else { return false };
-        let other = self.flows.get(&whole.flow.reversed());
-        let has_rival = other.is_some_and(|other| other.fits(member));
-        if member.peer.is_some() || has_rival {
+        let reversed = whole.flow.reversed();
+        let mut others =
+            self.flows.get(&reversed).into_iter().chain(self.flows.replaced(&reversed));
+        if member.peer.is_some() || others.any(|other| other.fits(member)) {
             return false;
         }
         let Some(half) = self.half_told.half_of(whole, rule) else { return false };
-        if whole.has_unread_data {
-            self.half_told.remove(&half);
-            return true;
-        }
-        self.complete(&half, whole.flow, whole.socket, out)
+        !whole.has_unread_data && self.complete(&half, whole.flow, whole.socket, out)
     }
 
     /// Finds the other ends that had gone, or not yet, when the half-wiped events came.
@@ -333,7 +325,7 @@ impl Register {
         let half_told = &mut self.half_told;
         while let Some((key, place)) = half_told.new_halves.front() {
             if let Some(half) = half_told.waiting.get(key).and_then(|halves| halves.get(place)) {
-                if !half_told.pace.is_past(half.read_ns) {
+                if !half_told.haste.is_past(half.read_ns) {
                     break;
                 }
                 halves.push(*half);
@@ -345,7 +337,7 @@ impl Register {
         }
         let unpaired = self.flows.unpaired();
         for half in halves {
-            let slack_ns = self.half_told.pace.slack_ns(half.read_ns);
+            let slack_ns = self.half_told.haste.slack_ns(half.read_ns);
             let flows = unpaired.get(&half.key()).into_iter().flatten();
             let mut fitting = flows.filter(|flow| {
                 let own = flow.reversed();

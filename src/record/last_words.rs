@@ -155,10 +155,12 @@ impl LastWords {
             }
     }
 
+    /// What went over its connection; that it was reset is told by more than this.
     pub(super) fn traffic(&self) -> Option<Traffic> {
         let counters = self.counters.filter(|_| self.protocol == Protocol::Tcp)?;
         Some(Traffic {
             was_answered: self.was_answered(),
+            was_reset: false,
             sent_bytes: counters
                 .bytes_sent
                 .zip(counters.bytes_retrans)

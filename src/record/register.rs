@@ -24,8 +24,9 @@ use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
 use crate::model::{
-    Clocks, Direction, EndEvidence, FormerSocket, FreedSocket, Nanos, NetnsId, NewSocket, Origin,
-    Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold, UndestroyedSocket,
+    Clocks, Direction, EndEvidence, Ending, FormerSocket, FreedSocket, Nanos, NetnsId, NewSocket,
+    Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
+    UndestroyedSocket,
 };
 
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
@@ -326,6 +327,16 @@ impl Register {
         self.directed.push((flow, socket, origin));
     }
 
+    /// What an event tells of what went over its connection.
+    pub(super) fn traffic_of(&self, words: &LastWords) -> Option<Traffic> {
+        let (traffic, flow) = (words.traffic()?, words.flow()?);
+        let direction = self.direction_by_listeners(&flow, Some(words.destroyed.begun_by_ns()));
+        let ending = Life { direction, last_words: words.said, ..Life::default() }.ending();
+        let may_have_reset = words.said.is_some_and(|said| said.has_unread_data());
+        let was_reset = ending == Some(Ending::FinNotAcked) && !may_have_reset;
+        Some(Traffic { was_reset, ..traffic })
+    }
+
     /// Whether the final counters tell that a connection was reset, or aborted.
     pub(super) fn was_reset(&self, flow: &Flow, words: &LastWords) -> bool {
         let direction = self.direction_by_listeners(flow, Some(words.destroyed.begun_by_ns()));
@@ -417,9 +428,9 @@ impl Register {
 
 impl Death {
     /// Its event was read.
-    fn hear(&mut self, words: &LastWords) {
+    fn hear(&mut self, words: &LastWords, traffic: Option<Traffic>) {
         self.end.destroyed = Some(words.destroyed);
-        self.traffic = words.traffic();
+        self.traffic = traffic;
         self.active_ns = Some(words.active_ns);
         self.last_received = words.last_received;
         if let Some(counters) = words.counters {

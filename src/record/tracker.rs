@@ -18,6 +18,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use super::batch::Batch;
 use super::chosen::{Chosen, proves_absence};
+use super::half_told::pace::Pace;
 use super::live::{Live, Sighting};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, FormerSocket, FreedSocket, GroupId, MadeAt, Nanos, Place,
@@ -77,6 +78,8 @@ pub(super) struct Tracker {
     shows_bound_sockets: bool,
     /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
     events_read_until_ns: Option<Nanos>,
+    /// How fast events come.
+    pace: Pace,
     /// Of the events of this tick, by namespace and cookie: what a look-up found is their own.
     rests_of_their_own: HashSet<(usize, u64)>,
     hasher: DefaultHashBuilder,
@@ -148,6 +151,7 @@ impl Tracker {
             held_closed: HashMap::new(),
             shows_bound_sockets: false,
             events_read_until_ns: None,
+            pace: Pace::default(),
             rests_of_their_own: HashSet::new(),
             hasher: DefaultHashBuilder::default(),
             capture_started,

@@ -167,7 +167,7 @@ fn who_left_data_unread_is_not_taken_for_the_other_end_of_an_abort() {
 /// A hundred connections with others that end at once, so long before they are taken.
 fn many_ago(ms: i64) -> Vec<FakeEvent> {
     let other = |n: u16| FakeSocket::established(u64::from(n), 20_000 + n, 443).to_afar();
-    (100..200).map(|n| other(n).destroyed().ago(ms)).collect()
+    (1_000..1_600).map(|n| other(n).destroyed().ago(ms)).collect()
 }
 
 /// The cookies of those whose other end is known, each with that of the other end.

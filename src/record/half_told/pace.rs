@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::model::Nanos;
 
 /// Events come fast if so many …
-const MANY: usize = 100;
+const MANY: usize = 500;
 /// … come within that time. Then they overtake each other by …
 const FAST_NS: Nanos = 100_000_000;
 /// … so much, at most.
@@ -17,32 +17,41 @@ const OVERTAKEN_NS: Nanos = 200_000_000;
 /// And between the making of one and its sending the kernel's thread may have to wait for a processor so long.
 const SLACK_NS: Nanos = 50_000_000;
 
-/// When events were read, on `CLOCK_MONOTONIC`.
+/// When events were read, on `CLOCK_MONOTONIC`, of whatever namespace.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(in crate::record) struct Pace {
     latest: VecDeque<Nanos>,
+    haste: Haste,
+}
+
+/// How fast events come now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::record) struct Haste {
     is_fast_until_ns: Nanos,
     now_ns: Nanos,
 }
 
 impl Pace {
     /// An event was read.
-    pub(super) fn note(&mut self, at_ns: Nanos) {
-        self.read_until(at_ns);
+    pub(in crate::record) fn note(&mut self, at_ns: Nanos) -> Haste {
         if self.latest.len() == MANY
             && let Some(first_ns) = self.latest.pop_front()
             && at_ns - first_ns <= FAST_NS
         {
-            self.is_fast_until_ns = at_ns + OVERTAKEN_NS;
+            self.haste.is_fast_until_ns = at_ns + OVERTAKEN_NS;
         }
         self.latest.push_back(at_ns);
+        self.read_until(at_ns)
     }
 
     /// All that was sent before this moment was taken.
-    pub(super) fn read_until(&mut self, ns: Nanos) {
-        self.now_ns = self.now_ns.max(ns);
+    pub(in crate::record) fn read_until(&mut self, ns: Nanos) -> Haste {
+        self.haste.now_ns = self.haste.now_ns.max(ns);
+        self.haste
     }
+}
 
+impl Haste {
     /// By so much what an event tells of times may be wrong that was read then.
     pub(super) fn slack_ns(&self, read_ns: Nanos) -> Nanos {
         if read_ns <= self.is_fast_until_ns { SLACK_NS } else { 0 }
@@ -51,7 +60,7 @@ impl Pace {
     /// Whether no event that was to come before one that was read then is still to come. Where few come, that
     /// is taken for granted.
     pub(super) fn is_past(&self, read_ns: Nanos) -> bool {
-        self.now_ns >= self.is_fast_until_ns || self.now_ns >= read_ns + OVERTAKEN_NS
+        self.now_ns >= self.is_fast_until_ns || self.now_ns - OVERTAKEN_NS >= read_ns
     }
 }
 
@@ -64,19 +73,21 @@ mod tests {
     #[test]
     fn only_among_many_an_event_is_waited_for() {
         let mut pace = Pace::default();
-        for ms in (0..2_000).step_by(2) {
-            pace.note(ms * MS);
-            assert!(pace.is_past(ms * MS));
+        for ms in 0..2_000 {
+            let haste = (0..4).map(|_| pace.note(ms * MS)).last().unwrap();
+            assert!(haste.is_past(ms * MS));
+            assert_eq!(haste.slack_ns(ms * MS), 0);
         }
+        let mut haste = Haste::default();
         for ms in 2_000..2_200 {
-            pace.note(ms * MS);
+            haste = (0..6).map(|_| pace.note(ms * MS)).last().unwrap();
         }
-        assert!(pace.is_past(1_999 * MS));
-        assert!(!pace.is_past(2_000 * MS));
-        pace.read_until(2_300 * MS);
-        assert!(pace.is_past(2_100 * MS));
-        assert!(!pace.is_past(2_101 * MS));
-        pace.read_until(2_399 * MS);
-        assert!(pace.is_past(2_199 * MS));
+        assert!(haste.is_past(1_999 * MS));
+        assert!(!haste.is_past(2_000 * MS));
+        assert!(haste.slack_ns(2_000 * MS) > 0);
+        let haste = pace.read_until(2_300 * MS);
+        assert!(haste.is_past(2_100 * MS));
+        assert!(!haste.is_past(2_101 * MS));
+        assert!(pace.read_until(2_399 * MS).is_past(2_199 * MS));
     }
 }

@@ -57,15 +57,16 @@ impl Register {
         if let Some(gone) = held.gone {
             self.bury(words.cookie, gone);
         }
+        let traffic = self.traffic_of(words);
         let ending = match self.death_of.get(&held.socket) {
             Some(&death) => {
-                self.deaths[death].hear(words);
+                self.deaths[death].hear(words, traffic);
                 None
             }
             None => self.tell_of_held(&held, words, out),
         };
         if let Some(flow) = held.flow {
-            self.flows.hear(&flow, held.socket, words, ending);
+            self.flows.hear(&flow, held.socket, words, traffic, ending);
             // What was not known of it may have kept it from its other end.
             self.doubtful.push((flow, held.socket));
         }

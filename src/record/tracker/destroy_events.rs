@@ -13,7 +13,7 @@ use crate::model::{
 use crate::record::batch::Batch;
 use crate::record::chosen::Chosen;
 use crate::record::ending::Life;
-use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
+use crate::record::flows::{Flow, SAME_MOMENT_NS, There, Traffic};
 use crate::record::last_words::LastWords;
 use crate::record::live::Live;
 use crate::record::register::{Death, Gone, Rows};
@@ -62,8 +62,18 @@ impl Tracker {
 
     /// All events that were read were taken.
     pub(in crate::record) fn end_events(&mut self) {
+        self.all_are_taken_until(self.events_read_until_ns.unwrap_or(0));
+    }
+
+    /// No more events are taken in this capture: what is known now is all.
+    pub(in crate::record) fn hear_no_more(&mut self) {
+        self.all_are_taken_until(Nanos::MAX);
+    }
+
+    fn all_are_taken_until(&mut self, ns: Nanos) {
+        let haste = self.pace.read_until(ns);
         for namespace in &mut self.namespaces {
-            namespace.register.half_told.read_until(self.events_read_until_ns);
+            namespace.register.half_told.keep_pace(haste);
         }
     }
 
@@ -157,7 +167,7 @@ impl Tracker {
         if is_wiped && !is_shown && register.wants_to_know_of_subflows() {
             register.has_subflows = may_have_subflows(stamp.place);
         }
-        register.note_event(stamp.received);
+        register.half_told.keep_pace(self.pace.note(stamp.received.monotonic_ns));
         let is_same = of_live.is_none_or(|live| {
             words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
         });
@@ -183,7 +193,7 @@ impl Tracker {
                 let after_ns = Some(words.sent_after_ns);
                 register.listeners.close(live.socket, place, snapshot, after_ns);
             }
-            take_last_words(&mut death, &words);
+            take_last_words(&mut death, &words, register.traffic_of(&words));
             register.bury(words.cookie, live.gone());
             register.death(death);
             self.remove_live(&key);
@@ -216,7 +226,7 @@ impl Tracker {
                 self.record_unseen(index, &words, message.family(), generation, out);
             } else {
                 let mut death = death_of_former(&former, None, None);
-                take_last_words(&mut death, &words);
+                take_last_words(&mut death, &words, register.traffic_of(&words));
                 let rows = Rows {
                     last: Some(former.last_sample),
                     count: u32::try_from(former.samples).unwrap_or(u32::MAX),
@@ -302,6 +312,7 @@ impl Tracker {
             false => None,
         };
         let opened_after = there_ns.and_then(|there_ns| scope.full_view_before(there_ns));
+        let traffic = register.traffic_of(words);
         register.birth(
             NewSocket {
                 id,
@@ -326,7 +337,7 @@ impl Tracker {
                 open_slack_ns: 0,
                 alive_ns: Some(words.active_ns),
                 over_ns: Some(words.silent_ns),
-                traffic: words.traffic().map(Box::new),
+                traffic: traffic.map(Box::new),
             },
             out,
         );
@@ -357,7 +368,7 @@ impl Tracker {
             traffic: None,
             is_unseen: generation == 0,
         };
-        take_last_words(&mut death, words);
+        take_last_words(&mut death, words, traffic);
         let rows = Rows::default();
         register.bury(words.cookie, Gone { socket: id, generation, state: None, rows });
         register.death(death);
@@ -399,11 +410,11 @@ fn is_asked_for(scope: &TrackedScope, chosen: Option<&Chosen>, words: &LastWords
     (is_chosen && was_in_state).then_some(true)
 }
 
-fn take_last_words(death: &mut Death, words: &LastWords) {
+fn take_last_words(death: &mut Death, words: &LastWords, traffic: Option<Traffic>) {
     death.end.destroyed = Some(words.destroyed);
     death.active_ns = Some(words.active_ns);
     death.last_received = words.last_received;
-    death.traffic = words.traffic();
+    death.traffic = traffic;
     death.over_ns = Some(words.silent_ns);
     if let Some(counters) = words.counters {
         death.end.counters = counters;
