@@ -18,7 +18,7 @@ use super::output::{
     anchor, asks_for_help, default_columns, explain_empty, print_columns, selection, stdout,
 };
 use super::paths::is_of_recording;
-use super::signals::{Wish, on_signals};
+use super::signals::{Wish, on_signals, unless_stopped};
 use crate::model::{Column, Value};
 use crate::query::{Dense, QueryError, Question, Recording, Selection};
 use crate::render::human::Zone;
@@ -39,7 +39,9 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
         _ => Question::Snapshots,
     };
     let dense = dense(&args)?;
-    let recording = Recording::open(&args.file)?.on_threads(args.threads.threads);
+    let is_interrupted = Arc::default();
+    let recording = Recording::open(&args.file)?.stopped_by(&is_interrupted)?;
+    let recording = recording.on_threads(args.threads.threads);
     if asks_for_help(&args.columns) {
         print_columns(&columns_of(&recording, question, &Selection::default(), dense)?)?;
         return Ok(Exit::Fine);
@@ -54,7 +56,6 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
     let lacks = note_lacks(&recording, question, &selection)?;
     let expected = if dense.is_some() { None } else { recording.expected_rows(question)? };
     let progress = progress_bar(expected);
-    let is_interrupted = Arc::new(AtomicBool::new(false));
 
     let count = match output {
         None => write(
@@ -74,7 +75,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             }
             let is_file = is_file_to_be(path);
             if is_file {
-                // Before there is a part of a file, which goes with Ctrl-C. Between two rows only.
+                // Before there is a part of a file, which goes with Ctrl-C.
                 let is_interrupted = Arc::clone(&is_interrupted);
                 on_signals(move |_| {
                     is_interrupted.store(true, Ordering::Relaxed);
@@ -98,7 +99,8 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
                     anyhow::Error::new(e).context(format!("could not write `{}`", path.display()))
                 }
                 other => other.into(),
-            })?;
+            });
+            let count = unless_stopped(count, &is_interrupted, path)?;
             output.finish()?;
             count
         }

@@ -1,6 +1,8 @@
 //! `sockrec extract`
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::Exit;
 use super::anonymize::key;
@@ -8,21 +10,25 @@ use super::args::ExtractArgs;
 use super::lacks::note_limits;
 use super::message::note;
 use super::output::{anchor, counted, explain_empty, rfc3339, selection};
-use super::signals::stop_at_signals;
+use super::signals::{stop_at_signals, unless_stopped};
 use crate::kernel::SystemClock;
 use crate::query::{Question, Recording, Selection};
 use crate::render::human::Zone;
 use crate::store::{Before, NewRecording, Taken};
 
 pub(super) fn run(args: &ExtractArgs) -> anyhow::Result<Exit> {
-    let recording = Recording::open(&args.file)?;
+    let stop = stop_at_signals()?;
+    unless_stopped(extract(args, &stop), &stop, &args.output)
+}
+
+fn extract(args: &ExtractArgs, stop: &Arc<AtomicBool>) -> anyhow::Result<Exit> {
+    let recording = Recording::open(&args.file)?.stopped_by(stop)?;
     let chosen =
         selection(Question::Connections, &args.select, &args.filter, &[], anchor(&recording)?)?;
     recording.columns(Question::Connections, &chosen)?; // what the filter names is there
     note_limits(&recording, Question::Connections, &chosen)?;
     let key = key(&args.anonymize, &[])?;
-    let stop = stop_at_signals()?;
-    let new = NewRecording::create(&args.output)?.stopped_by(&stop)?;
+    let new = NewRecording::create(&args.output)?.stopped_by(stop)?;
     let before = if args.mergeable { Before::Everyone } else { Before::WhoIsThere };
     let words = words(&chosen, before);
     let now_ns = SystemClock.now().utc_ns;

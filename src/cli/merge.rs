@@ -10,12 +10,17 @@ use super::Exit;
 use super::args::MergeArgs;
 use super::extract::note_made;
 use super::message::{note, usage};
-use super::signals::stop_at_signals;
+use super::signals::{stop_at_signals, unless_stopped};
 use crate::kernel::SystemClock;
 use crate::query::{Recording, Selection};
 use crate::store::{Before, Merged, NewRecording, Reader};
 
 pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
+    let stop = stop_at_signals()?;
+    unless_stopped(merge(args, &stop), &stop, &args.output)
+}
+
+fn merge(args: &MergeArgs, stop: &Arc<AtomicBool>) -> anyhow::Result<Exit> {
     let files = distinct(&args.files);
     if files.len() < 2 {
         return Err(usage(
@@ -23,7 +28,6 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
             Some("name two recordings or more; `sockrec copy` copies one"),
         ));
     }
-    let stop = stop_at_signals()?;
     let mut parts = Vec::new();
     let mut sources = Vec::new();
     for path in files {
@@ -33,11 +37,11 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
             continue;
         }
         let part = Part(unused_name(&args.output, parts.len()));
-        part.take(path, &stop)?;
+        part.take(path, stop)?;
         sources.push(Reader::open(&part.0)?);
         parts.push(part);
     }
-    let new = NewRecording::create(&args.output)?.stopped_by(&stop)?;
+    let new = NewRecording::create(&args.output)?.stopped_by(stop)?;
     let merged = new.merge(&sources, SystemClock.now().utc_ns)?;
     note_made(&args.output, &counts(&merged));
     Ok(Exit::Fine)

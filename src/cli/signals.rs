@@ -1,5 +1,6 @@
 //! Signals that end a command.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,6 +12,7 @@ use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::kernel::is_ignored;
+use crate::store::StoreError;
 
 /// timeout(1), shells and service managers signal a process and then its group: that is one wish.
 const SAME_WISH: Duration = Duration::from_millis(500);
@@ -43,6 +45,20 @@ pub(super) fn stop_at_signals() -> anyhow::Result<Arc<AtomicBool>> {
         register(signal, Arc::clone(&stop)).context(CONTEXT)?;
     }
     Ok(stop)
+}
+
+/// What it came to, or that it was stopped.
+pub(super) fn unless_stopped<T>(
+    result: anyhow::Result<T>,
+    stop: &AtomicBool,
+    path: &Path,
+) -> anyhow::Result<T> {
+    match result {
+        Err(_) if stop.load(Ordering::Relaxed) => {
+            Err(StoreError::Stopped { path: path.to_owned() }.into())
+        }
+        result => result,
+    }
 }
 
 fn taken() -> impl Iterator<Item = i32> + Clone {

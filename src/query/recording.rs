@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::choice::{Choice, statement};
 use super::columns::column_of_sql;
@@ -77,6 +79,14 @@ impl Recording {
     #[must_use]
     pub fn on_threads(self, threads: Option<NonZeroUsize>) -> Self {
         Self { threads, ..self }
+    }
+
+    /// From here on whatever is asked of it on one thread fails once the flag is raised.
+    ///
+    /// # Errors
+    /// When SQLite does not take it.
+    pub fn stopped_by(self, flag: &Arc<AtomicBool>) -> Result<Self, StoreError> {
+        Ok(Self { reader: self.reader.stopped_by(flag)?, ..self })
     }
 
     /// Whether a recorder wrote to it when it was opened.

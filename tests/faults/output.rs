@@ -233,8 +233,7 @@ fn an_export_that_is_stopped_leaves_nothing_behind() {
     assert!(told.iter().all(|text| *text == told[0]), "{told:?}");
     assert_snapshot!(told[0], @"
     exit 1
-    error: could not write `out.csv`
-      caused by: stopped by a signal
+    error: stopped by a signal: `out.csv` was not made
     ");
 }
 

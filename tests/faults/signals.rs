@@ -90,6 +90,7 @@ fn a_signal_leaves_no_part_of_a_file() {
     }
     let commands = [
         "export samples -f rec.db -o out.csv",
+        "export samples -f rec.db --sort cookie -o out.csv",
         "extract -f rec.db -o out.db",
         "copy -f rec.db -o out.db",
         "merge rec.db other.db -o out.db",
