@@ -3,7 +3,7 @@
 -- The end of the connection and that of the socket (destroyed_at) are two facts.
 --
 -- Parameters: :is_ended (1: only what has ended, without looking for what is open), :socket_id (NULL:
--- more than this one is asked for).
+-- more than this one is asked for), :without_owners (1: nothing that owners tell is asked for).
 -- Order: as first seen. Index: none for the ended (one scan of sockets and socket_ends, and of
 -- socket_owners where they are asked for), primary key of socket_owners; for those still there the last
 -- group of each capture.
@@ -11,12 +11,13 @@ WITH
     still_open AS (SELECT * FROM open_sockets WHERE :is_ended IS NOT 1),
     -- Looked for only if it is asked for.
     open_counts AS MATERIALIZED (SELECT socket_id, samples FROM open_sockets),
-    -- Sockets that more than one process held: one look at all costs less than one at each.
-    held_by_several AS MATERIALIZED (
+    -- Sockets that were held more than once, by several processes or by one: one look at all costs less
+    -- than one at each.
+    held_often AS MATERIALIZED (
         SELECT socket_id FROM socket_owners
         WHERE socket_id >= coalesce(:socket_id, -9223372036854775808)
             AND socket_id <= coalesce(:socket_id, 9223372036854775807)
-        GROUP BY socket_id HAVING min(process_id) < max(process_id)
+        GROUP BY socket_id HAVING count(*) > 1
     ),
     blind AS MATERIALIZED (
         SELECT g.kind, coalesce(g.from_boottime_ns, g.to_boottime_ns) AS from_boottime_ns,
@@ -127,6 +128,7 @@ WITH
                 )
             END AS samples,
             m.time_wait_snapshot_id AS time_wait_id,
+            tw.ended_boottime_ns AS time_wait_seen_boottime_ns,
             half.is_so AS is_half,
             m.socket_id IS NULL AND e.destroyed_at_ns IS NOT NULL AND e.over_ns IS NULL
                 AND (e.ending IS NULL OR e.ending IN (3, 11)) AS may_be_half_closed,
@@ -265,7 +267,7 @@ SELECT
     -- One holder is the usual case, and answered without sorting.
     CASE
         WHEN w.process_id IS NULL THEN NULL
-        WHEN k.socket_id NOT IN (SELECT s.socket_id FROM held_by_several AS s)
+        WHEN only.process_id IS NOT NULL
             THEN coalesce(w.comm, '?') || '[' || w.pid || ']'
         ELSE (
             SELECT group_concat(h.name) FROM (
@@ -280,7 +282,7 @@ SELECT
     END AS owners,
     CASE
         WHEN w.process_id IS NULL THEN NULL
-        WHEN k.socket_id NOT IN (SELECT s.socket_id FROM held_by_several AS s) THEN 1
+        WHEN only.process_id IS NOT NULL THEN 1
         ELSE (
             SELECT count(*) FROM (
                 SELECT DISTINCT o.process_id FROM socket_owners AS o
@@ -333,7 +335,7 @@ SELECT
         WHEN NOT k.is_peer_open THEN k.closed_before_boottime_ns END - k.before_boottime_ns
         AS duration_max_ns,
     CASE WHEN k.dump_evidence IS NOT 'closed' THEN
-        max(0, ml.started_boottime_ns - mf.ended_boottime_ns) END AS time_wait_min_ns,
+        max(0, ml.started_boottime_ns - k.time_wait_seen_boottime_ns) END AS time_wait_min_ns,
     CASE WHEN k.time_wait_id NOT NULL AND k.dump_evidence IS NOT 'closed'
             AND mc.boot_id = ns.boot_id THEN
         mg.ended_boottime_ns - k.closed_after_boottime_ns END AS time_wait_max_ns,
@@ -367,21 +369,21 @@ LEFT JOIN samples AS r ON r.snapshot_id = k.open_snapshot_id AND r.socket_id = k
 LEFT JOIN samples AS q ON q.snapshot_id = k.counted_snapshot_id AND q.socket_id = k.socket_id
 LEFT JOIN snapshots AS qn ON qn.snapshot_id = k.counted_snapshot_id
 LEFT JOIN conditions AS c ON c.group_id = qn.group_id AND c.condition_id = q.condition_id
-LEFT JOIN snapshots AS mf ON mf.snapshot_id = k.time_wait_id
 LEFT JOIN snapshots AS ml ON ml.snapshot_id = k.remains_last_id
 LEFT JOIN snapshots AS mg ON mg.snapshot_id = k.remains_gone_id
 LEFT JOIN captures AS hc ON hc.capture_id = k.capture_id
 LEFT JOIN captures AS mc ON mc.capture_id = mg.capture_id
 LEFT JOIN namespaces AS ns ON ns.netns_id = k.netns_id
 LEFT JOIN cgroups AS cg ON cg.boot_id = ns.boot_id AND cg.cgroup_id = k.cgroup_id
--- The first owner, where any was looked for.
-LEFT JOIN processes AS w ON EXISTS (SELECT 1 FROM socket_owners) AND w.process_id =
-    CASE WHEN k.socket_id IN (SELECT s.socket_id FROM held_by_several AS s) THEN (
+-- The first owner. The only one is joined: a look-up of its own would open the table anew for each.
+LEFT JOIN socket_owners AS only ON only.socket_id = CASE
+    WHEN :without_owners IS NOT 1 AND k.socket_id NOT IN (SELECT s.socket_id FROM held_often AS s)
+        THEN k.socket_id END
+LEFT JOIN processes AS w ON w.process_id = coalesce(only.process_id,
+    CASE WHEN k.socket_id IN (SELECT s.socket_id FROM held_often AS s) THEN (
         SELECT o.process_id FROM socket_owners AS o WHERE o.socket_id = k.socket_id
         ORDER BY o.first_snapshot_id, o.process_id LIMIT 1
-    ) ELSE (
-        SELECT o.process_id FROM socket_owners AS o WHERE o.socket_id = k.socket_id LIMIT 1
-    ) END
+    ) END)
 LEFT JOIN families AS f ON f.family = k.family
 LEFT JOIN protocols AS p ON p.protocol = k.protocol
 LEFT JOIN states AS st ON st.state = CASE WHEN k.is_ended THEN k.last_state ELSE r.state END

@@ -3,9 +3,10 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::error::Error;
+use std::mem::MaybeUninit;
 use std::process::{Child, ExitStatus};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, kill_process};
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -31,11 +32,11 @@ impl Running {
         Ok(kb.parse::<f64>()? * 1024.0 / 1e6)
     }
 
-    /// Waits for one of a single thread, and gives the CPU that it took in all.
+    /// Waits for its end, and gives the CPU that it took in all, with threads that had ended before.
     pub fn finish(&mut self) -> Result<(f64, ExitStatus)> {
-        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(Pid::from_child(&self.0)), ended)?;
-        Ok((self.cpu_ms()?, self.0.wait()?))
+        let before_ms = waited_for_ms()?;
+        let status = self.0.wait()?;
+        Ok((waited_for_ms()? - before_ms, status))
     }
 
     pub fn stop(&mut self) -> Result<()> {
@@ -51,6 +52,20 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// User and system time of all children that were waited for.
+fn waited_for_ms() -> Result<f64> {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: the kernel fills `usage`, or says that it did not.
+    let usage = unsafe {
+        if libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) != 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        usage.assume_init()
+    };
+    let ms = |time: libc::timeval| time.tv_sec as f64 * 1e3 + time.tv_usec as f64 / 1e3;
+    Ok(ms(usage.ru_utime) + ms(usage.ru_stime))
 }
 
 /// What a figure is meant to be.

@@ -98,6 +98,20 @@ pub enum By {
     Service,
 }
 
+/// Columns of connections that owners are looked up for.
+const OF_OWNERS: [&str; 10] = [
+    "pid",
+    "comm",
+    "exe",
+    "command_line",
+    "user",
+    "owners",
+    "owner_count",
+    "cgroup",
+    "unit",
+    "container",
+];
+
 impl Question {
     /// The text of the question's own file.
     fn file(self, selection: &Selection) -> &'static str {
@@ -175,6 +189,21 @@ impl Question {
             ),
             _ => None,
         }
+    }
+
+    /// Whether anything is asked for that connections tell of their owners.
+    pub(super) fn asks_for_owners(self, selection: &Selection) -> bool {
+        let is_of_owners = |name: &String| OF_OWNERS.contains(&name.as_str());
+        let is_shown = match self {
+            Self::Connections => {
+                selection.columns.is_empty() || selection.columns.iter().any(is_of_owners)
+            }
+            Self::Churn { .. } | Self::Totals(By::Peer | By::Port) => false,
+            _ => true,
+        };
+        is_shown
+            || selection.sort.iter().any(|key| is_of_owners(&key.column))
+            || selection.filter.as_ref().is_some_and(|filter| filter.asks_for(&OF_OWNERS))
     }
 
     /// What its rows are in order of, where each is worked out without the others.

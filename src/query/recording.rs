@@ -225,6 +225,7 @@ impl Recording {
             (":is_ended", Value::Integer((selection.ended.is_some() || is_rule).into())),
             (":socket_id", selection.sockets.socket_id.map_or(Value::Null, Value::Integer)),
             (":by_netns", Value::Integer(asks_for_netns.into())),
+            (":without_owners", Value::Integer((!question.asks_for_owners(selection)).into())),
         ]);
         parameters.extend(question.parameters());
         let looks = self.looks_of(question, host)?;

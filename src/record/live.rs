@@ -1,5 +1,7 @@
 //! A socket that dumps show, and what its messages change.
 
+use std::hint::black_box;
+
 use super::batch::Batch;
 use super::ending::{Evidence, Life, origin_of_state};
 use super::flows::Flow;
@@ -20,32 +22,39 @@ const TIME_TOLERANCE_MS: i64 = 50;
 /// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`).
 const TIME_WAIT_MS: u32 = 60_000;
 
-/// A socket that was there in the last dump that could have shown it.
+/// A socket that was there in the last dump that could have shown it. What every dump is held against is in the
+/// table of all, the rest apart: so the table has half as many pages, and the fewer there are the sooner a
+/// socket is found among them.
 pub(super) struct Live {
     pub(super) socket: SocketId,
+    pub(super) last_seen: SnapshotId,
+    /// Hash of the last message without its relative times.
+    hash: u64,
+    times: Times,
+    /// The snapshot that first showed it closed.
+    pub(super) closed_in: Option<SnapshotId>,
+    rest: Box<Rest>,
     pub(super) scope: usize,
     pub(super) generation: u32,
     pub(super) state: TcpState,
-    /// Hash of the last message without its relative times.
-    pub(super) hash: u64,
-    times: Times,
-    /// The last message without its relative times.
-    message: Packed,
-    pub(super) known: SocketUpdate,
-    /// The counters that were told last, where the last message has none: it is of the mini-socket
-    /// that the full socket became, or whoever asked did not ask for them.
-    carried: Option<Box<FinalCounters>>,
-    pub(super) last_seen: SnapshotId,
-    rows: Rows,
-    row_before: Option<SnapshotId>,
     pub(super) is_missing: bool,
     /// Its end is stored: this is what is left of it.
     pub(super) is_over: bool,
     /// It was seen in a state that the peer's FIN leads to.
     has_peer_fin: bool,
     pub(super) origin: Option<Origin>,
-    /// The snapshot that first showed it closed.
-    pub(super) closed_in: Option<SnapshotId>,
+}
+
+/// What only matters of a live socket when it changes.
+struct Rest {
+    /// The last message without its relative times.
+    message: Packed,
+    known: SocketUpdate,
+    /// The counters that were told last, where the last message has none: it is of the mini-socket
+    /// that the full socket became, or whoever asked did not ask for them.
+    carried: Option<Box<FinalCounters>>,
+    rows: Rows,
+    row_before: Option<SnapshotId>,
 }
 
 /// A message as a dump brought it, without its relative times.
@@ -165,23 +174,29 @@ impl Live {
     ) -> Self {
         Self {
             socket,
-            scope,
-            generation,
-            state: seen.message.state(),
+            last_seen: seen.snapshot,
             hash: seen.hash,
             times: seen.times.into(),
-            message: Packed::new(seen.payload),
-            known: seen.message.owner(),
-            carried: None,
-            last_seen: seen.snapshot,
-            rows: Rows::default(),
-            row_before: None,
+            closed_in: None,
+            rest: Box::new(Rest {
+                message: Packed::new(seen.payload),
+                known: seen.message.owner(),
+                carried: None,
+                rows: Rows::default(),
+                row_before: None,
+            }),
+            generation,
+            scope,
+            state: seen.message.state(),
             is_missing: false,
             is_over: false,
             has_peer_fin: has_peer_fin(seen.message.state()),
             origin: None,
-            closed_in: None,
         }
+    }
+
+    pub(super) fn known(&self) -> SocketUpdate {
+        self.rest.known
     }
 
     /// Goes on as a socket of an earlier capture.
@@ -189,15 +204,15 @@ impl Live {
         self.socket = former.id;
         self.generation = former.generation;
         self.state = former.state;
-        self.known = former.known;
+        self.rest.known = former.known;
         self.origin = former.origin;
         self.is_over = former.is_remains;
-        self.rows = Rows {
+        self.rest.rows = Rows {
             last: Some(former.last_sample),
             count: u32::try_from(former.samples).unwrap_or(u32::MAX),
         };
         if seen.message.is_mini() {
-            self.carried = Some(Box::new(former.counters));
+            self.rest.carried = Some(Box::new(former.counters));
         }
         self.note_changes(seen, out);
         self.write_row(seen.snapshot, seen.protocol, out);
@@ -208,7 +223,7 @@ impl Live {
         self.socket = gone.socket;
         self.generation = gone.generation;
         self.is_over = true;
-        self.rows = gone.rows;
+        self.rest.rows = gone.rows;
         if let Some(state) = gone.state {
             self.state = state;
             self.note_changes(seen, out);
@@ -226,8 +241,8 @@ impl Live {
             self.has_peer_fin |= has_peer_fin(state);
         }
 
-        if self.known.learn(seen.message.owner()) {
-            out.updates.push((self.socket, self.known));
+        if self.rest.known.learn(seen.message.owner()) {
+            out.updates.push((self.socket, self.rest.known));
         }
     }
 
@@ -240,7 +255,10 @@ impl Live {
         }
         let is_closed = has_states(seen.protocol) && seen.message.state() == TcpState::CLOSE;
         if !is_closed || self.state == TcpState::CLOSE {
-            self.closed_in = None;
+            // What is not written into need not be written back.
+            if self.closed_in.is_some() {
+                self.closed_in = None;
+            }
             return false;
         }
         *self.closed_in.get_or_insert(seen.snapshot) == seen.snapshot
@@ -251,17 +269,22 @@ impl Live {
         self.hash == seen.hash && self.times.are_within(&seen.times.into(), TIME_TOLERANCE_MS)
     }
 
+    /// Reads what its next message will be held against, so that it is at hand by then.
+    pub(super) fn fetch(&self) {
+        black_box((self.hash, self.last_seen, self.state, self.closed_in));
+    }
+
     pub(super) fn has_endpoints_of(&self, message: &Message<'_>) -> bool {
-        Message::parse(&self.message.first::<HEADER_LEN>())
+        Message::parse(&self.rest.message.first::<HEADER_LEN>())
             .is_ok_and(|before| before.endpoint_bytes() == message.endpoint_bytes())
     }
 
     /// Takes over a message that differs from the last one.
     pub(super) fn change(&mut self, seen: &Sighting<'_>, out: &mut Batch) {
         if !has_states(seen.protocol) || (!seen.message.is_mini() && seen.message.has_info()) {
-            self.carried = None;
-        } else if self.carried.is_none() {
-            self.carried = Some(Box::new(self.counters(seen.protocol)));
+            self.rest.carried = None;
+        } else if self.rest.carried.is_none() {
+            self.rest.carried = Some(Box::new(self.counters(seen.protocol)));
         }
         self.note_changes(seen, out);
         if let Some(origin) = seen.origin().filter(|told| told.overrules(self.origin)) {
@@ -271,13 +294,13 @@ impl Live {
         self.hash = seen.hash;
         self.times = seen.times.into();
         self.last_seen = seen.snapshot;
-        self.message.replace(seen.payload);
+        self.rest.message.replace(seen.payload);
         self.add_row(seen.payload, seen.snapshot, seen.protocol, out);
     }
 
     /// Adds a row with the last message; a second one in a snapshot replaces the first.
     pub(super) fn write_row(&mut self, snapshot: SnapshotId, protocol: Protocol, out: &mut Batch) {
-        self.add_row(&self.message.unpack(), snapshot, protocol, out);
+        self.add_row(&self.rest.message.unpack(), snapshot, protocol, out);
     }
 
     fn add_row(
@@ -287,42 +310,43 @@ impl Live {
         protocol: Protocol,
         out: &mut Batch,
     ) {
-        if self.rows.last != Some(snapshot) {
-            self.row_before = self.rows.last.replace(snapshot);
-            self.rows.count += 1;
+        if self.rest.rows.last != Some(snapshot) {
+            self.rest.row_before = self.rest.rows.last.replace(snapshot);
+            self.rest.rows.count += 1;
         }
-        out.add_sample(message, self.socket, self.row_before, protocol, self.times.into());
+        out.add_sample(message, self.socket, self.rest.row_before, protocol, self.times.into());
     }
 
     fn counters(&self, protocol: Protocol) -> FinalCounters {
-        Message::parse(&self.message.unpack())
+        Message::parse(&self.rest.message.unpack())
             .map(|message| FinalCounters::of(&message.observe(protocol)))
             .unwrap_or_default()
     }
 
     pub(super) fn flow(&self, protocol: Protocol) -> Option<Flow> {
-        Flow::new(protocol, &Message::parse(&self.message.first::<HEADER_LEN>()).ok()?.tuple())
+        Flow::new(protocol, &Message::parse(&self.rest.message.first::<HEADER_LEN>()).ok()?.tuple())
     }
 
     /// Whether it was seen closed, and its former remote address is that of a half-wiped event.
     pub(super) fn was_disconnected_from(&self, told: &Tuple) -> bool {
-        Message::parse(&self.message.first::<HEADER_LEN>()).is_ok_and(|message| {
+        Message::parse(&self.rest.message.first::<HEADER_LEN>()).is_ok_and(|message| {
             message.is_half_wiped() && message.tuple().remote.address == told.remote.address
         })
     }
 
     pub(super) fn cookie(&self) -> u64 {
-        Message::parse(&self.message.first::<HEADER_LEN>()).map_or(0, |message| message.cookie())
+        Message::parse(&self.rest.message.first::<HEADER_LEN>())
+            .map_or(0, |message| message.cookie())
     }
 
     pub(super) fn local_port(&self) -> u16 {
-        Message::parse(&self.message.first::<HEADER_LEN>())
+        Message::parse(&self.rest.message.first::<HEADER_LEN>())
             .map_or(0, |message| message.tuple().local.port)
     }
 
     pub(super) fn gone(&self) -> Gone {
         let (socket, generation, state) = (self.socket, self.generation, Some(self.state));
-        Gone { socket, generation, state, rows: self.rows }
+        Gone { socket, generation, state, rows: self.rest.rows }
     }
 
     /// Its end as a live socket.
@@ -332,7 +356,7 @@ impl Live {
         evidence: Option<EndEvidence>,
         protocol: Protocol,
     ) -> Death {
-        let message = self.message.unpack();
+        let message = self.rest.message.unpack();
         let message = Message::parse(&message).ok();
         let tuple = message.map(|message| message.tuple());
         let flow = tuple.and_then(|tuple| Flow::new(protocol, &tuple));
@@ -344,12 +368,12 @@ impl Live {
                 last_snapshot: Some(self.last_seen),
                 closed_before,
                 evidence,
-                last_sample: self.rows.last,
-                samples: u64::from(self.rows.count),
+                last_sample: self.rest.rows.last,
+                samples: u64::from(self.rest.rows.count),
                 state: Some(self.state),
                 ending: None,
                 destroyed: None,
-                counters: match (&self.carried, &observation) {
+                counters: match (&self.rest.carried, &observation) {
                     (Some(counters), _) => **counters,
                     (None, Some(observation)) => FinalCounters::of(observation),
                     (None, None) => FinalCounters::default(),
@@ -377,7 +401,7 @@ impl Live {
     /// Whether it was never seen but as a connection request.
     pub(super) fn is_request(&self) -> bool {
         self.state == TcpState::SYN_RECV
-            && Message::parse(&self.message.unpack()).is_ok_and(|message| message.is_mini())
+            && Message::parse(&self.rest.message.unpack()).is_ok_and(|message| message.is_mini())
     }
 
     /// The end of what was left of it.
@@ -386,8 +410,8 @@ impl Live {
             socket: self.socket,
             last_snapshot: self.last_seen,
             gone_before,
-            last_sample: self.rows.last.unwrap_or(self.last_seen),
-            samples: u64::from(self.rows.count),
+            last_sample: self.rest.rows.last.unwrap_or(self.last_seen),
+            samples: u64::from(self.rest.rows.count),
         }
     }
 }

@@ -9,6 +9,7 @@ mod ends;
 mod lives;
 mod namespaces;
 mod newcomers;
+mod order;
 mod scope;
 
 use std::hash::BuildHasher;
@@ -299,6 +300,12 @@ impl Tracker {
             return;
         }
         let of = scope.of;
+        for &cookie in scope.order.come_to(message.cookie()) {
+            let key = SocketKey { netns: scope.scope.netns, cookie, tuple: None };
+            if let Some(live) = self.live.get(&key) {
+                live.fetch();
+            }
+        }
         self.namespaces[of].register.now_ns = made_at.by_ms * 1_000_000;
         let tick = &mut self.tick;
         let seen = Sighting {
@@ -341,7 +348,9 @@ impl Tracker {
             tick.seen += 1;
             scope.seen += 1;
         }
-        live.is_missing = false;
+        if live.is_missing {
+            live.is_missing = false;
+        }
 
         if live.is_same_as(&seen) {
             live.last_seen = tick.snapshot;

@@ -64,12 +64,81 @@ fn recording() -> Dir {
     dir
 }
 
+/// Socket 1 was held by nginx, let go of, and held by it again.
+#[test]
+fn who_held_a_socket_twice_is_one_owner() {
+    let dir = Dir::new();
+    let mut made = MadeUp::begin(&dir.path("sockrec.db"));
+    let start = made.start;
+    for _ in 0..4 {
+        made.snapshot(&[observation(1)]).commit();
+    }
+    let nginx = start.next_process;
+    let snapshot = |n| SnapshotId(start.next_snapshot.0 - 1 + n);
+    let held = |since| Ownership { socket: SocketId(1), process: nginx, since };
+    let changes = [
+        process(nginx, 1_234, "nginx"),
+        OwnerChange::Held(held(snapshot(1))),
+        OwnerChange::Released { ownership: held(snapshot(1)), last: snapshot(2) },
+        OwnerChange::Held(held(snapshot(4))),
+    ];
+    made.writer.owner_changes(&start, &changes).unwrap();
+    made.end();
+    let columns = "socket_id,pid,owners,owner_count";
+    let rows = shown(&dir, &format!("query connections --format csv --columns {columns}"));
+    assert_eq!(rows, format!("{columns}\n1,1234,nginx[1234],1\n"));
+}
+
 fn shown(dir: &Dir, line: &str) -> String {
     dir.sockrec(line).fine().stdout()
 }
 
 const COLUMNS: &str =
     "--columns socket_id,pid,comm,command_line,user,owners,owner_count,cgroup,unit --format csv";
+
+/// What nobody asks for is not looked up.
+#[test]
+fn each_column_of_connections_is_alone_what_it_is_among_all() {
+    let dir = recording();
+    let all = shown(&dir, "query connections --format csv");
+    let lines: Vec<Vec<&str>> = all.lines().map(fields).collect();
+    assert!(lines[0].contains(&"owners"));
+    for (i, name) in lines[0].iter().enumerate() {
+        let columns = format!("query connections --format csv --columns socket_id,{name}");
+        let alone = shown(&dir, &columns);
+        let alone: Vec<&str> = alone.lines().map(|line| fields(line)[1]).collect();
+        let among_all: Vec<&str> = lines.iter().map(|fields| fields[i]).collect();
+        assert_eq!(alone, among_all, "{name}");
+    }
+}
+
+/// What stands between the commas that are not quoted.
+fn fields(line: &str) -> Vec<&str> {
+    let mut is_quoted = false;
+    line.split(|c: char| {
+        is_quoted ^= c == '"';
+        c == ',' && !is_quoted
+    })
+    .collect()
+}
+
+#[test]
+fn what_owners_tell_is_looked_up_to_choose_and_to_sort_by_too() {
+    let dir = recording();
+    let sockets = |line: &str| {
+        let line = format!("query connections --format csv --columns socket_id {line}");
+        shown(&dir, &line).lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(sockets("comm = worker"), ["1", "3"]);
+    assert_eq!(sockets("unit = nginx.service"), ["1"]);
+    assert_eq!(sockets("--sort owner_count:desc"), ["1", "3", "2"]);
+    assert_eq!(sockets("--sort pid:desc"), ["3", "1", "2"]);
+    let peers = |filter: &str| {
+        shown(&dir, &format!("query peers --format csv --columns connections {filter}"))
+    };
+    assert_eq!(peers("comm = worker"), "connections\n2\n");
+    assert_eq!(peers(""), "connections\n3\n");
+}
 
 #[test]
 fn a_connection_tells_its_first_owner_and_names_all() {

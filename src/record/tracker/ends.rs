@@ -18,6 +18,7 @@ impl Tracker {
         out: &mut Batch,
     ) -> bool {
         let scope = &mut self.scopes[scope_index];
+        scope.order.end_dump();
         let exception = Exception {
             snapshot: self.tick.snapshot,
             kind: ExceptionKind::DumpFailed,

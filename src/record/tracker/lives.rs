@@ -56,7 +56,7 @@ pub(super) fn announce(
             family: message.family(),
             protocol: seen.protocol,
             tuple: message.tuple(),
-            owner: live.known,
+            owner: live.known(),
             first_snapshot: Some(seen.snapshot),
             opened_after,
             told: TupleTold::Whole,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::order::Order;
 use crate::model::{Nanos, Scope, ScopeId, SnapshotId, TcpState};
 use crate::record::chosen::{Chosen, proves_absence};
 
@@ -36,6 +37,8 @@ pub(super) struct TrackedScope {
     pub(super) unreadable: u64,
     pub(super) not_stored: u64,
     pub(super) events_not_stored: u64,
+    /// In which its dumps show the sockets.
+    pub(super) order: Order,
 }
 
 impl TrackedScope {
@@ -60,6 +63,7 @@ impl TrackedScope {
             unreadable: 0,
             not_stored: 0,
             events_not_stored: 0,
+            order: Order::default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl TrackedScope {
         (self.is_supported, self.is_complete) = (false, false);
         (self.live, self.seen) = (0, 0);
         self.full_views = VecDeque::new();
+        self.order = Order::default();
     }
 
     /// Whether a complete dump of it shows what is left of a connection whose socket went before.
