@@ -54,7 +54,7 @@ impl Pace {
 impl Haste {
     /// By so much what an event tells of times may be wrong that was read then.
     pub(super) fn slack_ns(&self, read_ns: Nanos) -> Nanos {
-        if read_ns <= self.is_fast_until_ns { SLACK_NS } else { 0 }
+        if read_ns < self.is_fast_until_ns { SLACK_NS } else { 0 }
     }
 
     /// Whether no event that was to come before one that was read then is still to come. Where few come, that
