@@ -113,6 +113,10 @@ pub(super) struct Traffic {
     pub(super) was_answered: bool,
     /// It was the other end that reset the connection, for sure.
     pub(super) was_reset: bool,
+    /// The same if this end dialled, which nothing else tells.
+    pub(super) was_reset_if_dialled: bool,
+    /// This end was dialled, for sure.
+    pub(super) was_dialled: bool,
     /// Payload.
     pub(super) sent_bytes: Option<u64>,
     /// Payload, and the other end's FIN as one.
@@ -134,8 +138,11 @@ impl Traffic {
             let is_then = sent_at.zip(received_at).is_none_or(|(sent, came)| sent.may_be(&came));
             received < sent || (received <= sent + 1 && is_then)
         };
-        let was_reset_by_other = self.was_reset && other.was_reset;
-        !was_reset_by_other && may_have_come(self, other) && may_have_come(other, self)
+        let was_reset = |one: &Self, other: &Self| {
+            one.was_reset || (one.was_reset_if_dialled && other.was_dialled)
+        };
+        let neither_has_reset = was_reset(self, other) && was_reset(other, self);
+        !neither_has_reset && may_have_come(self, other) && may_have_come(other, self)
     }
 
     /// Whether all that one sent the other received, then.

@@ -312,7 +312,9 @@ impl Register {
         let reversed = whole.flow.reversed();
         let mut others =
             self.flows.get(&reversed).into_iter().chain(self.flows.replaced(&reversed));
-        if member.peer.is_some() || others.any(|other| other.fits(member)) {
+        // Where few come, whoever fits was there before, and was not its other end then.
+        let is_late = self.half_told.haste.slack_ns(whole.read_ns) > 0;
+        if member.peer.is_some() || (is_late && others.any(|other| other.fits(member))) {
             return false;
         }
         let Some(half) = self.half_told.half_of(whole, rule) else { return false };

@@ -161,6 +161,8 @@ impl LastWords {
         Some(Traffic {
             was_answered: self.was_answered(),
             was_reset: false,
+            was_reset_if_dialled: false,
+            was_dialled: false,
             sent_bytes: counters
                 .bytes_sent
                 .zip(counters.bytes_retrans)

@@ -331,10 +331,19 @@ impl Register {
     pub(super) fn traffic_of(&self, words: &LastWords) -> Option<Traffic> {
         let (traffic, flow) = (words.traffic()?, words.flow()?);
         let direction = self.direction_by_listeners(&flow, Some(words.destroyed.begun_by_ns()));
-        let ending = Life { direction, last_words: words.said, ..Life::default() }.ending();
+        let origin = words.said.and_then(|said| said.origin());
+        let direction = direction.or(origin.map(Origin::direction));
         let may_have_reset = words.said.is_some_and(|said| said.has_unread_data());
-        let was_reset = ending == Some(Ending::FinNotAcked) && !may_have_reset;
-        Some(Traffic { was_reset, ..traffic })
+        let was_reset = |direction| {
+            let ending = Life { direction, last_words: words.said, ..Life::default() }.ending();
+            ending == Some(Ending::FinNotAcked) && !may_have_reset
+        };
+        Some(Traffic {
+            was_reset: was_reset(direction),
+            was_reset_if_dialled: direction.is_none() && was_reset(Some(Direction::Outbound)),
+            was_dialled: direction == Some(Direction::Inbound),
+            ..traffic
+        })
     }
 
     /// Whether the final counters tell that a connection was reset, or aborted.

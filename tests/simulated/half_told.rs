@@ -164,7 +164,19 @@ fn who_left_data_unread_is_not_taken_for_the_other_end_of_an_abort() {
     assert!(told(5).is_empty());
 }
 
-/// A hundred connections with others that end at once, so long before they are taken.
+/// They are of two connections with the same addresses and ports, each aborted by the end that is not told of.
+#[test]
+fn two_ends_that_left_no_data_unread_and_were_reset_are_not_of_one_connection() {
+    let told = |rqueue| {
+        let a = a().opened_at(1_400);
+        let one = FakeSocket { rqueue, ..a.clone() };
+        pairs(&told_at_1700(&[one.destroyed(), a.peer(2).destroyed()]))
+    };
+    assert!(told(0).is_empty());
+    assert_eq!(told(5), ["1 2", "2 1"]);
+}
+
+/// Many connections with others that end at once, so long before they are taken.
 fn many_ago(ms: i64) -> Vec<FakeEvent> {
     let other = |n: u16| FakeSocket::established(u64::from(n), 20_000 + n, 443).to_afar();
     (1_000..1_600).map(|n| other(n).destroyed().ago(ms)).collect()
@@ -183,10 +195,11 @@ fn pairs(world: &World) -> Vec<String> {
 fn among_many_events_an_end_told_by_half_is_not_given_to_the_first_that_fits() {
     let a = a().opened_at(1_080);
     // Closed with data unread: both of its ends are told in full.
-    let c = FakeSocket { cookie: 3, remote_port: 81, ..a.clone() };
+    let c = FakeSocket { cookie: 3, remote_port: 81, rqueue: 5, ..a.clone() };
+    let was_reset = FakeSocket { rqueue: 0, ..c.peer(4) };
     let mut events = many_ago(900);
     events.push(a.aborted().ago(890));
-    events.push(c.peer(4).destroyed().ago(885));
+    events.push(was_reset.destroyed().ago(885));
     events.push(c.destroyed().ago(870));
     events.push(a.peer(2).destroyed().ago(860));
     assert_eq!(pairs(&told_at_1700(&events)), ["1 2", "2 1", "3 4", "4 3"]);
