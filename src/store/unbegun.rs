@@ -1,6 +1,6 @@
 //! What a start leaves that comes to nothing, as for want of descriptors: what was there before.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,15 @@ pub(super) struct Unbegun {
     path: PathBuf,
     found: Found,
     restores: bool,
+    /// A descriptor to do it with: other threads may have taken those that were left meanwhile.
+    spare: Option<File>,
 }
 
 impl Unbegun {
     /// A file that is opened, which may turn out not to be one of ours.
     pub(super) fn new(path: &Path, found: Found) -> Self {
-        Self { path: path.to_owned(), found, restores: found != Found::Recording }
+        let spare = File::open("/").ok();
+        Self { path: path.to_owned(), found, restores: found != Found::Recording, spare }
     }
 
     /// It is a recording, and is about to get a log.
@@ -29,6 +32,7 @@ impl Unbegun {
     /// What is there from now on stays.
     pub(super) fn has_begun(&mut self) {
         self.restores = false;
+        self.spare = None;
     }
 
     fn restore(&self) -> io::Result<()> {
@@ -52,6 +56,7 @@ impl Unbegun {
 
 impl Drop for Unbegun {
     fn drop(&mut self) {
+        self.spare = None;
         if self.restores {
             // On the way out with an error, which is what matters.
             let _ = self.restore();
