@@ -2,22 +2,9 @@
 
 use super::Exit;
 use super::message::{note, warn};
-use crate::query::{By, Question, RecordedFilter, Recording, Selection};
+use crate::query::{By, OWNER_COLUMNS, Question, RecordedFilter, Recording, Selection};
 use crate::render::human::exact;
 
-/// Columns that only processes and cgroups tell.
-const OF_OWNERS: &[&str] = &[
-    "pid",
-    "comm",
-    "exe",
-    "command_line",
-    "user",
-    "owners",
-    "owner_count",
-    "cgroup",
-    "unit",
-    "container",
-];
 /// Columns that mostly destroy events tell.
 const OF_EVENTS: &[&str] = &["ending", "ending_evidence", "destroyed_at"];
 
@@ -47,7 +34,7 @@ pub(super) fn note_limits(
         format!("in {captures} of {} captures ", limits.captures)
     };
     let asks_for = |columns| selection.filter.as_ref().is_some_and(|f| f.asks_for(columns));
-    let asks_for_owners = is_of_owners(question) || asks_for(OF_OWNERS);
+    let asks_for_owners = is_of_owners(question) || asks_for(OWNER_COLUMNS);
     let facts = [
         (
             asks_for_owners,

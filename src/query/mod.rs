@@ -27,7 +27,7 @@ pub use dense::Dense;
 pub use facts::Span;
 pub use lacks::{CaptureLimits, RecordedFilter};
 pub use markers::NamedMarker;
-pub use question::{By, Question};
+pub use question::{By, OWNER_COLUMNS, Question};
 pub use recording::{QueryError, Recording};
 pub use rules::{Assertion, LimitKind, RULES, Rule};
 pub use schema::{SCHEMA_COLUMNS, SchemaColumn};

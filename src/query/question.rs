@@ -98,8 +98,8 @@ pub enum By {
     Service,
 }
 
-/// Columns of connections that owners are looked up for.
-const OF_OWNERS: [&str; 10] = [
+/// Columns that only processes and cgroups tell.
+pub const OWNER_COLUMNS: &[&str] = &[
     "pid",
     "comm",
     "exe",
@@ -193,7 +193,7 @@ impl Question {
 
     /// Whether anything is asked for that connections tell of their owners.
     pub(super) fn asks_for_owners(self, selection: &Selection) -> bool {
-        let is_of_owners = |name: &String| OF_OWNERS.contains(&name.as_str());
+        let is_of_owners = |name: &String| OWNER_COLUMNS.contains(&name.as_str());
         let is_shown = match self {
             Self::Connections => {
                 selection.columns.is_empty() || selection.columns.iter().any(is_of_owners)
@@ -203,7 +203,7 @@ impl Question {
         };
         is_shown
             || selection.sort.iter().any(|key| is_of_owners(&key.column))
-            || selection.filter.as_ref().is_some_and(|filter| filter.asks_for(&OF_OWNERS))
+            || selection.filter.as_ref().is_some_and(|filter| filter.asks_for(OWNER_COLUMNS))
     }
 
     /// What its rows are in order of, where each is worked out without the others.
