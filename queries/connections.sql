@@ -53,7 +53,7 @@ WITH
             e.destroyed_at_ns,
             CASE WHEN NOT half.is_so THEN e.destroyed_boottime_ns END AS destroyed_boottime_ns,
             -- For so long it may have gone on without its socket, where nothing else tells; NULL: longer.
-            CASE WHEN e.ending IS NULL OR e.ending IN (1, 3, 11) THEN e.over_ns ELSE 0 END AS over_ns,
+            CASE WHEN e.over_ns = 0 OR e.ending NOT IN (1, 3, 11) THEN 0 ELSE e.over_ns END AS over_ns,
             e.destroyed_at_ns - e.idle_ms * 1000000 AS active_at_ns,
             CASE WHEN NOT half.is_so THEN e.destroyed_boottime_ns END - e.idle_ms * 1000000
                 AS active_boottime_ns,
@@ -130,7 +130,7 @@ WITH
             m.time_wait_snapshot_id AS time_wait_id,
             tw.ended_boottime_ns AS time_wait_seen_boottime_ns,
             half.is_so AS is_half,
-            m.socket_id IS NULL AND e.destroyed_at_ns IS NOT NULL AND e.over_ns IS NULL
+            e.over_ns IS NULL AND m.socket_id IS NULL AND e.destroyed_at_ns IS NOT NULL
                 AND (e.ending IS NULL OR e.ending IN (3, 11)) AS may_be_half_closed,
             coalesce(m.last_snapshot_id, o.last_snapshot_id) AS remains_last_id,
             m.gone_before_snapshot_id AS remains_gone_id
@@ -191,8 +191,10 @@ WITH
             CASE WHEN is_peer_by_dump THEN 'peer_dump' ELSE 'peer_destroy_event' END AS peer_evidence,
             by_event.is_so AS is_closing_by_event
         FROM facts AS x
-        LEFT JOIN temp.truth AS by_event ON by_event.is_so = (NOT is_half AND NOT may_be_half_closed
-            AND (gone_at_ns IS NULL OR destroyed_boottime_ns + coalesce(over_ns, 0) <= gone_boottime_ns))
+        LEFT JOIN temp.truth AS by_event ON by_event.is_so = CASE
+            WHEN is_half OR may_be_half_closed THEN 0
+            WHEN gone_at_ns IS NULL THEN 1
+            ELSE destroyed_boottime_ns + coalesce(over_ns, 0) <= gone_boottime_ns END
     ),
     bounds AS (
         SELECT
@@ -236,7 +238,7 @@ WITH
         FROM closings AS x
         -- Without the other end's event or a look-up the TIME-WAIT tells until when it went on.
         LEFT JOIN temp.truth AS by_time_wait ON by_time_wait.is_so = CASE
-            WHEN time_wait_boottime_ns IS NULL OR NOT is_closing_by_event THEN 0
+            WHEN NOT is_closing_by_event OR time_wait_boottime_ns IS NULL THEN 0
             WHEN is_closing_by_peer THEN time_wait_boottime_ns < peer_ended_boottime_ns
             WHEN is_peer_orderly IS NOT 1 AND over_ns IS NULL THEN 1
             ELSE time_wait_boottime_ns < closed_before_boottime_ns END

@@ -2,20 +2,13 @@
 -- at its beginning, and the worst that was seen between. Other questions are put together from it.
 -- A connection that was there before anyone looked counts from its first sight; NULL is unknown.
 --
--- What stands in braces is NULL for questions that do not ask what limited the sending.
--- Reads `chosen`, rows of connections.sql.
--- Parameters: :from_ns, :to_ns (UTC), :first_snapshot_id, :last_snapshot_id (those within).
--- Order: none. Index: primary keys; group_sockets of the groups that lie in the span, samples of those
--- that reach beyond it.
+-- Reads `chosen`, rows of connections.sql; edges.sql, which stands where the braces are; and what the
+-- program has added up of seen.sql (`seen_of`).
+-- Parameters: :from_ns, :to_ns (UTC); those of edges.sql.
+-- Order: none. Index: primary keys; samples of the groups in which the span begins and ends.
 WITH
-    -- What held when the span began, held at the snapshot before its first one.
     edges AS MATERIALIZED (
-        SELECT coalesce(b.snapshot_id, f.snapshot_id) AS first_id, :last_snapshot_id AS last_id,
-            EXISTS (SELECT 1 FROM snapshots AS n WHERE n.snapshot_id > :last_snapshot_id) AS is_cut
-        FROM snapshots AS f
-        LEFT JOIN snapshots AS b ON b.snapshot_id = f.snapshot_id - 1
-            AND b.capture_id = f.capture_id AND b.group_id IS NOT NULL
-        WHERE f.snapshot_id = :first_snapshot_id
+{edges}
     ),
     -- The rows that count as the beginning: also the first of whoever a later capture found there.
     first_rows AS (
@@ -58,76 +51,39 @@ WITH
         CROSS JOIN snapshots AS n ON n.snapshot_id = r.snapshot_id
         LEFT JOIN conditions AS c ON c.group_id = n.group_id AND c.condition_id = s.condition_id
     ),
-    pieces AS MATERIALIZED (
-        SELECT g.group_id, max(g.first_snapshot_id, d.first_id + 1) AS first_id,
-            min(coalesce(g.last_snapshot_id, d.last_id), d.last_id) AS last_id,
-            coalesce(g.first_snapshot_id > d.first_id AND g.last_snapshot_id <= d.last_id, 0)
-                AS is_whole
-        FROM edges AS d
-        JOIN groups AS g ON g.first_snapshot_id <= d.last_id
-            AND coalesce(g.last_snapshot_id, d.last_id) > d.first_id
-    ),
-    -- Groups are numbered as their snapshots are: whole ones stand in a row.
-    whole AS MATERIALIZED (
-        SELECT min(group_id) AS first_id, max(group_id) AS last_id FROM pieces WHERE is_whole
-    ),
-    -- Counters only grow: the greatest is the last.
-    seen_in_groups AS (
-        SELECT t.socket_id, max(t.max_rtt_us) AS max_rtt_us,
-            {sum(t.zero_window_samples)} AS zero_window_samples,
-            {max(t.busy_time_us)} AS busy_time_us,
-            {max(t.rwnd_limited_us)} AS rwnd_limited_us,
-            {max(t.sndbuf_limited_us)} AS sndbuf_limited_us
-        FROM whole AS w
-        CROSS JOIN group_sockets AS t ON t.group_id BETWEEN w.first_id AND w.last_id
-        GROUP BY t.socket_id
-    ),
-    seen_in_samples AS (
-        SELECT s.socket_id, max(s.rtt_us) AS max_rtt_us,
-            {sum(s.snd_wnd_bytes = 0 AND s.state IN (1, 4, 8))} AS zero_window_samples,
-            {max(s.busy_time_us)} AS busy_time_us,
-            {max(c.rwnd_limited_us)} AS rwnd_limited_us,
-            {max(c.sndbuf_limited_us)} AS sndbuf_limited_us
-        FROM pieces AS p
-        JOIN samples AS s ON s.snapshot_id BETWEEN p.first_id AND p.last_id
-        LEFT JOIN conditions AS c ON c.group_id = p.group_id AND c.condition_id = s.condition_id
-        WHERE NOT p.is_whole
-        GROUP BY s.socket_id
-    ),
     -- The counters at both ends of the span.
     counters AS (
         SELECT
             k.*,
             coalesce(k.closed_before_ns <= :to_ns, 0) AS is_over,
-            b.socket_id IS NULL AND k.opened_after_ns IS NULL AS is_start_unknown,
-            b.socket_id IS NOT NULL AS was_there,
+            none.is_so AS none_before,
             b.bytes_sent AS sent_before, b.bytes_received AS received_before,
             b.data_segs_out AS segs_before, b.total_retrans AS retrans_before,
             b.rtt_us AS rtt_before, b.busy_time_us AS busy_before,
             b.rwnd_limited_us AS rwnd_before, b.sndbuf_limited_us AS sndbuf_before,
-            -- One that is freed and goes on half-closed has told its last counters.
-            coalesce(k.closed_before_ns, k.destroyed_at_ns) <= :to_ns OR NOT d.is_cut AS is_last_known,
+            last_known.is_so AS is_last_known,
             a.socket_id IS NOT NULL AS is_there_after,
             a.bytes_sent AS sent_after, a.bytes_received AS received_after,
             a.data_segs_out AS segs_after, a.total_retrans AS retrans_after,
-            coalesce(max(g.max_rtt_us, s.max_rtt_us), g.max_rtt_us, s.max_rtt_us) AS max_rtt_us,
-            CASE WHEN coalesce(g.zero_window_samples, s.zero_window_samples, b.zero_window_samples)
-                IS NOT NULL THEN coalesce(g.zero_window_samples, 0)
-                + coalesce(s.zero_window_samples, 0) + coalesce(b.zero_window_samples, 0) END
-                AS zero_window_samples,
-            coalesce(max(g.busy_time_us, s.busy_time_us), g.busy_time_us,
-                s.busy_time_us) AS busy_after,
-            coalesce(max(g.rwnd_limited_us, s.rwnd_limited_us), g.rwnd_limited_us,
-                s.rwnd_limited_us) AS rwnd_after,
-            coalesce(max(g.sndbuf_limited_us, s.sndbuf_limited_us), g.sndbuf_limited_us,
-                s.sndbuf_limited_us) AS sndbuf_after
+            b.zero_window_samples AS zero_windows_before
         -- The limit, which is none, keeps SQLite from working out each column at each of its uses.
-        FROM (SELECT * FROM chosen LIMIT -1) AS k
-        LEFT JOIN edges AS d ON 1
+        FROM (
+            SELECT socket_id, protocol, family, local_address, local_port, remote_address, remote_port,
+                direction, pid, comm, exe, command_line, user, uid, cgroup, unit, container, owners,
+                owner_count, state, ending, opened_after_ns, opened_before_ns, opened_evidence,
+                closed_before_ns, destroyed_at_ns, rtt_us, min_rtt_us, bytes_sent, bytes_received,
+                data_segs_out, total_retrans, gaps
+            FROM chosen LIMIT -1
+        ) AS k
+        -- One that is freed and goes on half-closed has told its last counters.
+        LEFT JOIN temp.truth AS last_known ON last_known.is_so = CASE
+            WHEN NOT (SELECT is_cut FROM edges) THEN 1
+            ELSE coalesce(coalesce(k.closed_before_ns, k.destroyed_at_ns) <= :to_ns, 0) END
         LEFT JOIN before AS b ON b.socket_id = k.socket_id
+        -- Over one that began in the span nothing had gone before.
+        LEFT JOIN temp.truth AS none ON none.is_so = CASE
+            WHEN b.socket_id IS NULL AND k.opened_after_ns IS NOT NULL THEN 0 END
         LEFT JOIN after AS a ON a.socket_id = k.socket_id
-        LEFT JOIN seen_in_groups AS g ON g.socket_id = k.socket_id
-        LEFT JOIN seen_in_samples AS s ON s.socket_id = k.socket_id
     )
 SELECT
     x.*,
@@ -135,28 +91,26 @@ SELECT
         AND opened_evidence NOT IN ('recording_start', 'extract_start') AS is_opened,
     is_over AND closed_before_ns >= :from_ns AS is_ended,
     CASE WHEN is_last_known THEN bytes_sent WHEN is_there_after THEN coalesce(sent_after, bytes_sent) END
-        - CASE WHEN was_there THEN sent_before WHEN NOT is_start_unknown THEN 0 END
-        AS sent_delta_bytes,
+        - coalesce(sent_before, none_before) AS sent_delta_bytes,
     CASE WHEN is_last_known THEN bytes_received
         WHEN is_there_after THEN coalesce(received_after, bytes_received) END
-        - CASE WHEN was_there THEN received_before WHEN NOT is_start_unknown THEN 0 END
-        AS received_delta_bytes,
+        - coalesce(received_before, none_before) AS received_delta_bytes,
     -- Segments are counted in 32 bits.
     (CASE WHEN is_last_known THEN total_retrans
         WHEN is_there_after THEN coalesce(retrans_after, total_retrans) END
-        - CASE WHEN was_there THEN retrans_before WHEN NOT is_start_unknown THEN 0 END) & 4294967295
-        AS retrans_delta,
+        - coalesce(retrans_before, none_before)) & 4294967295 AS retrans_delta,
     (CASE WHEN is_last_known THEN data_segs_out
         WHEN is_there_after THEN coalesce(segs_after, data_segs_out) END
-        - CASE WHEN was_there THEN segs_before WHEN NOT is_start_unknown THEN 0 END) & 4294967295
-        AS data_segs_delta,
-    max(coalesce(max_rtt_us, rtt_before, rtt_us), coalesce(rtt_before, max_rtt_us, rtt_us),
-        coalesce(CASE WHEN is_last_known THEN rtt_us END, max_rtt_us, rtt_before)) AS worst_rtt_us,
-    busy_after - CASE WHEN was_there THEN busy_before WHEN NOT is_start_unknown THEN 0 END
-        AS busy_delta_us,
-    rwnd_after - CASE WHEN was_there THEN rwnd_before WHEN NOT is_start_unknown THEN 0 END
+        - coalesce(segs_before, none_before)) & 4294967295 AS data_segs_delta,
+    nullif(max(coalesce(seen_of(socket_id, 'max_rtt_us'), -1), coalesce(rtt_before, -1),
+        coalesce(CASE WHEN is_last_known THEN rtt_us END, -1)), -1) AS worst_rtt_us,
+    coalesce(seen_of(socket_id, 'zero_window_samples') + zero_windows_before,
+        seen_of(socket_id, 'zero_window_samples'), zero_windows_before) AS zero_window_samples,
+    -- Counters only grow: the greatest is the last.
+    seen_of(socket_id, 'busy_time_us') - coalesce(busy_before, none_before) AS busy_delta_us,
+    seen_of(socket_id, 'rwnd_limited_us') - coalesce(rwnd_before, none_before)
         AS rwnd_limited_delta_us,
-    sndbuf_after - CASE WHEN was_there THEN sndbuf_before WHEN NOT is_start_unknown THEN 0 END
+    seen_of(socket_id, 'sndbuf_limited_us') - coalesce(sndbuf_before, none_before)
         AS sndbuf_limited_delta_us
 FROM counters AS x
 -- Sockets that were never connected are none.

@@ -261,10 +261,10 @@ impl Question {
         let file = self.file(selection);
         match self {
             Self::Totals(by) => {
-                let file = file.replace("{by}", by.columns()).replace("{keys}", by.keys());
-                with_traffic(&file, false).into()
+                let file = file.replace("{of}", by.sources()).replace("{by}", by.columns());
+                with_traffic(&file.replace("{keys}", by.keys())).into()
             }
-            Self::Slow => with_traffic(file, true).into(),
+            Self::Slow => with_traffic(file).into(),
             Self::Diff { .. } => {
                 let at = include_str!("../../queries/sockets_at.sql");
                 let rows = |ids: &str| at.replace(":snapshot_ids", ids);
@@ -275,6 +275,23 @@ impl Question {
             Self::At { .. } => file.replace(":snapshot_ids", "json_array(:snapshot_id)").into(),
             _ => file.into(),
         }
+    }
+
+    /// What is to be added up by socket before its query is run, which asks for it with `seen_of`.
+    pub(super) fn sql_of_seen(self) -> Option<String> {
+        let with_limits = match self {
+            Self::Totals(_) => false,
+            Self::Slow => true,
+            _ => return None,
+        };
+        let mut sql = include_str!("../../queries/seen.sql").replace("{edges}", EDGES);
+        if with_limits {
+            sql.retain(|c| !matches!(c, '{' | '}'));
+        } else {
+            let always = sql.split('}').map(|part| part.split('{').next().unwrap_or(part));
+            sql = always.collect();
+        }
+        Some(sql)
     }
 
     /// Parameters of its own.
@@ -293,20 +310,12 @@ impl Question {
     }
 }
 
-/// A query that reads `traffic`, with or without what limited the sending.
-fn with_traffic(sql: &str, with_limits: bool) -> String {
-    let traffic = include_str!("../../queries/traffic.sql");
-    let mut query = "WITH traffic AS (\n".to_owned();
-    for part in traffic.split_inclusive('}') {
-        let (always, limit) = part.split_once('{').unwrap_or((part, ""));
-        query.push_str(always);
-        match limit.strip_suffix('}') {
-            Some(limit) if with_limits => query.push_str(limit),
-            Some(_) => query.push_str("NULL"),
-            None => {}
-        }
-    }
-    query + "\n)\n" + sql
+const EDGES: &str = include_str!("../../queries/edges.sql");
+
+/// A query that reads `traffic`.
+fn with_traffic(sql: &str) -> String {
+    let traffic = include_str!("../../queries/traffic.sql").replace("{edges}", EDGES);
+    format!("WITH traffic AS (\n{traffic}\n)\n{sql}")
 }
 
 /// The port that was connected to, on which side it is. Of UDP it is told only that this end chose the
@@ -320,13 +329,13 @@ macro_rules! ports {
 }
 
 impl By {
-    /// What is the same in all that is put together, as columns.
-    const fn columns(self) -> &'static str {
+    /// What its columns are put together from.
+    const fn sources(self) -> &'static str {
         match self {
             // The peer of a dual-stack socket is a v4 one.
             Self::Peer => {
                 "CASE WHEN remote_address LIKE '::ffff:%.%' THEN substr(remote_address, 8)
-                     ELSE remote_address END AS remote_address"
+            ELSE remote_address END AS remote_address"
             }
             Self::Port => concat!("protocol, direction, ", ports!()),
             Self::Service => concat!(
@@ -334,6 +343,18 @@ impl By {
                 ports!(),
                 ", CASE WHEN direction IS NOT 'inbound' THEN remote_address END AS remote_address, comm"
             ),
+            Self::Process => "pid, comm, exe, command_line, user, cgroup, unit, container",
+            Self::Cgroup => "cgroup, unit, container",
+            Self::User => "uid",
+        }
+    }
+
+    /// What is the same in all that is put together, as columns.
+    const fn columns(self) -> &'static str {
+        match self {
+            Self::Peer => "remote_address",
+            Self::Port => "protocol, direction, local_port, remote_port",
+            Self::Service => "protocol, direction, local_port, remote_port, remote_address, comm",
             // Its sockets may be of other cgroups than the process itself.
             Self::Process => {
                 "pid, comm, exe, command_line, user,
@@ -346,7 +367,7 @@ impl By {
             // What processes of that user are told to be called.
             Self::User => {
                 "uid, (SELECT CASE WHEN min(w.user) = max(w.user) THEN min(w.user) END
-                    FROM processes AS w WHERE w.uid = traffic.uid) AS user"
+                    FROM processes AS w WHERE w.uid = t.uid) AS user"
             }
         }
     }

@@ -236,6 +236,9 @@ impl Recording {
             texts = RuleTexts::of(assertion, self.chosen_sockets(selection)?);
             parameters.extend(texts.parameters(assertion));
         }
+        if let Some(sql) = question.sql_of_seen() {
+            self.reader.add_up(&sql, &parameters)?;
+        }
         let mut rows = 0;
         let counted = |row: &[Value<'_>]| {
             rows += 1;

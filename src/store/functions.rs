@@ -8,14 +8,19 @@ use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 
+use super::seen::Seen;
 use crate::filter::{PREFIX_FUNCTION, Prefix};
 use crate::model::TcpState;
 
-/// Adds `in_prefix(address, prefix)`, `utc(ns)` and `state_name(number)`; of NULL each makes NULL.
+const FLAGS: FunctionFlags = FunctionFlags::SQLITE_UTF8
+    .union(FunctionFlags::SQLITE_DETERMINISTIC)
+    .union(FunctionFlags::SQLITE_DIRECTONLY);
+
+/// Adds `in_prefix(address, prefix)`, `utc(ns)` and `state_name(number)`; of NULL each makes NULL. And
+/// `seen_of`, of which nothing is known yet.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8
-        | FunctionFlags::SQLITE_DETERMINISTIC
-        | FunctionFlags::SQLITE_DIRECTONLY;
+    let flags = FLAGS;
+    tell_of(connection, Seen::default())?;
     connection.create_scalar_function(PREFIX_FUNCTION, 2, flags, |context| {
         if context.get_raw(1) == ValueRef::Null {
             return Ok(None);
@@ -39,5 +44,13 @@ pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
             let name = u8::try_from(number).ok().and_then(|n| TcpState(n).name());
             name.map_or_else(|| format!("STATE-{number}"), str::to_owned)
         }))
+    })
+}
+
+/// What `seen_of(socket, name)` tells from here on.
+pub(super) fn tell_of(connection: &Connection, seen: Seen) -> rusqlite::Result<()> {
+    connection.create_scalar_function("seen_of", 2, FLAGS, move |context| {
+        let name = context.get_raw(1).as_str()?;
+        Ok(context.get::<Option<i64>>(0)?.and_then(|socket| seen.of(socket, name)))
     })
 }

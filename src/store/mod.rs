@@ -26,6 +26,7 @@ mod reader;
 mod retention;
 mod salvage;
 mod samples;
+mod seen;
 mod share;
 mod shared_dir;
 mod summary;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Rows, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Rows, Statement, ffi};
 
 use super::StoreError;
 use super::file::{check_for_reading, file_uri, has_log};
-use super::functions::add_functions;
+use super::functions::{add_functions, tell_of};
 use super::log::fold_left_log;
 use super::migrate::{check_schema, check_version, user_version};
 use super::new_file::stop_when;
+use super::seen::Seen;
 use super::trust::distrust;
 use crate::model::Value;
 
@@ -146,20 +147,35 @@ impl Reader {
         each: impl FnMut(&[Value<'_>]) -> Result<(), E>,
     ) -> Result<(), E> {
         let error = |e| E::from(StoreError::sqlite(&self.path, "read", e));
-        let mut statement = self.connection.prepare(sql).map_err(error)?;
+        let mut statement = self.bound(sql, parameters).map_err(error)?;
+        each_row(statement.raw_query(), error, each)
+    }
+
+    /// Adds up the rows of a query by socket, which is its first column: queries that are run after that
+    /// are told by `seen_of(socket_id, 'max_rtt_us')`, a column by its name. Of counts it is the sum, of
+    /// all else the greatest.
+    ///
+    /// # Errors
+    /// Of the query.
+    pub fn add_up(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<(), StoreError> {
+        let add_up = || tell_of(&self.connection, Seen::read(&mut self.bound(sql, parameters)?)?);
+        add_up().map_err(|e| self.error(e))
+    }
+
+    fn bound(&self, sql: &str, parameters: &[Parameter<'_>]) -> rusqlite::Result<Statement<'_>> {
+        let mut statement = self.connection.prepare(sql)?;
         for (name, value) in parameters {
-            if let Some(index) = statement.parameter_index(name).map_err(error)? {
+            if let Some(index) = statement.parameter_index(name)? {
                 match *value {
                     Value::Null => statement.raw_bind_parameter(index, None::<i64>),
                     Value::Integer(v) => statement.raw_bind_parameter(index, v),
                     Value::Real(v) => statement.raw_bind_parameter(index, v),
                     Value::Text(v) => statement.raw_bind_parameter(index, v),
                     Value::Bytes(v) => statement.raw_bind_parameter(index, v),
-                }
-                .map_err(error)?;
+                }?;
             }
         }
-        each_row(statement.raw_query(), error, each)
+        Ok(statement)
     }
 
     /// Runs SQL that someone typed: a query, which may change nothing. Hands over the names of its

@@ -185,6 +185,18 @@ fn a_span_counts_only_what_went_through_in_it() {
 }
 
 #[test]
+fn what_was_seen_only_after_a_span_is_not_told_of_it() {
+    // The third may have been opened before the end of the span, and was first seen after it.
+    let span = "--from 2026-11-21T12:00:02Z --to 2026-11-21T12:00:07.5Z";
+    let columns = "--columns remote_address,connections,sent_delta_bytes,max_rtt_us";
+    assert_snapshot!(asked(&traffic(), &format!("peers {span} {columns}")), @"
+    remote_address,connections,sent_delta_bytes,max_rtt_us
+    198.51.100.7,2,11100,250
+    127.0.0.2,1,,
+    ");
+}
+
+#[test]
 fn connections_can_be_chosen_before_they_are_put_together() {
     let of_one = asked(&traffic(), "users --socket 2 --columns uid,connections,sent_delta_bytes");
     assert_eq!(of_one, "uid,connections,sent_delta_bytes\n1000,1,5100\n");
@@ -243,6 +255,38 @@ fn the_slowest_comes_first_with_its_reasons() {
     socket_id,max_rtt_us,retrans_delta,retrans_share,zero_window_samples
     2,7000,0,,0
     1,250,5,1.0,3
+    ");
+}
+
+/// Two captures, each a group of its own; in the second one it is faster than in the first.
+#[test]
+fn what_groups_tell_of_a_connection_is_put_together() {
+    let a = FakeSocket::established(1, 1_001, 80);
+    let closed = FakeSocket { snd_wnd: 0, rtt_us: 9_000, ..a.sent(10) };
+    let mut world = World::default();
+    world.shows(&[&a]).shows(&[&closed]).shows(&[&closed.sent(10)]).shows(&[&a.sent(30)]);
+    world.record();
+    world.goes_on_after(6 * SECOND).ends(&[&a.sent(40)], complete);
+    world.shows(&[&FakeSocket { snd_wnd: 0, rtt_us: 3_000, ..a.sent(50) }]).shows(&[&a.sent(60)]);
+    world.record();
+    let columns = "max_rtt_us,zero_window_samples,sent_delta_bytes";
+    let of = |span: &str| told(&world, &format!("slow {span} --columns {columns}"));
+    assert_snapshot!(of(""), @"
+    exit 3
+    stdout:
+    max_rtt_us,zero_window_samples,sent_delta_bytes
+    9000,3,60
+    stderr:
+    warning: gaps in this span: not_recording (1); `sockrec query coverage` tells when
+    ");
+    // Of the second one alone.
+    assert_snapshot!(of("--from 2026-11-21T12:00:08Z"), @"
+    exit 3
+    stdout:
+    max_rtt_us,zero_window_samples,sent_delta_bytes
+    3000,1,20
+    stderr:
+    warning: gaps in this span: not_recording (1); `sockrec query coverage` tells when
     ");
 }
 
