@@ -16,6 +16,16 @@ pub enum Direction {
     Inbound,
 }
 
+impl Direction {
+    /// As the other end tells it.
+    pub fn of_peer(self) -> Self {
+        match self {
+            Self::Outbound => Self::Inbound,
+            Self::Inbound => Self::Outbound,
+        }
+    }
+}
+
 /// What tells who opened a connection; the numbers are those of the table `origins`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -1,7 +1,7 @@
 //! Who opened a connection and how it ended, from the states that it was seen in and the kernel's
 //! counters. Wrong is worse than unknown: what does not tell for sure tells nothing.
 
-use super::flows::Flow;
+use super::flows::{Fin, Flow};
 use crate::kernel::IsInDoubt;
 use crate::model::{Direction, Ending, Left, Observation, Origin, Protocol, TcpState};
 
@@ -83,6 +83,26 @@ impl Evidence {
     /// Whether a segment came that was more than a refusal.
     pub(super) fn has_heard(&self) -> bool {
         self.has_heard
+    }
+
+    /// Whether it waits for an answer.
+    fn is_waiting(&self) -> bool {
+        self.retransmits > 0 || self.probes > 0
+    }
+
+    /// Whether our FIN was acknowledged, by who opened the connection.
+    pub(super) fn fin(&self) -> Fin {
+        Fin {
+            is_acked_of_unknown: self.is_fin_acked(None),
+            is_acked_outbound: self.is_fin_acked(Some(Direction::Outbound)),
+            is_acked_inbound: self.is_fin_acked(Some(Direction::Inbound)),
+        }
+    }
+
+    /// Whether it ended in no other way than by a RST, or a FIN, of the other end: who left data unread may have
+    /// sent the RST itself.
+    pub(super) fn was_ended_by_peer(&self) -> bool {
+        self.rqueue == 0 && !self.is_waiting()
     }
 
     /// Whether our FIN was acknowledged. `None` where that may have been our SYN.
@@ -289,7 +309,7 @@ impl Life {
         if last_words.is_fin_acked(self.direction)? {
             return Some(self.ending_with_fin(&last_words));
         }
-        if last_words.retransmits == 0 && last_words.probes == 0 {
+        if !last_words.is_waiting() {
             return Some(Ending::FinNotAcked);
         }
         self.last.and_then(|last| timed_out(&last, &last_words))
@@ -322,10 +342,9 @@ impl Life {
 
     /// Whether it was waiting for an answer when it ended: it may have timed out.
     pub(super) fn was_stalled(&self) -> bool {
-        let is_waiting = |counters: &Evidence| counters.retransmits > 0 || counters.probes > 0;
         match &self.last_words {
-            Some(Final::Full(counters)) => is_waiting(counters),
-            _ => self.last.as_ref().is_some_and(is_waiting),
+            Some(Final::Full(counters)) => counters.is_waiting(),
+            _ => self.last.as_ref().is_some_and(Evidence::is_waiting),
         }
     }
 

@@ -10,7 +10,9 @@ use hashbrown::HashMap;
 
 use super::ending::Remnant;
 use super::last_words::LastWords;
-use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, SocketId, Tuple};
+use crate::model::{
+    Direction, Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, SocketId, Tuple,
+};
 
 /// So long the dead wait for the event of their other end on this host …
 const ALONE_KEPT_NS: Nanos = 60_000_000_000;
@@ -95,6 +97,11 @@ impl Moment {
         self.to_ns - self.from_ns
     }
 
+    /// Whether its event was read so soon that two connections with the same addresses and ports are told apart.
+    pub(super) fn is_sharp(self) -> bool {
+        self.width_ns() <= SAME_MOMENT_NS
+    }
+
     /// The same, known less well.
     pub(super) fn widened(self, by_ns: Nanos) -> Self {
         Self { from_ns: self.from_ns - by_ns, to_ns: self.to_ns + by_ns }
@@ -111,14 +118,15 @@ impl Moment {
 pub(super) struct Traffic {
     /// A segment came that was more than a refusal: there was another end.
     pub(super) was_answered: bool,
-    /// It was the other end that reset the connection, for sure.
-    pub(super) was_reset: bool,
-    /// The same if this end dialled, which nothing else tells.
-    pub(super) was_reset_if_dialled: bool,
-    /// This end was dialled, for sure.
-    pub(super) was_dialled: bool,
+    /// Which end opened the connection, as far as this end alone tells.
+    pub(super) direction: Option<Direction>,
+    pub(super) fin: Fin,
+    /// It ended in no other way than by a RST, or a FIN, of the other end.
+    pub(super) was_ended_by_peer: bool,
     /// Payload.
     pub(super) sent_bytes: Option<u64>,
+    /// Payload, so much at least: who acknowledged it has counted it as received.
+    pub(super) acked_bytes: Option<u64>,
     /// Payload, and the other end's FIN as one.
     pub(super) received_bytes: Option<u64>,
     /// When this end last sent payload, or the connection was established.
@@ -127,8 +135,60 @@ pub(super) struct Traffic {
     pub(super) last_received: Option<Moment>,
 }
 
+/// Whether our FIN was acknowledged, by who opened the connection: a SYN is counted like a FIN.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fin {
+    pub(super) is_acked_of_unknown: Option<bool>,
+    pub(super) is_acked_outbound: Option<bool>,
+    pub(super) is_acked_inbound: Option<bool>,
+}
+
+impl Fin {
+    fn is_acked(self, direction: Option<Direction>) -> Option<bool> {
+        match direction {
+            None => self.is_acked_of_unknown,
+            Some(Direction::Outbound) => self.is_acked_outbound,
+            Some(Direction::Inbound) => self.is_acked_inbound,
+        }
+    }
+}
+
 impl Traffic {
-    /// Whether the other may be the other end: what one sent the other received, then or not at all.
+    /// Whether our FIN was acknowledged if the other is the other end.
+    fn is_fin_acked(&self, other: &Self) -> Option<bool> {
+        self.fin.is_acked(self.direction.or(other.direction.map(Direction::of_peer)))
+    }
+
+    /// Whether no FIN of ours was acknowledged for sure.
+    fn has_no_fin_acked(&self) -> bool {
+        self.fin.is_acked(self.direction) == Some(false)
+    }
+
+    /// Whether the FIN of the other was counted, if it is the other end.
+    fn has_fin_of(&self, other: &Self) -> Option<bool> {
+        Some(self.received_bytes? > other.sent_bytes?)
+    }
+
+    /// Whether both may be of one connection by the FINs that each sent and had.
+    ///
+    /// A socket counts the FIN that it acknowledges. Without its socket a connection goes on only if its own FIN was
+    /// acknowledged: what is left of it acknowledges the other and counts nothing.
+    fn agrees_on_fins_with(&self, other: &Self) -> bool {
+        let has_fin = self.has_fin_of(other).zip(other.has_fin_of(self));
+        match (self.is_fin_acked(other), other.is_fin_acked(self)) {
+            (Some(true), Some(true)) => has_fin != Some((false, false)),
+            // One of them has sent a RST.
+            (Some(false), Some(false)) => !(self.was_ended_by_peer && other.was_ended_by_peer),
+            (Some(false), Some(true)) if self.was_ended_by_peer => {
+                has_fin.is_none_or(|(own, others)| own && !(others && other.was_ended_by_peer))
+            }
+            (Some(true), Some(false)) => other.agrees_on_fins_with(self),
+            _ => true,
+        }
+    }
+
+    /// Whether the other may be the other end: what one sent the other received, then, or what of it was
+    /// acknowledged.
     fn may_be_of_peer(&self, other: &Self) -> bool {
         let may_have_come = |from: &Self, to: &Self| {
             let (Some(sent), Some(received)) = (from.sent_bytes, to.received_bytes) else {
@@ -136,13 +196,15 @@ impl Traffic {
             };
             let (sent_at, received_at) = (from.last_sent, to.last_received);
             let is_then = sent_at.zip(received_at).is_none_or(|(sent, came)| sent.may_be(&came));
-            received < sent || (received <= sent + 1 && is_then)
+            let is_enough = from.acked_bytes.is_none_or(|acked| acked <= received);
+            is_enough && (received < sent || (received <= sent + 1 && is_then))
         };
-        let was_reset = |one: &Self, other: &Self| {
-            one.was_reset || (one.was_reset_if_dialled && other.was_dialled)
-        };
-        let neither_has_reset = was_reset(self, other) && was_reset(other, self);
-        !neither_has_reset && may_have_come(self, other) && may_have_come(other, self)
+        self.agrees_on_fins_with(other) && may_have_come(self, other) && may_have_come(other, self)
+    }
+
+    /// Whether when something went is known well.
+    fn is_sharp(&self) -> bool {
+        [self.last_sent, self.last_received].into_iter().flatten().all(Moment::is_sharp)
     }
 
     /// Whether all that one sent the other received, then.
@@ -198,8 +260,6 @@ pub(super) struct There {
 /// What came of adding a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    /// Another had its addresses and ports since.
-    Late,
     /// No other end is known.
     Alone,
     /// This is the other end.
@@ -255,20 +315,23 @@ impl Flows {
 
     /// Adds a socket; gives the other end of its connection, if what is there now is it. A socket that
     /// is connected to itself is its own. One that is told of late, after another had its addresses
-    /// and ports, is left out.
+    /// and ports, is one of those that were replaced. Of these one that it mirrors is the other end if it is clear
+    /// when something went.
     pub(super) fn add(
         &mut self,
         flow: Flow,
         mut member: Member,
+        is_clear: bool,
         is_there_now: impl FnOnce(&Member) -> bool,
     ) -> Added {
-        if self.members.get(&flow).is_some_and(|latest| member.was_before(latest)) {
-            return Added::Late;
-        }
+        let is_late = self.members.get(&flow).is_some_and(|latest| member.was_before(latest));
         let reversed = flow.reversed();
-        let is_mirror = |other: &&mut Member| other.fits(&member) && other.mirrors(&member);
+        let is_mirror =
+            |other: &&mut Member| is_clear && other.fits(&member) && other.mirrors(&member);
         let replaced = self.replaced.get_mut(&reversed).into_iter().flatten().find(is_mirror);
-        let other = self.members.get_mut(&reversed).filter(|other| other.fits(&member));
+        let fits =
+            |other: &&mut Member| other.fits(&member) && (!is_late || other.mirrors(&member));
+        let other = self.members.get_mut(&reversed).filter(fits);
         let added = match other {
             _ if reversed == flow => Added::WithPeer(member.socket),
             _ if let Some(replaced) = replaced => {
@@ -279,17 +342,25 @@ impl Flows {
                 other.peer = Some(member.socket);
                 Added::WithPeer(other.socket)
             }
-            Some(_) => Added::WithDoubtfulPeer,
-            None => Added::Alone,
+            Some(_) if !is_late => Added::WithDoubtfulPeer,
+            _ => Added::Alone,
         };
         if let Added::WithPeer(peer) = added {
             member.peer = Some(peer);
         }
-        let before = self.members.insert(flow, member);
-        if let Some(before) = before.filter(|before| before.dead.is_some()) {
-            self.replaced.entry(flow).or_default().push(before);
+        let replaced = match is_late {
+            true => Some(member).filter(|member| member.dead.is_none()),
+            false => self.members.insert(flow, member).filter(|before| before.dead.is_some()),
+        };
+        if let Some(replaced) = replaced {
+            self.replaced.entry(flow).or_default().push(replaced);
         }
         added
+    }
+
+    /// Whether one that others have replaced may be the other end of this one.
+    pub(super) fn may_be_of_replaced(&self, flow: &Flow, member: &Member) -> bool {
+        self.replaced(&flow.reversed()).iter().any(|other| other.fits(member))
     }
 
     /// Adds the end of a connection that was told of by half, if what is known of the other end fits.
@@ -325,10 +396,9 @@ impl Flows {
         }
     }
 
-    /// Makes one that others have replaced the other end of a socket.
-    pub(super) fn pair_replaced(&mut self, flow: &Flow, socket: SocketId, peer: SocketId) {
-        let members = self.replaced.get_mut(flow).into_iter().flatten();
-        if let Some(member) = members.into_iter().find(|member| member.socket == socket) {
+    /// Notes the other end of a socket of this flow, be it that others had it since.
+    pub(super) fn set_peer(&mut self, flow: &Flow, socket: SocketId, peer: SocketId) {
+        if let Some(member) = self.find_mut(flow, socket) {
             member.peer = Some(peer);
         }
     }
@@ -351,9 +421,7 @@ impl Flows {
         dead: Dead,
         now: SnapshotId,
     ) {
-        let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
-            return;
-        };
+        let Some(member) = self.find_mut(flow, socket) else { return };
         member.dead = Some(Box::new(dead));
         // Half-closed, it goes on until the other end closes.
         let is_half_closed = dead.remnant == Remnant::HalfClosed;
@@ -361,9 +429,10 @@ impl Flows {
         if let Some(traffic) = dead.traffic {
             member.there.traffic = Some(Box::new(traffic));
         }
+        let is_awaited = dead.is_unseen && dead.destroyed_ns.is_none();
+        let awaited = is_awaited.then(|| member.clone());
         self.dead.push_back((now, *flow, socket));
-        if dead.is_unseen && dead.destroyed_ns.is_none() {
-            let member = member.clone();
+        if let Some(member) = awaited {
             self.await_event(*flow, member);
         }
     }
@@ -397,10 +466,13 @@ impl Flows {
 
     /// The dead socket of this flow.
     pub(super) fn dead_mut(&mut self, flow: &Flow, socket: SocketId) -> Option<&mut Dead> {
+        self.find_mut(flow, socket)?.dead.as_deref_mut()
+    }
+
+    fn find_mut(&mut self, flow: &Flow, socket: SocketId) -> Option<&mut Member> {
         let is_it = |member: &&mut Member| member.socket == socket;
         let member = self.members.get_mut(flow).filter(is_it);
-        let member = member.or_else(|| self.replaced.get_mut(flow)?.iter_mut().find(is_it));
-        member?.dead.as_deref_mut()
+        member.or_else(|| self.replaced.get_mut(flow)?.iter_mut().find(is_it))
     }
 
     /// Takes the event of one that is dead, and how it ended if that is known by it. What it left was seen
@@ -498,6 +570,13 @@ impl Member {
         self.dead.as_ref().is_some_and(|dead| dead.is_stalled)
     }
 
+    /// Whether its TIME-WAIT was seen, and its event not read.
+    fn was_in_time_wait(&self) -> bool {
+        self.dead
+            .as_ref()
+            .is_some_and(|dead| dead.destroyed_ns.is_none() && dead.remnant == Remnant::TimeWait)
+    }
+
     /// Whether it was over while the other was not, and so before the other began, which has the same
     /// addresses and ports.
     pub(super) fn was_before(&self, other: &Self) -> bool {
@@ -505,6 +584,11 @@ impl Member {
             .over_ns
             .zip(other.there.alive_ns)
             .is_some_and(|(over_ns, alive_ns)| over_ns < alive_ns)
+    }
+
+    /// Whether when something went over its connection is known well, as far as that was told.
+    pub(super) fn is_sharp(&self) -> bool {
+        self.there.traffic.as_deref().is_none_or(Traffic::is_sharp)
     }
 
     /// Whether what went over both connections tells that they are one.
@@ -522,10 +606,15 @@ impl Member {
             })
         };
         let was_answered = |traffic: Option<&Traffic>| traffic.is_none_or(|t| t.was_answered);
+        let acked_no_fin = |traffic: Option<&Traffic>, other: &Self| {
+            other.was_in_time_wait() && traffic.is_some_and(Traffic::has_no_fin_acked)
+        };
         let (own, others) = (self.there.traffic.as_deref(), other.there.traffic.as_deref());
         self.peer.is_none()
             && was_answered(own)
             && was_answered(others)
+            && !acked_no_fin(own, other)
+            && !acked_no_fin(others, self)
             && own.zip(others).is_none_or(|(own, others)| own.may_be_of_peer(others))
             && began_in_time(self, other)
             && began_in_time(other, self)

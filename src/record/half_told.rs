@@ -65,6 +65,13 @@ impl Half {
         Some(self.last_sent?.may_be(&last_received?.widened(slack_ns)))
     }
 
+    /// The same for sure, where events may be wrong about times by so much.
+    fn has_sent_surely(&self, last_received: Option<Moment>, slack_ns: Nanos) -> bool {
+        let moments = [self.last_sent, last_received];
+        let is_sharp = moments.into_iter().flatten().all(Moment::is_sharp);
+        (is_sharp || slack_ns == 0) && self.has_sent(last_received, 0) == Some(true)
+    }
+
     /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature. One that
     /// was alive after the abort is not.
     fn fits(&self, other: &Member, slack_ns: Nanos) -> bool {
@@ -148,6 +155,11 @@ impl HalfTold {
         *self = Self { haste, lost_until_ns: until_ns + STARVED_NS, ..Self::default() };
     }
 
+    /// Whether events may have been lost that were to be read by then.
+    pub(super) fn is_lossy(&self, read_ns: Nanos) -> bool {
+        read_ns <= self.lost_until_ns
+    }
+
     /// So fast events come now.
     pub(super) fn keep_pace(&mut self, haste: Haste) {
         self.haste = haste;
@@ -203,8 +215,26 @@ impl HalfTold {
             }
         }
         only_one(self.that_fit(whole, slack_ns))
-            .filter(|half| half.has_sent(whole.last_received, 0) == Some(true))
+            .filter(|half| half.has_sent_surely(whole.last_received, slack_ns))
             .copied()
+    }
+
+    /// Whether one is told apart from others with its addresses and ports: because it is known well when something
+    /// went, or because events come in order.
+    pub(super) fn tells_apart(&self, is_sharp: bool) -> bool {
+        is_sharp || self.haste.is_in_order()
+    }
+
+    pub(super) fn is_clear(&self, member: &Member) -> bool {
+        self.tells_apart(member.is_sharp())
+    }
+
+    /// Whether every event has come that was to come before that of this one, be the kernel as late as it is where
+    /// processors are short; `None` if some were lost.
+    pub(super) fn is_all_told(&self, member: &Member) -> Option<bool> {
+        let read_ns = member.dead.as_ref().and_then(|dead| dead.destroyed_ns)?;
+        let is_told = self.haste.is_in_order() || self.haste.is_read_until(read_ns + STARVED_NS);
+        (!self.is_lossy(read_ns)).then_some(is_told)
     }
 
     /// Whether one that died, and was plainly reset, waits to be held against a half that fits it.
@@ -221,7 +251,7 @@ impl HalfTold {
 impl Register {
     /// Enters a socket of which a half-wiped event has told.
     pub(super) fn enter_half_told(&mut self, socket: SocketId, words: &LastWords) {
-        if words.destroyed.at.monotonic_ns <= self.half_told.lost_until_ns {
+        if self.half_told.is_lossy(words.destroyed.at.monotonic_ns) {
             return;
         }
         let Some(&death) = self.death_of.get(&socket) else { return };
@@ -258,7 +288,7 @@ impl Register {
             origin: death.and_then(|death| death.origin),
             begun_by_ns: death.and_then(|death| death.begun_by_ns()),
         };
-        if !self.is_alone(&whole) || whole.read_ns <= self.half_told.lost_until_ns {
+        if !self.is_alone(&whole) || self.half_told.is_lossy(whole.read_ns) {
             return;
         }
         match whole.is_plain {
@@ -349,7 +379,13 @@ impl Register {
             });
             let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
             let peer = self.flows.get(&flow);
-            let Some(peer) = peer.filter(|m| m.peer.is_none() && half.fits(m, 0)) else { continue };
+            let is_it = |peer: &&Member| match &peer.dead {
+                Some(dead) => {
+                    half.fits(peer, 0) && half.has_sent_surely(dead.last_received, slack_ns)
+                }
+                None => half.fits(peer, 0),
+            };
+            let Some(peer) = peer.filter(|m| m.peer.is_none()).filter(is_it) else { continue };
             let rivals = self.half_told.waiting.get(&half.key()).into_iter().flatten();
             let rivals = rivals.map(|(_, rival)| rival);
             let rivals =

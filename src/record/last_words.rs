@@ -132,6 +132,11 @@ impl LastWords {
         }
     }
 
+    /// Whether it was read so soon that no other connection with its addresses and ports came before.
+    pub(super) fn is_sharp(&self) -> bool {
+        self.destroyed.at.monotonic_ns - self.sent_after_ns <= SAME_MOMENT_NS
+    }
+
     pub(super) fn flow(&self) -> Option<Flow> {
         Flow::new(self.protocol, &self.tuple)
     }
@@ -155,18 +160,26 @@ impl LastWords {
             }
     }
 
-    /// What went over its connection; that it was reset is told by more than this.
+    /// What went over its connection; who opened it is told by more than this.
     pub(super) fn traffic(&self) -> Option<Traffic> {
         let counters = self.counters.filter(|_| self.protocol == Protocol::Tcp)?;
+        let Some(Final::Full(said)) = &self.said else { return None };
+        let sent_bytes = counters
+            .bytes_sent
+            .zip(counters.bytes_retrans)
+            .map(|(sent, again)| sent.saturating_sub(again));
+        // One may be the SYN.
+        let acked_bytes = counters
+            .bytes_acked
+            .zip(sent_bytes)
+            .map(|(acked, sent)| acked.saturating_sub(1).min(sent));
         Some(Traffic {
             was_answered: self.was_answered(),
-            was_reset: false,
-            was_reset_if_dialled: false,
-            was_dialled: false,
-            sent_bytes: counters
-                .bytes_sent
-                .zip(counters.bytes_retrans)
-                .map(|(sent, again)| sent.saturating_sub(again)),
+            direction: None,
+            fin: said.fin(),
+            was_ended_by_peer: said.was_ended_by_peer(),
+            sent_bytes,
+            acked_bytes,
             received_bytes: counters.bytes_received,
             last_sent: self.last_sent,
             last_received: self.last_received,

@@ -24,9 +24,8 @@ use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
 use crate::model::{
-    Clocks, Direction, EndEvidence, Ending, FormerSocket, FreedSocket, Nanos, NetnsId, NewSocket,
-    Origin, Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold,
-    UndestroyedSocket,
+    Clocks, Direction, EndEvidence, FormerSocket, FreedSocket, Nanos, NetnsId, NewSocket, Origin,
+    Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold, UndestroyedSocket,
 };
 
 /// Ended sockets whose destroy event is still waited for, and destroyed ones that are remembered.
@@ -248,16 +247,23 @@ impl Register {
     fn enter(&mut self, flow: Flow, member: Member, out: &mut Batch) -> Option<SocketId> {
         let socket = member.socket;
         let first_birth = self.births.first().map(|birth| birth.id);
-        let is_over = member.there.over_ns.is_some();
+        // What only a dump tells of may be left of a later connection, of which events are still to be read.
+        let is_told = member.there.traffic.is_some()
+            || (member.there.over_ns.is_some() && flow.protocol() != Protocol::Tcp);
+        let is_clear = self.half_told.is_clear(&member);
         let is_there_now = |other: &Member| match &other.dead {
             Some(dead) => {
-                is_over && dead.destroyed_ns.is_some() && !self.half_told.may_find_half(other)
+                is_told
+                    && is_clear
+                    && self.half_told.is_clear(other)
+                    && dead.destroyed_ns.is_some()
+                    && !self.half_told.may_find_half(other)
             }
             None => first_birth.is_some_and(|first| other.socket >= first),
         };
         let is_there_now =
             |other: &Member| is_there_now(other) || flow.protocol() == Protocol::Mptcp;
-        match self.flows.add(flow, member, is_there_now) {
+        match self.flows.add(flow, member, is_clear, is_there_now) {
             Added::WithPeer(peer) => {
                 if peer != socket {
                     self.note_peer(peer, socket, out);
@@ -268,7 +274,7 @@ impl Register {
                 self.doubtful.push((flow, socket));
                 None
             }
-            Added::Late | Added::Alone => None,
+            Added::Alone => None,
         }
     }
 
@@ -333,17 +339,7 @@ impl Register {
         let direction = self.direction_by_listeners(&flow, Some(words.destroyed.begun_by_ns()));
         let origin = words.said.and_then(|said| said.origin());
         let direction = direction.or(origin.map(Origin::direction));
-        let may_have_reset = words.said.is_some_and(|said| said.has_unread_data());
-        let was_reset = |direction| {
-            let ending = Life { direction, last_words: words.said, ..Life::default() }.ending();
-            ending == Some(Ending::FinNotAcked) && !may_have_reset
-        };
-        Some(Traffic {
-            was_reset: was_reset(direction),
-            was_reset_if_dialled: direction.is_none() && was_reset(Some(Direction::Outbound)),
-            was_dialled: direction == Some(Direction::Inbound),
-            ..traffic
-        })
+        Some(Traffic { direction, ..traffic })
     }
 
     /// Whether the final counters tell that a connection was reset, or aborted.

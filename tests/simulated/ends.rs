@@ -252,7 +252,7 @@ fn a_time_wait_that_began_after_the_last_event_that_was_read_waits_for_the_next_
     let bytes_acked = a.bytes_sent + 2;
     let a = FakeSocket { bytes_acked, ..a };
     let last_ack_recv_at_ms = START_MONOTONIC / 1_000_000 + 1_850;
-    let b = FakeSocket { last_ack_recv_at_ms, ..a.peer(2).fin_acked() };
+    let b = FakeSocket { last_ack_recv_at_ms, ..a.peer(2).fin_received().fin_acked() };
     let time_wait = FakeSocket { cookie: 7, ..a.time_wait_since(1_850) };
     let mut world = World::with_events();
     world.shows(&[]).shows(&[]).tells(&[a.destroyed()]).shows(&[&time_wait]);

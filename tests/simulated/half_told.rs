@@ -177,13 +177,13 @@ fn two_ends_that_left_no_data_unread_and_were_reset_are_not_of_one_connection() 
 }
 
 /// Many connections with others that end at once, so long before they are taken.
-fn many_ago(ms: i64) -> Vec<FakeEvent> {
+pub(crate) fn many_ago(ms: i64) -> Vec<FakeEvent> {
     let other = |n: u16| FakeSocket::established(u64::from(n), 20_000 + n, 443).to_afar();
     (1_000..1_600).map(|n| other(n).destroyed().ago(ms)).collect()
 }
 
 /// The cookies of those whose other end is known, each with that of the other end.
-fn pairs(world: &World) -> Vec<String> {
+pub(crate) fn pairs(world: &World) -> Vec<String> {
     world.sql(
         "SELECT one.cookie || ' ' || other.cookie FROM sockets one
          JOIN sockets other ON other.socket_id = one.peer_socket_id ORDER BY one.cookie",

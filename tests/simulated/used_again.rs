@@ -1,7 +1,8 @@
 //! Addresses and ports, and sockets, that others use next.
 
-use crate::events::{a, lives};
-use crate::socket::FakeSocket;
+use crate::events::{a, lives, told_at_1700};
+use crate::half_told::{many_ago, pairs};
+use crate::socket::{FakeEvent, FakeSocket};
 use crate::world::{Jump, SECOND, World};
 
 const WHO: &[&str] = &["cookie", "generation", "remote_port", "ending_evidence"];
@@ -68,4 +69,85 @@ fn a_time_wait_that_began_after_dumps_had_lacked_any_is_left_of_another_connecti
             "cookie=7 generation=0 remote_port=80 ending_evidence=time_wait",
         ]
     );
+}
+
+/// The ends of two connections with the same addresses and ports, of each the end that is told of: whether they
+/// are told as the ends of one.
+fn are_one(client: &FakeSocket, server: &FakeSocket) -> bool {
+    let listener = FakeSocket::listener(9, 80, 0, 128);
+    let mut world = World::with_events();
+    world.shows(&[&listener]).shows(&[&listener]).tells(&[client.destroyed(), server.destroyed()]);
+    world.shows(&[&listener]).shows(&[&listener]);
+    world.record();
+    !pairs(&world).is_empty()
+}
+
+#[test]
+fn who_has_not_received_what_was_acknowledged_is_not_the_other_end() {
+    let client = a().opened_at(1_400);
+    let server = client.peer(2).fin_acked();
+    let client = client.fin_received();
+    assert!(are_one(&client, &server));
+    assert!(!are_one(&client, &FakeSocket { bytes_received: 60, ..server.clone() }));
+    // It had closed before more came, or left it unread.
+    let client = FakeSocket { bytes_acked: 61, ..client };
+    assert!(are_one(&client, &FakeSocket { bytes_received: 60, ..server }));
+}
+
+#[test]
+fn whose_fin_did_not_come_although_it_was_acknowledged_is_not_the_other_end() {
+    let client = a().opened_at(1_400);
+    let server = client.peer(2).fin_acked();
+    // Reset, it kept its socket to its end, and would have counted the FIN.
+    assert!(are_one(&client.fin_received(), &server));
+    assert!(!are_one(&client, &server));
+}
+
+#[test]
+fn of_two_that_closed_before_the_other_neither_is_the_other_end() {
+    let client = a().opened_at(1_400).fin_acked();
+    let server = client.peer(2).fin_acked();
+    let second = FakeSocket { bytes_received: server.bytes_received + 1, ..server.clone() };
+    assert!(are_one(&client, &second));
+    assert!(!are_one(&client, &server));
+}
+
+/// Both connections send the same, and which event was sent first is not known.
+#[test]
+fn among_many_that_were_unread_for_long_nobody_is_paired_by_the_order() {
+    let told = |many: Vec<FakeEvent>, order: [u64; 4]| {
+        let client = a().opened_at(1_400).fin_acked().fin_received();
+        let server = client.peer(0).fin_received().fin_acked();
+        let server = FakeSocket { bytes_received: client.bytes_sent + 1, ..server };
+        let mut events = many;
+        events.iter_mut().for_each(|event| *event = event.unread_for(330));
+        events.extend(order.map(|cookie| {
+            let end = if cookie % 2 == 1 { &client } else { &server };
+            FakeSocket { cookie, ..end.clone() }.destroyed().ago(10).unread_for(330)
+        }));
+        pairs(&told_at_1700(&events))
+    };
+    assert_eq!(told(Vec::new(), [1, 2, 3, 4]), ["1 2", "2 1", "3 4", "4 3"]);
+    assert!(told(many_ago(20), [1, 4, 3, 2]).is_empty());
+}
+
+/// Where events were lost the TIME-WAIT may be of the next connection, of which nothing else tells.
+#[test]
+fn where_events_were_lost_a_time_wait_tells_nothing_of_who_may_have_been_reset() {
+    let told = |is_lossy: bool| {
+        let client = a().opened_at(1_640);
+        let time_wait = FakeSocket { cookie: 7, ..client.time_wait_since(1_650) };
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).shows(&[&time_wait]);
+        if is_lossy {
+            world.loses_events(None);
+        }
+        world.tells(&[client.destroyed().ago(20).unread_for(330)]).shows(&[&time_wait]);
+        world.record();
+        let mut rows = lives(&world, &["cookie", "ending"]);
+        rows.sort();
+        rows
+    };
+    assert_eq!(told(false), ["cookie=1 ending=orderly"]);
+    assert_eq!(told(true), ["cookie=1 ending=-", "cookie=7 ending=orderly"]);
 }

@@ -10,17 +10,18 @@ use crate::model::Nanos;
 
 /// Events come fast if so many …
 const MANY: usize = 500;
-/// … come within that time. Then they overtake each other by …
+/// … come within that time, or were unread at once. Then they overtake each other by …
 const FAST_NS: Nanos = 100_000_000;
 /// … so much, at most.
 const OVERTAKEN_NS: Nanos = 200_000_000;
 /// And between the making of one and its sending the kernel's thread may have to wait for a processor so long.
 const SLACK_NS: Nanos = 50_000_000;
 
-/// When events were read, on `CLOCK_MONOTONIC`, of whatever namespace.
+/// When events of whatever namespace were read, on `CLOCK_MONOTONIC`.
 #[derive(Debug, Default)]
 pub(in crate::record) struct Pace {
-    latest: VecDeque<Nanos>,
+    /// And until when none was unread before.
+    latest: VecDeque<(Nanos, Nanos)>,
     haste: Haste,
 }
 
@@ -32,16 +33,20 @@ pub(in crate::record) struct Haste {
 }
 
 impl Pace {
-    /// An event was read.
-    pub(in crate::record) fn note(&mut self, at_ns: Nanos) -> Haste {
+    /// An event was read, before which none was unread until then. Of those that are taken together this is told before
+    /// the first is taken.
+    pub(in crate::record) fn note(&mut self, at_ns: Nanos, none_unread_until_ns: Nanos) {
         if self.latest.len() == MANY
-            && let Some(first_ns) = self.latest.pop_front()
-            && at_ns - first_ns <= FAST_NS
+            && let Some((first_ns, until_ns)) = self.latest.pop_front()
+            && (at_ns - first_ns <= FAST_NS || none_unread_until_ns == until_ns)
         {
             self.haste.is_fast_until_ns = at_ns + OVERTAKEN_NS;
         }
-        self.latest.push_back(at_ns);
-        self.read_until(at_ns)
+        self.latest.push_back((at_ns, none_unread_until_ns));
+    }
+
+    pub(in crate::record) fn haste(&self) -> Haste {
+        self.haste
     }
 
     /// All that was sent before this moment was taken.
@@ -57,10 +62,20 @@ impl Haste {
         if read_ns < self.is_fast_until_ns { SLACK_NS } else { 0 }
     }
 
+    /// Whether those that are read now come in the order in which they were sent.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.now_ns >= self.is_fast_until_ns
+    }
+
     /// Whether no event that was to come before one that was read then is still to come. Where few come, that
     /// is taken for granted.
     pub(super) fn is_past(&self, read_ns: Nanos) -> bool {
-        self.now_ns >= self.is_fast_until_ns || self.now_ns - OVERTAKEN_NS >= read_ns
+        self.is_in_order() || self.is_read_until(read_ns + OVERTAKEN_NS)
+    }
+
+    /// Whether all that was sent before this moment was taken.
+    pub(super) fn is_read_until(&self, ns: Nanos) -> bool {
+        self.now_ns >= ns
     }
 }
 
@@ -73,14 +88,18 @@ mod tests {
     #[test]
     fn only_among_many_an_event_is_waited_for() {
         let mut pace = Pace::default();
+        let mut read = |ms: Nanos, count| {
+            (0..count).for_each(|_| pace.note(ms * MS, (ms - 1) * MS));
+            pace.read_until(ms * MS)
+        };
         for ms in 0..2_000 {
-            let haste = (0..4).map(|_| pace.note(ms * MS)).last().unwrap();
+            let haste = read(ms, 4);
             assert!(haste.is_past(ms * MS));
             assert_eq!(haste.slack_ns(ms * MS), 0);
         }
         let mut haste = Haste::default();
         for ms in 2_000..2_200 {
-            haste = (0..6).map(|_| pace.note(ms * MS)).last().unwrap();
+            haste = read(ms, 6);
         }
         assert!(haste.is_past(1_999 * MS));
         assert!(!haste.is_past(2_000 * MS));
@@ -89,5 +108,14 @@ mod tests {
         assert!(haste.is_past(2_100 * MS));
         assert!(!haste.is_past(2_101 * MS));
         assert!(pace.read_until(2_399 * MS).is_past(2_199 * MS));
+    }
+
+    #[test]
+    fn many_that_are_unread_at_once_have_come_fast() {
+        let mut pace = Pace::default();
+        (0..500).for_each(|ms| pace.note((1_000 + ms) * MS, 900 * MS));
+        assert!(pace.read_until(1_000 * MS).is_in_order());
+        pace.note(1_500 * MS, 900 * MS);
+        assert!(!pace.read_until(1_000 * MS).is_in_order());
     }
 }

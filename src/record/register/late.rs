@@ -14,7 +14,11 @@ impl Register {
         let mut free = self.flows.unclaimed(flow).to_vec();
         // One whose cookie was asked for before has handed it on to its mini-socket.
         free.retain(|member| events.iter().all(|words| words.cookie != member.cookie));
-        for words in events.iter().rev().filter(|words| !self.held.contains_key(&words.cookie)) {
+        let is_free = |words: &&LastWords| {
+            !self.held.contains_key(&words.cookie) && self.may_claim(flow, words)
+        };
+        let free_words: Vec<_> = events.iter().rev().filter(is_free).collect();
+        for words in free_words {
             let misfit = |member: &Member| match member.there.open_by_ns {
                 Some(by_ns) => {
                     let after_ns = member.there.alive_ns.unwrap_or(by_ns);
@@ -30,6 +34,17 @@ impl Register {
                 self.promised.insert(words.cookie, free.remove(at).socket);
             }
         }
+    }
+
+    /// Whether a TIME-WAIT may be told as left of this one. Where events are late or lost it may be left of another, of
+    /// which none will tell: then only a FIN that was acknowledged tells that this one has left any.
+    fn may_claim(&self, flow: &Flow, words: &LastWords) -> bool {
+        let begun_by_ns = Some(words.destroyed.begun_by_ns());
+        let direction = self.direction_by_listeners(flow, begun_by_ns);
+        let life = Life { direction, last_words: words.said, ..Life::default() };
+        let is_lossy = self.half_told.is_lossy(words.destroyed.at.monotonic_ns);
+        (self.half_told.tells_apart(words.is_sharp()) && !is_lossy)
+            || life.is_fin_acked() == Some(true)
     }
 
     /// The promises of the events that were read before are void.
@@ -68,7 +83,7 @@ impl Register {
         if let Some(flow) = held.flow {
             self.flows.hear(&flow, held.socket, words, traffic, ending);
             // What was not known of it may have kept it from its other end.
-            self.doubtful.push((flow, held.socket));
+            self.pair_told(flow, held.socket, out);
         }
         Some(held.socket)
     }

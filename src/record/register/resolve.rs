@@ -22,8 +22,8 @@ impl Register {
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
         self.weigh_wholes(out);
-        self.settle_doubts(live, out);
         self.pair_stragglers(out);
+        self.settle_doubts(live, out);
         self.complete_half_told(out);
         self.find_waiting_halves(out);
         self.ask_counters(out);
@@ -82,33 +82,75 @@ impl Register {
             let Some(member) = self.flows.get(&flow).filter(is_alone) else { continue };
             let other = self.flows.get(&flow.reversed()).filter(|other| other.fits(member));
             let Some(other) = other else { continue };
-            if [member, other].into_iter().any(|member| self.half_told.may_find_half(member)) {
-                self.doubtful.push((flow, socket));
-                continue;
+            let peer = other.socket;
+            match self.is_other_end(&flow, member, other, live) {
+                Some(true) => self.pair((flow, socket), peer, out),
+                Some(false) => {}
+                None => self.doubtful.push((flow, socket)),
             }
-            let &Member { socket: peer, cookie, ref dead, .. } = other;
-            let dead = dead.as_deref().copied();
-            let key = SocketKey { netns: self.netns, cookie, tuple: None };
-            let of_live = live.get(&key).filter(|live| live.socket == peer);
-            let is_there = match (dead, of_live) {
-                // Half-closed, its mini-socket keeps the addresses and ports from others.
-                (Some(dead), Some(live)) if dead.destroyed_ns.is_none() => {
-                    live.last_seen == self.now && live.state == TcpState::FIN_WAIT2
-                }
-                (Some(dead), _) => dead.destroyed_ns.is_some(),
-                (None, Some(live)) if live.last_seen == self.now => true,
-                (None, Some(_)) => {
-                    self.doubtful.push((flow, socket));
-                    false
-                }
-                (None, None) => false,
-            };
-            if is_there {
-                self.flows.pair(&flow);
-                self.note_peer(socket, peer, out);
-                self.note_peer(peer, socket, out);
-                self.tell_each_other((flow, socket), (flow.reversed(), peer));
+        }
+    }
+
+    /// Whether one that fits is the other end of the member of this flow; `None` if what is to come tells.
+    fn is_other_end(
+        &self,
+        flow: &Flow,
+        member: &Member,
+        other: &Member,
+        live: &HashMap<SocketKey, Live>,
+    ) -> Option<bool> {
+        let is_one_of_several = self.flows.may_be_of_replaced(flow, member)
+            || self.flows.may_be_of_replaced(&flow.reversed(), other);
+        let both = [member, other];
+        // Who was told of late is the other end if nobody else was told of.
+        let vague = both.into_iter().filter(|member| !member.is_sharp());
+        let are_told = vague.map(|member| self.half_told.is_all_told(member));
+        let Some(are_told) = are_told.collect::<Option<Vec<bool>>>() else { return Some(false) };
+        if is_one_of_several {
+            return Some(false);
+        }
+        if are_told.contains(&false) || both.iter().any(|m| self.half_told.may_find_half(m)) {
+            return None;
+        }
+        let key = SocketKey { netns: self.netns, cookie: other.cookie, tuple: None };
+        let of_live = live.get(&key).filter(|live| live.socket == other.socket);
+        match (other.dead.as_deref(), of_live) {
+            // Half-closed, its mini-socket keeps the addresses and ports from others.
+            (Some(dead), Some(live)) if dead.destroyed_ns.is_none() => {
+                Some(live.last_seen == self.now && live.state == TcpState::FIN_WAIT2)
             }
+            (Some(dead), _) => Some(dead.destroyed_ns.is_some()),
+            (None, Some(live)) => (live.last_seen == self.now).then_some(true),
+            (None, None) => Some(false),
+        }
+    }
+
+    fn pair(&mut self, (flow, socket): (Flow, SocketId), peer: SocketId, out: &mut Batch) {
+        self.flows.pair(&flow);
+        self.note_peer(socket, peer, out);
+        self.note_peer(peer, socket, out);
+        self.tell_each_other((flow, socket), (flow.reversed(), peer));
+    }
+
+    /// Pairs one whose event has been read with the other end, if the event of that was read too; otherwise the
+    /// end of the tick tells.
+    pub(super) fn pair_told(&mut self, flow: Flow, socket: SocketId, out: &mut Batch) {
+        let is_it = |member: &&Member| member.socket == socket && member.peer.is_none();
+        let member = self.flows.get(&flow).filter(is_it);
+        let other = self
+            .flows
+            .get(&flow.reversed())
+            .filter(|other| other.dead.as_ref().is_some_and(|dead| dead.destroyed_ns.is_some()));
+        match member.zip(other) {
+            Some((member, other))
+                if other.fits(member)
+                    && self.half_told.is_clear(other)
+                    && self.half_told.is_clear(member)
+                    && ![member, other].into_iter().any(|m| self.half_told.may_find_half(m)) =>
+            {
+                self.pair((flow, socket), other.socket, out);
+            }
+            _ => self.doubtful.push((flow, socket)),
         }
     }
 

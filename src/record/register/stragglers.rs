@@ -30,14 +30,16 @@ impl Register {
             let is_paired = self.birth_of(member.socket).is_some_and(|birth| birth.peer.is_some());
             let known = self.flows.find(&flow, member.socket);
             let may_find_half = known.is_some_and(|known| self.half_told.may_find_half(known));
-            if !is_paired && !may_find_half {
+            if !is_paired && !may_find_half && self.half_told.is_clear(&member) {
                 alone.entry(flow).or_default().push(member);
             }
         }
         // Those of earlier ticks take part.
         for flow in alone.keys().map(|flow| flow.reversed()).collect::<Vec<_>>() {
             let replaced = self.flows.replaced(&flow).iter().filter(|m| m.peer.is_none());
-            let replaced = replaced.filter(|member| !self.death_of.contains_key(&member.socket));
+            let replaced = replaced.filter(|member| {
+                !self.death_of.contains_key(&member.socket) && self.half_told.is_clear(member)
+            });
             let replaced: Vec<Member> = replaced.cloned().collect();
             alone.entry(flow).or_default().extend(replaced);
         }
@@ -56,7 +58,7 @@ impl Register {
         for (flow, one, other) in pairs {
             for (flow, socket, peer) in [(flow, one, other), (flow.reversed(), other, one)] {
                 self.note_peer(socket, peer, out);
-                self.flows.pair_replaced(&flow, socket, peer);
+                self.flows.set_peer(&flow, socket, peer);
                 if let Some(&death) = self.death_of.get(&socket) {
                     self.deaths[death].peer = Some(peer);
                 }

@@ -30,9 +30,13 @@ impl Tracker {
     pub(in crate::record) fn foresee(&mut self, events: &mut EventBatch) {
         self.events_read_until_ns = events.read_until_ns;
         self.rests_of_their_own = self.rests_of_their_own(events);
+        let pace = &mut self.pace;
+        events.each(|_, stamp| pace.note(stamp.received.monotonic_ns, stamp.sent_after_ns));
+        let haste = pace.haste();
         let mut has_unclaimed = false;
         for namespace in &mut self.namespaces {
             namespace.register.forget_promises();
+            namespace.register.half_told.keep_pace(haste);
             namespace.register.has_asked_for_subflows = false;
             has_unclaimed |= namespace.register.flows.has_unclaimed();
         }
@@ -167,7 +171,7 @@ impl Tracker {
         if is_wiped && !is_shown && register.wants_to_know_of_subflows() {
             register.has_subflows = may_have_subflows(stamp.place);
         }
-        register.half_told.keep_pace(self.pace.note(stamp.received.monotonic_ns));
+        register.half_told.keep_pace(self.pace.read_until(stamp.received.monotonic_ns));
         let is_same = of_live.is_none_or(|live| {
             words.may_be_of(live.flow(protocol).as_ref()) || live.was_disconnected_from(&tuple)
         });
