@@ -22,7 +22,7 @@ WITH
     blind AS MATERIALIZED (
         SELECT g.kind, coalesce(g.from_boottime_ns, g.to_boottime_ns) AS from_boottime_ns,
             g.to_boottime_ns, coalesce(bf.boot_id, bt.boot_id) AS from_boot_id,
-            bt.boot_id AS to_boot_id, sc.family, sc.protocol
+            bt.boot_id AS to_boot_id, nt.capture_id, sc.family, sc.protocol
         FROM gaps AS g
         JOIN snapshots AS nt ON nt.snapshot_id = g.last_snapshot_id
         JOIN captures AS bt ON bt.capture_id = nt.capture_id
@@ -104,6 +104,10 @@ WITH
             -- Our FIN was acknowledged, and the other end has not ended.
             CASE WHEN k.peer_socket_id <> k.socket_id AND pe.socket_id IS NULL
                 THEN coalesce(e.ending IN (2, 3, 11), 0) ELSE 0 END AS is_peer_open,
+            -- Its event was to come in this capture, and has not come.
+            CASE WHEN e.socket_id IS NOT NULL AND e.destroyed_at_ns IS NULL AND k.protocol IN (6, 17)
+                    AND coalesce(last.capture_id, before.capture_id) = gone.capture_id
+                THEN gone.capture_id END AS untold_capture_id,
             o.is_capture_over,
             o.snapshot_id AS open_snapshot_id,
             o.counted_snapshot_id,
@@ -362,6 +366,7 @@ SELECT
             AND (b.to_boot_id <> ns.boot_id OR b.to_boottime_ns >=
                 coalesce(k.before_boottime_ns, k.first_boottime_ns, k.there_boottime_ns))
             AND (b.from_boot_id <> ns.boot_id OR k.dump_evidence IS 'host_restart'
+                OR (b.kind = 'events_lost' AND b.capture_id = k.untold_capture_id)
                 OR b.from_boottime_ns <= coalesce(
                     k.closed_before_boottime_ns, k.last_ended_boottime_ns))
     ) AS gaps

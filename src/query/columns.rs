@@ -268,7 +268,7 @@ pub const COLUMNS: &[Column] = &[
     c("time_wait_min_ns", Kind::Duration, "The least that the TIME-WAIT after the connection can have lasted; NULL: none seen"),
     c("time_wait_max_ns", Kind::Duration, "The most that it can have lasted"),
     c("peer_socket_id", Kind::Integer, "Number of the other end's socket, where that is on this host and in the same namespace; a socket connected to itself is its own"),
-    c("gaps", Kind::Text, "Kinds of gaps that the lifetime (or the bucket of time) may overlap, with commas between: events_lost, sockets_not_stored, dump_failed, dump_interrupted, messages_unreadable, not_recording, not_asked, partly_asked, dropped; of buckets also ticks_missed, ticks_left_out"),
+    c("gaps", Kind::Text, "Kinds of gaps that the lifetime (or the bucket of time) may overlap, with commas between: events_lost (of who is over and whose destroy event has not come also later ones), sockets_not_stored, dump_failed, dump_interrupted, messages_unreadable, not_recording, not_asked, partly_asked, dropped; of buckets also ticks_missed, ticks_left_out"),
     c("states_asked", Kind::Text, "all, or some: whether every state was asked for; NULL: not known (`ss -D`)"),
     c("complete_snapshots", Kind::Integer, "Snapshots whose dump of this protocol and family was complete"),
     c("events", Kind::Integer, "Destroy events that were read since the snapshot before; NULL: not listened for"),

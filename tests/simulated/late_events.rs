@@ -114,14 +114,16 @@ fn how_long_an_event_was_unread_widens_what_it_says() {
 #[test]
 fn lost_events_are_told_of_with_those_who_lived_then() {
     let (early, late) = (a(), FakeSocket::established(2, 1_002, 80));
+    // Reset, it is in no dump, and its event comes when its descriptor is closed.
+    let held = FakeSocket::established(3, 1_003, 80);
     let mut world = World::with_events();
-    world.shows(&[&early]).shows(&[]).shows(&[]).shows(&[]);
+    world.shows(&[&early, &held]).tells(&[early.destroyed()]).shows(&[]).shows(&[]).shows(&[]);
     world.loses_events(Some(7)).shows(&[&late]).loses_events(None).shows(&[&late]).shows(&[&late]);
     let (summary, _) = world.record();
     assert_eq!(summary.progress.event_losses, 2);
     assert_eq!(
         lives(&world, &["cookie", "gaps"]),
-        ["cookie=1 gaps=-", "cookie=2 gaps=events_lost"]
+        ["cookie=1 gaps=-", "cookie=3 gaps=events_lost", "cookie=2 gaps=events_lost"]
     );
     let gaps = world.answer(Question::Gaps, &["from", "to", "kind", "count"]);
     let at = |ms: i64| START_UTC + ms * 1_000_000;
