@@ -20,6 +20,9 @@ mod scene;
 mod subflows;
 mod truth;
 
+use std::hint;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -218,13 +221,14 @@ fn play_by_turns(scenes: &mut [Scene<'_>], log: &mut Log) {
     }
 }
 
-const HUNDRED: Rate = Rate { name: "100/s", per_second: Some(100), lasts: Duration::from_secs(5) };
-const THOUSAND: Rate =
-    Rate { name: "1,000/s", per_second: Some(1_000), lasts: Duration::from_secs(3) };
-const BRISK: Rate =
-    Rate { name: "3,000/s", per_second: Some(3_000), lasts: Duration::from_secs(3) };
-const FULL_SPEED: Rate =
-    Rate { name: "full speed", per_second: None, lasts: Duration::from_secs(3) };
+const HUNDRED: Rate = rate("100/s", Some(100), 5);
+const THOUSAND: Rate = rate("1,000/s", Some(1_000), 3);
+const BRISK: Rate = rate("3,000/s", Some(3_000), 3);
+const FULL_SPEED: Rate = rate("full speed", None, 3);
+
+const fn rate(name: &'static str, per_second: Option<u32>, seconds: u64) -> Rate {
+    Rate { name, per_second, lasts: Duration::from_secs(seconds), asks_cookies: false }
+}
 
 #[test]
 fn connections_between_two_snapshots_are_recorded() {
@@ -240,6 +244,54 @@ fn connections_between_two_snapshots_are_recorded() {
             }
         }
     }
+}
+
+/// Where events are read late, or lost, less is known, and nothing is made up.
+#[test]
+fn a_recorder_that_hardly_runs_tells_nothing_wrong() {
+    tells_nothing_wrong("a starved recorder", 19, 4);
+}
+
+/// The threads of the generator alone keep the kernel's own from telling for a second.
+#[test]
+fn where_the_kernel_tells_late_nothing_is_told_wrong() {
+    tells_nothing_wrong("a kernel that is late", 0, 0);
+}
+
+fn tells_nothing_wrong(what: &str, nice: i32, busy_threads: usize) {
+    let _alone = alone();
+    let verdict = in_own_namespace(what, |surroundings| {
+        let rig = Rig::new();
+        let workers = Workers::prepare();
+        let recorder = rig.start_nice(User::Ordinary, "--interval 1s", nice);
+        let rate = Rate { asks_cookies: true, ..FULL_SPEED };
+        let log = beside_busy_threads(busy_threads, || workers.run(rate));
+        rig.until_seen();
+        let (mut rows, ended) = Span::of(|| recorder.stop());
+        // What was told late need not be known, though nothing was lost.
+        for row in &mut rows {
+            row.gaps.get_or_insert_with(|| "late".to_owned());
+        }
+        check(&log, &rows, surroundings, ended)
+    });
+    println!("{}", line(User::Ordinary, FULL_SPEED, &verdict));
+    verdict.assert_nothing_wrong();
+}
+
+fn beside_busy_threads<T>(count: usize, act: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    hint::spin_loop()
+                }
+            });
+        }
+        let done = panic::catch_unwind(AssertUnwindSafe(act));
+        is_over.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    })
 }
 
 #[test]

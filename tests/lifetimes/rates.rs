@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{set_socket_linger, socket_cookie};
 use sockrec::model::Protocol;
 
 use crate::common::sockets::Route;
@@ -24,6 +24,8 @@ pub(crate) struct Rate {
     /// `None`: as many as go.
     pub(crate) per_second: Option<u32>,
     pub(crate) lasts: Duration,
+    /// Whether sockets are asked for their cookies, which makes them: what tells them apart where times do not.
+    pub(crate) asks_cookies: bool,
 }
 
 /// Those who make the connections, ready to begin.
@@ -129,7 +131,8 @@ fn connection(
     let end = |socket: &TcpStream, direction, opened, peer| -> io::Result<End> {
         let addresses = [socket.local_addr()?, socket.peer_addr()?];
         let end = End::opened(rate.name, Protocol::Tcp, addresses, Some(direction), opened);
-        Ok(End { last_word: LastWord::Full, peer: Some(peer), ..end })
+        let cookie = rate.asks_cookies.then(|| socket_cookie(socket)).transpose()?;
+        Ok(End { cookie, last_word: LastWord::Full, peer: Some(peer), ..end })
     };
     let mut ends = [
         end(&client, Direction::Outbound, opened, 1)?,
@@ -152,8 +155,8 @@ fn connection(
         6 => {
             set_socket_linger(&client, Some(Duration::ZERO))?;
             c.last_word = LastWord::Wiped;
-            // As many threads at full speed would keep the kernel's own from telling.
-            if rate.per_second.is_some() && n % 16 == 6 {
+            // As many threads at full speed keep the kernel's own from telling.
+            if (rate.per_second.is_some() || rate.asks_cookies) && n % 16 == 6 {
                 let ended = close(client, c);
                 (c.ending, s.ending) = (Some(Ending::Reset), Some(Ending::Reset));
                 (c.closed, s.closed) = (Some(ended), Some(ended));

@@ -65,6 +65,11 @@ impl Rig {
 
     /// Starts a recorder and waits until it has recorded what is there.
     pub(crate) fn start(&self, user: User, options: &str) -> Recorder<'_> {
+        self.start_nice(user, options, 0)
+    }
+
+    /// The same, so nice to others.
+    pub(crate) fn start_nice(&self, user: User, options: &str, nice: i32) -> Recorder<'_> {
         let line = format!("record -q -o {FILE} {options}");
         let mut command = self.0.command(&line);
         if user == User::Ordinary && is_root() {
@@ -80,6 +85,13 @@ impl Rig {
             command = self.0.command_at(&binary, line.split(' '));
             command.uid(NOBODY).gid(NOBODY);
         }
+        let be_nice = move || {
+            // SAFETY: a system call.
+            unsafe { libc::nice(nice) };
+            Ok(())
+        };
+        // SAFETY: it does nothing else between fork and exec.
+        unsafe { command.pre_exec(be_nice) };
         let mut running = Running::spawn(command);
         running.until_snapshots(&self.0.path(FILE), 1);
         Recorder { dir: &self.0, running }
