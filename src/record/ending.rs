@@ -48,7 +48,9 @@ impl Evidence {
             acked_beyond_payload: tcp
                 .bytes_acked
                 .zip(payload)
-                .map(|(acked, payload)| acked.wrapping_sub(payload).cast_signed()),
+                .map(|(acked, payload)| acked.wrapping_sub(payload).cast_signed())
+                // What the host itself dropped is counted as sent each time (measured; `tcp_transmit_skb`).
+                .filter(|&beyond| beyond >= 0 || o.wqueue != Some(0)),
             has_heard: tcp.rtt_us.is_some()
                 || tcp.snd_wnd_bytes.is_some_and(|window| window != 0)
                 || tcp.bytes_received.is_some_and(|bytes| bytes != 0),
@@ -83,6 +85,11 @@ impl Evidence {
     /// Whether a segment came that was more than a refusal.
     pub(super) fn has_heard(&self) -> bool {
         self.has_heard
+    }
+
+    /// Whether it is known how much was sent.
+    pub(super) fn counts_agree(&self) -> bool {
+        self.acked_beyond_payload.is_some()
     }
 
     /// Whether it waits for an answer.

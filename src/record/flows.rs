@@ -236,10 +236,25 @@ pub(super) struct Dead {
     pub(super) is_unseen: bool,
     /// What may be left of it.
     pub(super) remnant: Remnant,
+    /// What is left of it has been seen.
+    pub(super) has_left: bool,
     /// It was waiting for an answer when it ended.
     pub(super) is_stalled: bool,
     /// It may be this end that sent the RST, if one was sent.
     pub(super) has_unread_data: bool,
+}
+
+impl Dead {
+    /// Whether our FIN was acknowledged for sure, as its event tells.
+    pub(super) fn is_fin_acked(&self) -> bool {
+        let traffic = self.traffic.as_ref();
+        traffic.is_some_and(|traffic| traffic.fin.is_acked(traffic.direction) == Some(true))
+    }
+
+    /// What is left of it is seen.
+    pub(super) fn leave(&mut self) {
+        (self.remnant, self.has_left) = (Remnant::None, true);
+    }
 }
 
 /// When a connection was there, as far as is known, on `CLOCK_MONOTONIC`.
@@ -321,17 +336,23 @@ impl Flows {
         &mut self,
         flow: Flow,
         mut member: Member,
-        is_clear: bool,
+        is_clear: impl Fn(&Member) -> bool,
         is_there_now: impl FnOnce(&Member) -> bool,
     ) -> Added {
         let is_late = self.members.get(&flow).is_some_and(|latest| member.was_before(latest));
         let reversed = flow.reversed();
-        let is_mirror =
-            |other: &&mut Member| is_clear && other.fits(&member) && other.mirrors(&member);
-        let replaced = self.replaced.get_mut(&reversed).into_iter().flatten().find(is_mirror);
-        let fits =
-            |other: &&mut Member| other.fits(&member) && (!is_late || other.mirrors(&member));
+        let is_mirror = |other: &Member| {
+            is_clear(&member) && is_clear(other) && other.fits(&member) && other.mirrors(&member)
+        };
+        let fits = |other: &&mut Member| match is_late {
+            true => is_mirror(other),
+            false => other.fits(&member),
+        };
         let other = self.members.get_mut(&reversed).filter(fits);
+        let replaced = self.replaced.get_mut(&reversed).into_iter().flatten();
+        let replaced = replaced
+            .filter(|_| !other.as_deref().is_some_and(is_mirror))
+            .find(|replaced| is_mirror(replaced));
         let added = match other {
             _ if reversed == flow => Added::WithPeer(member.socket),
             _ if let Some(replaced) = replaced => {
@@ -349,7 +370,8 @@ impl Flows {
             member.peer = Some(peer);
         }
         let replaced = match is_late {
-            true => Some(member).filter(|member| member.dead.is_none()),
+            // Its death comes next: what is read late has died.
+            true => Some(member).filter(|member| member.there.traffic.is_some()),
             false => self.members.insert(flow, member).filter(|before| before.dead.is_some()),
         };
         if let Some(replaced) = replaced {
@@ -485,9 +507,7 @@ impl Flows {
         traffic: Option<Traffic>,
         ending: Option<Ending>,
     ) {
-        let Some(member) = self.members.get_mut(flow).filter(|m| m.socket == socket) else {
-            return;
-        };
+        let Some(member) = self.find_mut(flow, socket) else { return };
         member.there.traffic = traffic.map(Box::new);
         if let Some(dead) = &mut member.dead {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);

@@ -369,32 +369,47 @@ impl Register {
         }
         let unpaired = self.flows.unpaired();
         for half in halves {
-            let slack_ns = self.half_told.haste.slack_ns(half.read_ns);
-            let flows = unpaired.get(&half.key()).into_iter().flatten();
-            let mut fitting = flows.filter(|flow| {
-                let own = flow.reversed();
-                half.may_be(&own)
-                    && self.flows.get(flow).is_some_and(|other| half.fits(other, slack_ns))
-                    && self.flows.get(&own).is_none()
-            });
-            let (Some(flow), None) = (fitting.next().copied(), fitting.next()) else { continue };
-            let peer = self.flows.get(&flow);
-            let is_it = |peer: &&Member| match &peer.dead {
-                Some(dead) => {
-                    half.fits(peer, 0) && half.has_sent_surely(dead.last_received, slack_ns)
-                }
-                None => half.fits(peer, 0),
-            };
-            let Some(peer) = peer.filter(|m| m.peer.is_none()).filter(is_it) else { continue };
-            let rivals = self.half_told.waiting.get(&half.key()).into_iter().flatten();
-            let rivals = rivals.map(|(_, rival)| rival);
-            let rivals =
-                rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer, slack_ns));
-            let may_have_reset = peer.dead.as_ref().is_some_and(|dead| dead.has_unread_data);
-            if only_one(rivals).is_some() && !may_have_reset {
-                self.complete(&half, flow, peer.socket, out);
+            let flows = unpaired.get(&half.key()).map_or(&[][..], Vec::as_slice);
+            let Some((flow, peer)) = self.peer_of_half(&half, flows) else { continue };
+            let socket = peer.socket;
+            if peer.dead.as_deref().is_some_and(|dead| self.may_be_orderly(dead)) {
+                self.half_told.new_halves.push_back((half.key(), half.place()));
+            } else {
+                self.complete(&half, flow, socket, out);
             }
         }
+    }
+
+    /// The only one of these flows that may be the other end of this half, if no other half may be its other end.
+    fn peer_of_half(&self, half: &Half, flows: &[Flow]) -> Option<(Flow, &Member)> {
+        let slack_ns = self.half_told.haste.slack_ns(half.read_ns);
+        let flow = *only_one(flows.iter().filter(|flow| {
+            let own = flow.reversed();
+            half.may_be(&own)
+                && self.flows.get(flow).is_some_and(|other| half.fits(other, slack_ns))
+                && self.flows.get(&own).is_none()
+        }))?;
+        let peer = self.flows.get(&flow).filter(|peer| peer.peer.is_none())?;
+        let may_be_aborted = |dead: &Dead| {
+            half.has_sent_surely(dead.last_received, slack_ns) && !dead.has_unread_data
+        };
+        if !half.fits(peer, 0) || !peer.dead.as_deref().is_none_or(may_be_aborted) {
+            return None;
+        }
+        let rivals = self.half_told.waiting.get(&half.key()).into_iter().flatten();
+        let rivals = rivals.map(|(_, rival)| rival);
+        let rivals =
+            rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer, slack_ns));
+        only_one(rivals).map(|_| (flow, peer))
+    }
+
+    /// Whether it is told in full by its other end, which closed too, if its event is still to come: be the kernel as
+    /// late as it is where processors are short.
+    fn may_be_orderly(&self, dead: &Dead) -> bool {
+        let is_awaited = dead
+            .destroyed_ns
+            .is_some_and(|read_ns| !self.half_told.haste.is_read_until(read_ns + STARVED_NS));
+        dead.is_fin_acked() && is_awaited
     }
 
     fn complete(

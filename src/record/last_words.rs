@@ -132,7 +132,7 @@ impl LastWords {
         }
     }
 
-    /// Whether it was read so soon that no other connection with its addresses and ports came before.
+    /// Whether it was read so soon that two connections with the same addresses and ports are told apart.
     pub(super) fn is_sharp(&self) -> bool {
         self.destroyed.at.monotonic_ns - self.sent_after_ns <= SAME_MOMENT_NS
     }
@@ -167,7 +167,8 @@ impl LastWords {
         let sent_bytes = counters
             .bytes_sent
             .zip(counters.bytes_retrans)
-            .map(|(sent, again)| sent.saturating_sub(again));
+            .map(|(sent, again)| sent.saturating_sub(again))
+            .filter(|_| said.counts_agree());
         // One may be the SYN.
         let acked_bytes = counters
             .bytes_acked

@@ -250,12 +250,12 @@ impl Register {
         // What only a dump tells of may be left of a later connection, of which events are still to be read.
         let is_told = member.there.traffic.is_some()
             || (member.there.over_ns.is_some() && flow.protocol() != Protocol::Tcp);
-        let is_clear = self.half_told.is_clear(&member);
+        let is_clear = |member: &Member| self.half_told.is_clear(member);
+        let is_told = is_told && is_clear(&member);
         let is_there_now = |other: &Member| match &other.dead {
             Some(dead) => {
                 is_told
-                    && is_clear
-                    && self.half_told.is_clear(other)
+                    && is_clear(other)
                     && dead.destroyed_ns.is_some()
                     && !self.half_told.may_find_half(other)
             }
@@ -468,6 +468,7 @@ impl Death {
             traffic: self.traffic,
             is_unseen: self.is_unseen,
             remnant: self.life.map_or(Remnant::None, |life| life.remnant()),
+            has_left: false,
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),
             has_unread_data: self
                 .life

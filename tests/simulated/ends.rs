@@ -490,3 +490,19 @@ fn an_event_that_was_unread_for_long_is_of_no_connection_that_dumps_lacked() {
         ["closed_before=5700 closed_evidence=destroy_event destroyed_at=5700"]
     );
 }
+
+/// What the host drops as it is sent is counted as sent each time, and never as sent again.
+#[test]
+fn more_that_was_sent_than_acknowledged_is_no_reset_if_nothing_waits() {
+    let told = |wqueue| {
+        let a = a().opened_at(1_400);
+        let a = FakeSocket { bytes_sent: 110, bytes_acked: 102, wqueue, ..a };
+        let listener = FakeSocket::listener(9, 80, 0, 128);
+        let mut world = World::with_events();
+        world.shows(&[&listener]).shows(&[&listener]).tells(&[a.destroyed()]).shows(&[&listener]);
+        world.record();
+        lives(&world, &["cookie", "ending"])[1].clone()
+    };
+    assert_eq!(told(8), "cookie=1 ending=reset");
+    assert_eq!(told(0), "cookie=1 ending=-");
+}

@@ -242,3 +242,27 @@ fn among_many_events_their_order_does_not_tell_which_of_two_halves_is_meant() {
     assert_eq!(told(Vec::new()), ["1 2", "2 1", "3 4", "4 3"]);
     assert!(told(many_ago(900)).is_empty());
 }
+
+/// Its FIN was acknowledged: the event of the end that closed too may still come.
+#[test]
+fn who_may_have_ended_orderly_is_the_other_end_of_an_abort_if_no_other_comes() {
+    let told = |peer: &FakeSocket, late: &[FakeEvent]| {
+        let listener = FakeSocket::listener(9, 80, 0, 128);
+        let mut world = World::with_events();
+        world.shows(&[&listener]).shows(&[&listener]);
+        world.tells(&[peer.destroyed(), a().opened_at(1_400).aborted()]).shows(&[&listener]);
+        world.tells(late);
+        for _ in 0..4 {
+            world.shows(&[&listener]);
+        }
+        world.record();
+        pairs(&world)
+    };
+    let peer = a().opened_at(1_400).peer(2);
+    assert_eq!(told(&peer, &[]), ["1 2", "2 1"]);
+    let peer = peer.fin_acked();
+    assert_eq!(told(&peer, &[]), ["1 2", "2 1"]);
+    let right = FakeSocket { cookie: 3, ..a().opened_at(1_400).fin_acked().fin_received() };
+    let peer = peer.fin_received();
+    assert_eq!(told(&peer, &[right.destroyed().ago(1_300)]), ["2 3", "3 2"]);
+}

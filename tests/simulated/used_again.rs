@@ -151,3 +151,37 @@ fn where_events_were_lost_a_time_wait_tells_nothing_of_who_may_have_been_reset()
     assert_eq!(told(false), ["cookie=1 ending=orderly"]);
     assert_eq!(told(true), ["cookie=1 ending=-", "cookie=7 ending=orderly"]);
 }
+
+/// A connection that ended before is read late, and the next one at once.
+#[test]
+fn who_was_read_late_is_not_the_other_end_of_who_comes_next() {
+    let client = a().opened_at(1_400).fin_acked().fin_received();
+    let server = FakeSocket { bytes_received: client.bytes_sent + 1, ..client.peer(0).fin_acked() };
+    let of = |end: &FakeSocket, cookie| FakeSocket { cookie, ..end.clone() };
+    let mut events: Vec<_> = many_ago(20).iter().map(|event| event.unread_for(1_000)).collect();
+    events.push(of(&client, 1).destroyed().ago(20).unread_for(1_000));
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&events).shows(&[]);
+    world.tells(&[
+        of(&client.opened_at(2_300), 3).destroyed(),
+        of(&server.opened_at(2_300), 4).destroyed(),
+    ]);
+    world.shows(&[]).shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(pairs(&world), ["3 4", "4 3"]);
+}
+
+/// Its own mini-socket is known by its cookie; another with its addresses and ports has one of its own.
+#[test]
+fn a_connection_leaves_but_one_time_wait() {
+    for cookies in [[1, 9], [9, 1]] {
+        let a = a().opened_at(1_600).fin_acked().fin_received();
+        let [first, second] =
+            cookies.map(|cookie| FakeSocket { cookie, ..a.time_wait_since(1_620) });
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]).tells(&[a.destroyed().ago(20)]).shows(&[&first]);
+        world.shows(&[&second]).shows(&[&second]).shows(&[]).shows(&[]);
+        world.record();
+        crate::harness::assert_recording_is_whole(&world.path());
+    }
+}

@@ -17,10 +17,10 @@ const OVERTAKEN_NS: Nanos = 200_000_000;
 /// And between the making of one and its sending the kernel's thread may have to wait for a processor so long.
 const SLACK_NS: Nanos = 50_000_000;
 
-/// When events of whatever namespace were read, on `CLOCK_MONOTONIC`.
+/// When events of whatever namespace were read.
 #[derive(Debug, Default)]
 pub(in crate::record) struct Pace {
-    /// And until when none was unread before.
+    /// On `CLOCK_MONOTONIC`; and since when some may have been unread, on `CLOCK_BOOTTIME`.
     latest: VecDeque<(Nanos, Nanos)>,
     haste: Haste,
 }

@@ -25,10 +25,21 @@ impl LeftOf {
 }
 
 impl Register {
-    /// The socket that a mini-socket with its cookie is left of: its destroy event was read, or dumps had
-    /// lacked it, and it has not been connected anew since.
+    /// The socket of this cookie: its destroy event was read, or dumps had lacked it, and it has not been
+    /// connected anew since.
     pub(in crate::record) fn over(&self, cookie: u64, flow: Option<&Flow>) -> Option<Gone> {
         self.gone(cookie).or_else(|| self.held_as(cookie, flow)?.gone)
+    }
+
+    /// Whether a mini-socket with its cookie is left of it. It leaves but one, and another may have been taken for that.
+    pub(in crate::record) fn left_of_gone(&mut self, gone: Gone, flow: Option<&Flow>) -> LeftOf {
+        if let Some(dead) = flow.and_then(|flow| self.flows.dead_mut(flow, gone.socket)) {
+            if dead.has_left && gone.rows.last.is_none() {
+                return LeftOf::Nobody;
+            }
+            dead.leave();
+        }
+        LeftOf::Socket(gone)
     }
 
     /// The mini-socket with this cookie is seen, and so the dumps that lacked it missed it.
@@ -89,12 +100,12 @@ impl Register {
             (Remnant::HalfClosed, None) => told_ns.max(destroyed_ns + FIN_WAIT2_MAX_NS),
         };
         if began_ns <= began_by_ns + SAME_MOMENT_NS {
-            dead.remnant = Remnant::None;
+            dead.leave();
             LeftOf::unseen(socket)
         } else if remnant == Remnant::TimeWait && may_restart {
             // The latest that told of its end; whoever has not told yet may hold its socket.
             if has_waited || began_ns + REUSE_MIN_NS <= told_ns {
-                dead.remnant = Remnant::None;
+                dead.leave();
                 return LeftOf::unseen(socket);
             }
             LeftOf::NotToldYet

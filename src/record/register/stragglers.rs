@@ -30,6 +30,7 @@ impl Register {
             let is_paired = self.birth_of(member.socket).is_some_and(|birth| birth.peer.is_some());
             let known = self.flows.find(&flow, member.socket);
             let may_find_half = known.is_some_and(|known| self.half_told.may_find_half(known));
+            let is_paired = is_paired || known.is_some_and(|known| known.peer.is_some());
             if !is_paired && !may_find_half && self.half_told.is_clear(&member) {
                 alone.entry(flow).or_default().push(member);
             }

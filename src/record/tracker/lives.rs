@@ -29,7 +29,7 @@ pub(super) fn left_of(
     }
     let flow = seen.flow();
     match (register.over(seen.message.cookie(), flow.as_ref()), flow) {
-        (Some(gone), _) => LeftOf::Socket(gone),
+        (Some(gone), flow) => register.left_of_gone(gone, flow.as_ref()),
         (None, Some(flow)) => register.left_of(&flow, seen.remains_after_ns(), told_ns, has_waited),
         (None, None) => LeftOf::Nobody,
     }

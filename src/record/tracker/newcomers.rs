@@ -111,7 +111,8 @@ impl Tracker {
         let opened_after = if seen.is_time_wait() {
             scope.full_view_before(seen.open_by_ns())
         } else {
-            scope.last_full_view()
+            // An earlier capture may have seen it too, and waited.
+            scope.last_full_view().filter(|_| !waits || scope.complete_dumps > 0)
         };
         if !waits {
             return Some(opened_after);
