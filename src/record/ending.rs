@@ -1,7 +1,8 @@
 //! Who opened a connection and how it ended, from the states that it was seen in and the kernel's
 //! counters. Wrong is worse than unknown: what does not tell for sure tells nothing.
 
-use super::flows::{Fin, Flow};
+use super::flows::Flow;
+use super::traffic::Fin;
 use crate::kernel::IsInDoubt;
 use crate::model::{Direction, Ending, Left, Observation, Origin, Protocol, TcpState};
 

@@ -11,9 +11,10 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Dead, Flow, Member, Moment, There, mapped};
+use super::flows::{Dead, Flow, Member, There, mapped};
 use super::last_words::LastWords;
 use super::register::Register;
+use super::traffic::Moment;
 use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
 use pace::Haste;
 

@@ -1,7 +1,8 @@
 //! What a destroy event says, decoded.
 
 use super::ending::{Evidence, Final, Life, Remnant};
-use super::flows::{Flow, Moment, REUSE_MIN_NS, SAME_MOMENT_NS, Traffic, mapped};
+use super::flows::{Flow, REUSE_MIN_NS, SAME_MOMENT_NS, mapped};
+use super::traffic::{Moment, Traffic};
 use crate::kernel::EventStamp;
 use crate::model::{
     Clocks, Destroyed, Direction, FIN_WAIT2_MAX_NS, FinalCounters, Left, LookUp, Nanos, Protocol,

@@ -34,6 +34,7 @@ mod replay;
 mod schedule;
 mod session;
 mod tracker;
+mod traffic;
 mod writer;
 
 pub use chosen::Chosen;

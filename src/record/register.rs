@@ -19,10 +19,11 @@ pub(super) use remains::LeftOf;
 
 use super::batch::Batch;
 use super::ending::{Life, Remnant};
-use super::flows::{Added, Dead, Flow, Flows, Member, Moment, There, Traffic};
+use super::flows::{Added, Dead, Flow, Flows, Member, There};
 use super::half_told::HalfTold;
 use super::last_words::LastWords;
 use super::listeners::Listeners;
+use super::traffic::{Moment, Traffic};
 use crate::model::{
     Clocks, Direction, EndEvidence, FormerSocket, FreedSocket, Nanos, NetnsId, NewSocket, Origin,
     Protocol, SnapshotId, SocketEnd, SocketId, SocketNews, TcpState, TupleTold, UndestroyedSocket,

@@ -13,10 +13,11 @@ use crate::model::{
 use crate::record::batch::Batch;
 use crate::record::chosen::Chosen;
 use crate::record::ending::Life;
-use crate::record::flows::{Flow, SAME_MOMENT_NS, There, Traffic};
+use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
 use crate::record::last_words::LastWords;
 use crate::record::live::Live;
 use crate::record::register::{Death, Gone, Rows};
+use crate::record::traffic::Traffic;
 use crate::wire::inet_diag::{Message, RelativeTimes, take_relative_times};
 
 /// So soon after a connection has left a mini-socket its socket's event is sent.
