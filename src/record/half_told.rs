@@ -231,7 +231,7 @@ impl HalfTold {
     }
 
     /// Whether every event has come that was to come before that of this one, be the kernel as late as it is where
-    /// processors are short; `None` if some were lost.
+    /// processors are short, or few come now; `None` if some were lost.
     pub(super) fn is_all_told(&self, member: &Member) -> Option<bool> {
         let read_ns = member.dead.as_ref().and_then(|dead| dead.destroyed_ns)?;
         let is_told = self.haste.is_in_order() || self.haste.is_read_until(read_ns + STARVED_NS);
