@@ -13,7 +13,7 @@ use crate::lifetimes::{Script, TICKS, config, recorded, recorded_for, script};
 use crate::world::{Jump, SECOND, World, text};
 
 /// So late a tick begins with a keyframe.
-const HOUR_NS: i64 = 3_601 * SECOND;
+pub const HOUR_NS: i64 = 3_601 * SECOND;
 
 pub type Row = HashMap<&'static str, String>;
 

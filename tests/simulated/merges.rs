@@ -9,11 +9,12 @@ use sockrec::query::{By, QueryError, Question, Recording, Selection};
 use sockrec::store::{Before, Merged, NewRecording, Reader, StoreError};
 
 use crate::extracts::{
-    FACTS, Row, extract_to, integer, moments_between, rows, rows_of, with_keyframes,
+    FACTS, HOUR_NS, Row, extract_to, integer, moments_between, rows, rows_of, with_keyframes,
 };
 use crate::harness::{assert_recording_is_whole, violations};
 use crate::lifetimes::{config, recorded, recorded_in};
-use crate::world::{SECOND, World};
+use crate::socket::FakeSocket;
+use crate::world::{Jump, SECOND, World};
 
 const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
 
@@ -72,8 +73,8 @@ fn assert_same_answers(a: &Path, b: &Path) {
 
 /// Parts that overlap are the whole again.
 fn compare_parts(world: &World, cut: (i64, i64), is_reversed: bool) {
-    let whole = world.path();
-    let at = |name: &str| world.directory.path().join(name);
+    let (whole, directory) = (world.path(), tempfile::tempdir().unwrap());
+    let at = |name: &str| directory.path().join(name);
     let (early, late) = ((i64::MIN, cut.1), (cut.0, i64::MAX));
     let parts = [(early, "early.db"), (late, "late.db")]
         .map(|(span, name)| extract_to(&whole, span, Before::Everyone, &at(name)));
@@ -224,7 +225,7 @@ proptest! {
 #[test]
 fn recordings_of_one_machine_follow_each_other_with_a_gap() {
     let mut first = World::default();
-    let socket = crate::socket::FakeSocket::established(7, 1_007, 80);
+    let socket = FakeSocket::established(7, 1_007, 80);
     for _ in 0..3 {
         first.shows(&[&socket]);
     }
@@ -243,4 +244,33 @@ fn recordings_of_one_machine_follow_each_other_with_a_gap() {
     let lives = rows(&both, Question::Connections, ALWAYS);
     assert_eq!(lives.len(), 1, "{lives:?}");
     assert_eq!(lives[0]["samples"], "2");
+}
+
+#[test]
+fn what_is_left_of_a_connection_was_seen_first_where_its_event_was_not_read_before() {
+    let a = FakeSocket::established(1, 1_001, 80).opened_at(1_400);
+    let events = [a.fin_acked().destroyed()];
+    let rest = FakeSocket { cookie: 2, ..a.time_wait() };
+    let whole = |is_event_late: bool, keyframe: Option<usize>| {
+        let mut world = World::with_events();
+        world.shows(&[]).shows(&[]);
+        match is_event_late {
+            true => world.tells_while_dumping(&events),
+            false => world.tells(&events),
+        };
+        world.shows(&[&rest]).shows(&[&rest]).shows(&[&rest]).shows(&[]).shows(&[]);
+        let late = Jump { late_ns: HOUR_NS, ..Jump::default() };
+        world.jumps.extend(keyframe.map(|tick| (tick, late)));
+        world.record();
+        world
+    };
+    for is_event_late in [true, false] {
+        for keyframe in [None, Some(2), Some(3), Some(4)] {
+            let world = whole(is_event_late, keyframe);
+            let ends = looks(&world.path());
+            for (from, to) in [(0, 2), (1, 3), (2, 2), (3, 3), (4, 4)] {
+                compare_parts(&world, (ends[from], ends[to]), false);
+            }
+        }
+    }
 }

@@ -1,7 +1,9 @@
 -- Mends what reaches from one part of a recording that is made of several into another.
 
+-- With the snapshot by which a part that never saw it knows of its end.
 CREATE TEMP TABLE shared AS
-SELECT new_id AS socket_id FROM everyone GROUP BY new_id HAVING count(*) > 1;
+SELECT new_id AS socket_id, min(destroyed_id) FILTER (WHERE first_id IS NULL) AS only_told_id
+FROM everyone GROUP BY new_id HAVING count(*) > 1;
 CREATE UNIQUE INDEX temp.shared_by_id ON shared (socket_id);
 
 CREATE TEMP TABLE steps AS
@@ -19,7 +21,7 @@ SELECT snapshot_id, socket_id, before_state, state FROM steps WHERE before_state
 
 -- The first row of each, and its rows as a live one.
 CREATE TEMP TABLE lives AS
-SELECT h.socket_id, min(t.snapshot_id) AS first_id,
+SELECT h.socket_id, h.only_told_id, min(t.snapshot_id) AS first_id,
     count(t.snapshot_id) FILTER (WHERE m.socket_id IS NULL OR t.snapshot_id < m.first_snapshot_id)
         AS samples,
     max(t.snapshot_id) FILTER (WHERE m.socket_id IS NULL OR t.snapshot_id < m.first_snapshot_id)
@@ -31,10 +33,8 @@ GROUP BY h.socket_id;
 CREATE UNIQUE INDEX temp.lives_by_id ON lives (socket_id);
 
 -- What only its event tells of has no first sight, though what is left of it may show.
-UPDATE sockets SET first_snapshot_id = CASE WHEN l.samples > 0 OR NOT EXISTS (
-        SELECT 1 FROM socket_ends AS e
-        WHERE e.socket_id = l.socket_id AND e.destroyed_snapshot_id <= l.first_id)
-    THEN l.first_id END
+UPDATE sockets SET
+    first_snapshot_id = CASE WHEN l.only_told_id <= l.first_id THEN NULL ELSE l.first_id END
 FROM lives AS l WHERE l.socket_id = sockets.socket_id;
 UPDATE sockets SET opened_after_snapshot_id = NULL
 WHERE opened_after_snapshot_id >= first_snapshot_id
