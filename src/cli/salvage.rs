@@ -1,20 +1,29 @@
 //! `sockrec salvage`
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use super::Exit;
 use super::args::SalvageArgs;
 use super::extract::note_made;
 use super::merge::counts;
 use super::message::warn;
 use super::output::counted;
+use super::signals::{stop_at_signals, unless_stopped};
 use crate::kernel::SystemClock;
 use crate::render::human::{Zone, time};
 use crate::store::{LostSpan, Salvaged, TableRead, is_being_recorded, salvage};
 
 pub(super) fn run(args: &SalvageArgs) -> anyhow::Result<Exit> {
+    let stop = stop_at_signals()?;
+    unless_stopped(save(args, &stop), &stop, &args.output)
+}
+
+fn save(args: &SalvageArgs, stop: &Arc<AtomicBool>) -> anyhow::Result<Exit> {
     if is_being_recorded(&args.file) {
         anyhow::bail!("`{}` is being recorded to: it is not at rest", args.file.display());
     }
-    let salvaged = salvage(&args.file, &args.output, SystemClock.now().utc_ns)?;
+    let salvaged = salvage(&args.file, &args.output, SystemClock.now().utc_ns, stop)?;
     tell_losses(&salvaged, &args.file.display().to_string());
     let Some(saved) = salvaged.saved else {
         anyhow::bail!("nothing of `{}` can be saved: no snapshot is whole", args.file.display());

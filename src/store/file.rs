@@ -121,7 +121,7 @@ fn open_or_make(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn is_at(path: &Path, file: &File) -> bool {
+pub(super) fn is_at(path: &Path, file: &File) -> bool {
     let ids = path.metadata().and_then(|there| Ok((there, file.metadata()?)));
     ids.is_ok_and(|(there, own)| Identity::of(&there) == Identity::of(&own))
 }

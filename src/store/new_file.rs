@@ -40,7 +40,12 @@ impl NewRecording {
     /// # Errors
     /// When there is a file of this name, or none can be made.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        let file = NewFile::create(path)?;
+        Self::create_beside(path, path)
+    }
+
+    /// One that stands beside another name of the same file system until it gets its own.
+    pub(super) fn create_beside(path: &Path, other: &Path) -> Result<Self, StoreError> {
+        let file = NewFile::create_beside(path, other)?;
         let make = || -> rusqlite::Result<Connection> {
             let mut connection = open_connection(&file.partial, std::time::Duration::ZERO)?;
             migrate(&mut connection)?;
@@ -72,6 +77,13 @@ impl NewRecording {
         file.publish()
     }
 
+    /// Leaves it where it is, for its maker to remove, and tells where that is.
+    pub(super) fn keep(self) -> Result<PathBuf, StoreError> {
+        let Self { connection, mut file } = self;
+        connection.close().map_err(|(_, e)| StoreError::sqlite(&file.path, "write to", e))?;
+        Ok(std::mem::take(&mut file.partial))
+    }
+
     /// Makes a recording readable beside this one, as the database `src`.
     pub(super) fn attach(&self, source: &Reader) -> rusqlite::Result<()> {
         self.connection.execute("ATTACH DATABASE ?1 AS src", [source.uri()]).map(|_| ())
@@ -87,13 +99,17 @@ pub(super) struct NewFile {
 
 impl NewFile {
     pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
+        Self::create_beside(path, path)
+    }
+
+    fn create_beside(path: &Path, other: &Path) -> Result<Self, StoreError> {
         if path.symlink_metadata().is_ok() {
             return Err(StoreError::Exists { path: path.to_owned() });
         }
         check_directory(path)?;
         refuse_log_of_another(path)?;
         let error = |source| StoreError::Open { path: path.to_owned(), source };
-        let (partial, file) = partial_file(path).map_err(error)?;
+        let (partial, file) = partial_file(other).map_err(error)?;
         Ok(Self { path: path.to_owned(), partial, file })
     }
 
@@ -132,7 +148,7 @@ impl NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        // Renamed, or already on the way out with an error; what stays is named as partial.
+        // Renamed, kept, or already on the way out with an error; what stays is named as partial.
         let _ = fs::remove_file(&self.partial);
     }
 }

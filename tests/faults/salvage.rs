@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 
+use rustix::process::Signal;
+
 use crate::harness::{
-    Churn, Dir, MadeUp, Ran, Random, ask, assert_is_one_file, assert_recording_is_whole,
-    observation,
+    Churn, Dir, MadeUp, Ran, Random, Running, ask, assert_is_one_file, assert_recording_is_whole,
+    limited, observation, run, until,
 };
 
 const PAGE: usize = 4_096;
@@ -207,7 +211,7 @@ fn what_is_told_of_a_loss() {
     fs::write(&path, damaged).unwrap();
     let mut command = dir.command("salvage rec.db -o new.db");
     command.env("TZ", "UTC");
-    let ran = crate::harness::run(command);
+    let ran = run(command);
     assert_recording_is_whole(&dir.path("new.db"));
     assert_snapshot!(ran.told(), @"
     exit 3
@@ -225,4 +229,73 @@ fn what_is_no_recording_gives_none() {
     assert_eq!(ran.code(), Some(1));
     assert!(!dir.path("new.db").exists());
     assert_eq!(dir.sockrec("salvage missing.db -o new.db").code(), Some(1));
+}
+
+#[test]
+fn a_full_disk_leaves_no_part_and_is_told_of_the_new_file() {
+    let dir = Dir::new();
+    large(&dir.path("rec.db"));
+    for kib in [0, 4, 60, 200, 400, 500] {
+        let ran = run(limited(dir.command("salvage rec.db -o new.db"), kib * 1_024));
+        assert_eq!(ran.code(), Some(1), "within {kib} KiB: {}", ran.told());
+        assert_eq!(dir.names(), ["rec.db"], "within {kib} KiB");
+        assert!(ran.stderr.contains("`new.db`"), "within {kib} KiB: {}", ran.told());
+    }
+}
+
+/// One that has begun with its parts.
+fn started(dir: &Dir, output: &str) -> Running {
+    let before = dir.names();
+    let salvage = dir.start(&format!("salvage rec.db -o {output}"));
+    until("its parts", || {
+        let mut names = dir.names();
+        names.retain(|name| !before.contains(name));
+        (!names.is_empty()).then_some(())
+    });
+    salvage
+}
+
+fn left(dir: &Dir) -> usize {
+    dir.names().iter().filter(|name| name.starts_with(".sockrec-salvage-")).count()
+}
+
+#[test]
+fn what_a_killed_salvage_left_goes_with_the_next_one() {
+    let dir = Dir::new();
+    large(&dir.path("rec.db"));
+    fs::create_dir(dir.path(".sockrec-salvage")).unwrap();
+    let mut random = Random::new(0x5a1_4a6e);
+    let mut leavers = 0;
+    for _ in 0..10 {
+        let salvage = started(&dir, "new.db");
+        thread::sleep(Duration::from_micros(random.below(300_000)));
+        salvage.kill();
+        leavers += left(&dir);
+        assert!(left(&dir) <= 1, "{:?}", dir.names());
+        if dir.path("new.db").exists() {
+            assert_recording_is_whole(&dir.path("new.db"));
+            fs::remove_file(dir.path("new.db")).unwrap();
+        }
+        // It has no other parts, and none that bears the name of a recording.
+        for name in dir.names().iter().filter(|name| name.starts_with(".sockrec-salvage-")) {
+            let parts = fs::read_dir(dir.path(name)).unwrap();
+            let mut names = parts.map(|part| part.unwrap().file_name().into_string().unwrap());
+            assert!(names.all(|name| name.contains(".partial")));
+        }
+    }
+    assert!(leavers > 0);
+    dir.sockrec("salvage rec.db -o new.db").fine();
+    assert_eq!(dir.names(), [".sockrec-salvage", "new.db", "rec.db"]);
+}
+
+#[test]
+fn what_another_salvage_works_in_is_left_to_it() {
+    let dir = Dir::new();
+    large(&dir.path("rec.db"));
+    let other = started(&dir, "other.db");
+    other.signal(Signal::STOP);
+    dir.sockrec("salvage rec.db -o new.db").fine();
+    other.signal(Signal::CONT);
+    other.finish().fine();
+    assert_eq!(dir.names(), ["new.db", "other.db", "rec.db"]);
 }

@@ -8,9 +8,12 @@
 mod cells;
 mod pages;
 mod tree;
+mod work_dir;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params, params_from_iter};
@@ -20,13 +23,14 @@ use super::check::{INVARIANTS, Look, show_what_is_held};
 use super::extract::{Before, Excerpt, Stretch, extract};
 use super::file::check_directory;
 use super::merge::Merged;
-use super::new_file::NewRecording;
+use super::new_file::{NewRecording, stop_when};
 use super::reader::Reader;
 use super::shared_dir::{Access, refuse_planted};
 use super::writer::open_connection;
 use crate::model::Nanos;
 use pages::Pages;
 pub use tree::TableRead;
+use work_dir::WorkDir;
 
 /// How often sockets are left out of a stretch before it is given up.
 const ROUNDS: usize = 8;
@@ -77,17 +81,23 @@ impl Salvaged {
 /// Copies what can be read of a recording into a new one, and changes nothing of the old one.
 ///
 /// # Errors
-/// When the file cannot be read at all, or the new one cannot be written; then there is none.
-pub fn salvage(path: &Path, output: &Path, taken_at_ns: Nanos) -> Result<Salvaged, StoreError> {
+/// When the file cannot be read at all, the new one cannot be written, or the flag is raised; then there is
+/// none.
+pub fn salvage(
+    path: &Path,
+    output: &Path,
+    taken_at_ns: Nanos,
+    stop: &Arc<AtomicBool>,
+) -> Result<Salvaged, StoreError> {
     refuse_planted(path, Access::Read)?;
     check_directory(output)?;
     let open = |source| StoreError::Open { path: path.to_owned(), source };
     if !path.exists() {
         return Err(StoreError::Missing { path: path.to_owned() });
     }
-    let pages = Pages::open(path).map_err(open)?;
-    let new = NewRecording::create(output)?;
-    let mut work = Work::begin(output)?;
+    let pages = Pages::open(path, stop).map_err(open)?;
+    let mut work = Work::begin(output, stop)?;
+    let new = NewRecording::create_beside(output, &work.directory.path("new"))?.stopped_by(stop)?;
     let mut told = Salvaged { faults: pages.faults.clone(), ..Salvaged::default() };
     told.tables = work.take_rows(&pages)?;
     work.run(|scratch| scratch.execute_batch(include_str!("prepare.sql")))?;
@@ -112,7 +122,7 @@ pub fn salvage(path: &Path, output: &Path, taken_at_ns: Nanos) -> Result<Salvage
     }
     if work.is_partial || !work.left_out.is_empty() {
         for part in &parts {
-            select(part)?;
+            select(part).map_err(|e| StoreError::sqlite(output, "write to", e))?;
         }
     }
     let sources = parts.iter().map(|part| Reader::open(part)).collect::<Result<Vec<_>, _>>()?;
@@ -132,32 +142,32 @@ struct Run {
 
 /// The scratch file, and those that are made out of it.
 struct Work {
-    directory: tempfile::TempDir,
+    directory: WorkDir,
     scratch: Connection,
     path: PathBuf,
+    output: PathBuf,
+    stop: Arc<AtomicBool>,
     left_out: BTreeSet<i64>,
     /// Sockets are missing that nothing else tells of.
     is_partial: bool,
 }
 
 impl Work {
-    /// Beside the file that is to be made, where there must be room for it.
-    fn begin(output: &Path) -> Result<Self, StoreError> {
-        let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = tempfile::Builder::new()
-            .prefix(".sockrec-salvage-")
-            .tempdir_in(parent.unwrap_or(Path::new(".")))
+    fn begin(output: &Path, stop: &Arc<AtomicBool>) -> Result<Self, StoreError> {
+        let directory = WorkDir::create(output)
             .map_err(|source| StoreError::Open { path: output.to_owned(), source })?;
-        let path = directory.path().join("scratch.db");
-        NewRecording::create(&path)?.publish()?;
+        let path = NewRecording::create_beside(output, &directory.path("scratch"))?.keep()?;
         let open = || -> rusqlite::Result<Connection> {
-            let scratch = open_connection(&path, std::time::Duration::ZERO)?;
+            let mut scratch = open_connection(&path, std::time::Duration::ZERO)?;
+            stop_when(&mut scratch, stop)?;
             scratch.pragma_update(None, "synchronous", "OFF")?;
             scratch.pragma_update(None, "foreign_keys", false)?;
             Ok(scratch)
         };
-        let scratch = open().map_err(|e| StoreError::sqlite(&path, "write to", e))?;
-        Ok(Self { directory, scratch, path, left_out: BTreeSet::new(), is_partial: false })
+        let scratch = open().map_err(|e| StoreError::sqlite(output, "write to", e))?;
+        let (output, stop) = (output.to_owned(), Arc::clone(stop));
+        let left_out = BTreeSet::new();
+        Ok(Self { directory, scratch, path, output, stop, left_out, is_partial: false })
     }
 
     fn run<T>(
@@ -170,7 +180,11 @@ impl Work {
             transaction.commit()?;
             Ok(result)
         };
-        act().map_err(|e| StoreError::sqlite(&self.path, "write to", e))
+        let result = act().map_err(|e| StoreError::sqlite(&self.output, "write to", e));
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(StoreError::Stopped { path: self.output.clone() }),
+            false => result,
+        }
     }
 
     /// Every row that can be read, into the table that it is of.
@@ -228,8 +242,8 @@ impl Work {
             )
         })?;
         for round in 0..ROUNDS {
-            let path = self.directory.path().join(format!("part-{number}-{round}.db"));
-            let part = NewRecording::create(&path)?;
+            let name = self.directory.path(&format!("{number}-{round}"));
+            let part = NewRecording::create_beside(&self.output, &name)?.stopped_by(&self.stop)?;
             let source = Reader::open_unchecked(&self.path)?;
             let stretch = Stretch {
                 captures: vec![run.capture],
@@ -257,8 +271,7 @@ impl Work {
             match make().map_err(|e| part.file.error_beside(&source, e))? {
                 Offenders::None { is_partial } => {
                     self.is_partial |= is_partial;
-                    part.publish()?;
-                    return Ok(Some(path));
+                    return part.keep().map(Some);
                 }
                 Offenders::Sockets(sockets) => self.leave_out(sockets)?,
                 Offenders::Others => return Ok(None),
@@ -404,14 +417,8 @@ fn offenders(connection: &Connection) -> rusqlite::Result<Offenders> {
 }
 
 /// Says that not all sockets are there.
-fn select(part: &Path) -> Result<(), StoreError> {
-    let say = || -> rusqlite::Result<()> {
-        let connection = open_connection(part, std::time::Duration::ZERO)?;
-        connection.execute(
-            "UPDATE capture_sources SET selection = coalesce(selection || '; ', '') || ?1",
-            params![SELECTION],
-        )?;
-        Ok(())
-    };
-    say().map_err(|e| StoreError::sqlite(part, "write to", e))
+fn select(part: &Path) -> rusqlite::Result<()> {
+    let sql = "UPDATE capture_sources SET selection = coalesce(selection || '; ', '') || ?1";
+    let connection = open_connection(part, std::time::Duration::ZERO)?;
+    connection.execute(sql, params![SELECTION]).map(|_| ())
 }

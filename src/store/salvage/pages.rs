@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::store::file::log_path;
 
@@ -26,6 +28,8 @@ pub(super) struct Pages {
     pub(super) told: u32,
     /// What is wrong with the file as a whole.
     pub(super) faults: Vec<String>,
+    /// Raised when no page is wanted any more.
+    stop: Arc<AtomicBool>,
 }
 
 /// The committed pages of a write-ahead log.
@@ -37,7 +41,7 @@ struct Log {
 }
 
 impl Pages {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, stop: &Arc<AtomicBool>) -> io::Result<Self> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         let mut header = [0; 100];
@@ -67,11 +71,15 @@ impl Pages {
             _ => u32::MAX,
         };
         let usable = page_size.saturating_sub(reserved).max(480);
-        Ok(Self { file, log, page_size, usable, count, told, faults })
+        let stop = Arc::clone(stop);
+        Ok(Self { file, log, page_size, usable, count, told, faults, stop })
     }
 
-    /// A page, counted from 1; `None` if it is not there.
+    /// A page, counted from 1; `None` if it is not there, or all is to be stopped.
     pub(super) fn page(&self, number: u32) -> Option<Vec<u8>> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut page = vec![0; self.page_size];
         let in_log =
             self.log.as_ref().and_then(|log| Some((&log.file, *log.offsets.get(&number)?)));
