@@ -10,13 +10,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only, skip, until,
+    Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only, until,
 };
+use crate::not_run::not_run;
 
 /// What is loaded before the C library; `None`, said aloud, where it cannot be had.
 fn faulty_disk(dir: &Dir) -> Option<PathBuf> {
     if cfg!(target_feature = "crt-static") {
-        skip("a faulty disk: nothing can be loaded before the program's own C library");
+        not_run("a faulty disk", "nothing can be loaded before the program's own C library");
         return None;
     }
     let library = dir.path("disk.so");
@@ -29,7 +30,7 @@ fn faulty_disk(dir: &Dir) -> Option<PathBuf> {
             Some(library)
         }
         Err(_) => {
-            skip("a faulty disk: there is no C compiler");
+            not_run("a faulty disk", "there is no C compiler");
             None
         }
     }

@@ -10,9 +10,9 @@ use insta::assert_snapshot;
 use sockrec::store::{Reader, StoreError};
 
 use crate::harness::{
-    Churn, Dir, ask, assert_is_one_file, assert_recording_is_whole, limited, run, skip,
-    without_slowness,
+    Churn, Dir, ask, assert_is_one_file, assert_recording_is_whole, limited, run, without_slowness,
 };
+use crate::not_run::not_run;
 
 /// Runs a script in which `small` is a directory that takes so much and `$S` the program. False, said
 /// aloud, where nothing can be mounted.
@@ -32,7 +32,7 @@ fn on_small_disk(dir: &Dir, size: &str, script: &str) -> bool {
         run(script_after(script)).fine();
         return true;
     }
-    skip("a full disk: this test may not mount a file system (needs root)");
+    not_run("a full disk", "this test may not mount a file system (needs root)");
     false
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../common/not_run.rs"]
+mod not_run;
 
 mod arguments;
 mod bad_input;
@@ -27,3 +29,4 @@ mod salvage;
 mod sharing;
 mod signals;
 mod thinning;
+mod untested;

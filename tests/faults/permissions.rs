@@ -11,8 +11,9 @@ use rusqlite::Connection;
 use rustix::process::Resource;
 
 use crate::harness::{
-    Dir, MadeUp, Ran, ask, assert_is_one_file, is_root, limited_to, observation, run, skip,
+    Dir, MadeUp, Ran, ask, assert_is_one_file, is_root, limited_to, observation, run,
 };
+use crate::not_run::not_run;
 
 /// Who may do nothing special: `nobody` where the tests run as root, else who runs them.
 const NOBODY: u32 = 65_534;
@@ -26,7 +27,7 @@ pub(crate) fn reachable() -> Option<Dir> {
     if version.is_ok_and(|output| output.status.success()) {
         return Some(dir);
     }
-    skip("permissions: an ordinary user cannot run the program where it was built");
+    not_run("permissions", "an ordinary user cannot run the program where it was built");
     None
 }
 

@@ -4,8 +4,6 @@
 
 #![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
-use std::io::Write;
-
 mod churn;
 mod dir;
 mod made_up;
@@ -36,10 +34,4 @@ impl Random {
 /// Whether this process may do what only root may.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Says what was not tested and why, past what the test runner captures.
-pub(crate) fn skip(what: &str) {
-    let text = format!("\nNOT TESTED: {what}\n");
-    std::io::stderr().write_all(text.as_bytes()).unwrap();
 }

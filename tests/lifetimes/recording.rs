@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::common::note;
+use crate::common::not_run;
 use crate::common::wait;
 use crate::harness::{Dir, Running, ask, is_root};
 
@@ -40,7 +40,7 @@ impl User {
         if is_root() {
             &[Self::Own, Self::Ordinary]
         } else {
-            note("this runs as an ordinary user: nothing is recorded as root");
+            not_run("a recorder of root", "the tests are run by an ordinary user");
             &[Self::Ordinary]
         }
     }

@@ -2,6 +2,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../common/not_run.rs"]
+mod not_run;
 mod scene;
 
 use std::fs;

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Dir, skip};
+use crate::harness::Dir;
+use crate::not_run::not_run;
 
 fn is_there(program: &str) -> bool {
     Command::new(program)
@@ -32,7 +33,7 @@ fn every_shell_gets_its_completions() {
 #[test]
 fn bash_completes_commands_and_options() {
     if !is_there("bash") {
-        skip("completions: there is no bash");
+        not_run("completions", "there is no bash");
         return;
     }
     let dir = Dir::new();
@@ -72,7 +73,7 @@ fn every_command_has_its_man_page() {
         assert!(record.contains(part), "no {part}");
     }
     if !is_there("groff") {
-        skip("man pages: there is no groff to read them");
+        not_run("man pages", "there is no groff to read them");
         return;
     }
     for name in names {

@@ -3,6 +3,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../common/not_run.rs"]
+mod not_run;
 
 mod generated;
 mod journal;

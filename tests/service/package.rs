@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Dir, run, skip};
+use crate::harness::{Dir, run};
+use crate::not_run::not_run;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 const UNIT: &str = "usr/lib/systemd/system/sockrec.service";
@@ -120,7 +121,7 @@ fn version(program: &str, arguments: &[&str], what: &str) -> Option<String> {
     match output.filter(|output| output.status.success()) {
         Some(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
         None => {
-            skip(&format!("{what}: there is no `{program} {}`", arguments.join(" ")));
+            not_run(what, &format!("there is no `{program} {}`", arguments.join(" ")));
             None
         }
     }
@@ -225,7 +226,7 @@ fn what_is_installed_works_from_there() {
     bash.arg("-n").arg(staged.root("usr/share/bash-completion/completions/sockrec"));
     match bash.stdin(Stdio::null()).output() {
         Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{output:?}"),
-        Err(_) => skip("installed completions: there is no bash"),
+        Err(_) => not_run("installed completions", "there is no bash"),
     }
     let pages = files.keys().filter(|name| name.starts_with("usr/share/man/"));
     let pages: Vec<_> = pages.map(|name| staged.root(name)).collect();
@@ -233,7 +234,7 @@ fn what_is_installed_works_from_there() {
     // Some systems have something else under this name that only says why there is no man.
     let Some(told) = version("man", &["--version"], "installed man pages") else { return };
     if !told.starts_with("man ") {
-        skip("installed man pages: `man` is another program");
+        not_run("installed man pages", "`man` is another program");
         return;
     }
     for page in pages {

@@ -15,7 +15,8 @@ use rustix::thread::{
     set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::harness::{Dir, Running, ask, is_root, limited_to, read_only, skip};
+use crate::harness::{Dir, Running, ask, is_root, limited_to, read_only};
+use crate::not_run::not_run;
 
 /// `nobody`
 const NOBODY: u32 = 65_534;
@@ -26,7 +27,7 @@ const MARK: i64 = 0x5eed;
 pub(crate) fn of_ordinary_user() -> Option<Dir> {
     let dir = Dir::new();
     if !is_root() {
-        skip("rights: the tests are not run by root");
+        not_run("rights", "the tests are not run by root");
         return None;
     }
     fs::set_permissions(dir.path("."), Permissions::from_mode(0o755)).unwrap();
@@ -36,7 +37,7 @@ pub(crate) fn of_ordinary_user() -> Option<Dir> {
     if command.output().is_ok_and(|output| output.status.success()) {
         return Some(dir);
     }
-    skip("rights: an ordinary user cannot run the program where it was built");
+    not_run("rights", "an ordinary user cannot run the program where it was built");
     None
 }
 
