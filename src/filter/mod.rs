@@ -28,6 +28,6 @@ pub use nearest::nearest;
 pub use pattern::Pattern;
 pub use predicate::{Names, Told};
 pub use services::Services;
-pub use sql::{ANSWER, Answer, PREFIX_FUNCTION, SqlCondition, SqlValue};
+pub use sql::{ANSWER, Answer, PREFIX_FUNCTION, SqlCondition};
 pub use states::{STATE_NAMES, states_named};
 pub use tree::{Comparison, Condition, Device, Filter, Side};

@@ -4,7 +4,7 @@ use super::error::{FilterError, Span};
 use super::fields::{Field, Operand};
 use super::pattern::Pattern;
 use super::tree::{Comparison, Condition, Device, Filter, Side};
-use crate::model::{Column, States, TcpState};
+use crate::model::{Column, OwnedValue, States, TcpState};
 
 /// Name of the SQL function that tells whether an address begins with a prefix; NULL of NULL.
 pub const PREFIX_FUNCTION: &str = "in_prefix";
@@ -25,22 +25,13 @@ pub struct Answer<'a> {
     pub holders: Option<&'static str>,
 }
 
-/// A parameter of a condition.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum SqlValue {
-    Integer(i64),
-    Real(f64),
-    Text(String),
-}
-
 /// A condition and the named parameters in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SqlCondition {
     /// The condition.
     pub text: String,
     /// Names, with their colon, and values.
-    pub parameters: Vec<(String, SqlValue)>,
+    pub parameters: Vec<(String, OwnedValue)>,
 }
 
 impl SqlCondition {
@@ -72,7 +63,7 @@ impl Filter {
 
 struct Writer<'a> {
     answer: Answer<'a>,
-    parameters: Vec<(String, SqlValue)>,
+    parameters: Vec<(String, OwnedValue)>,
 }
 
 impl Writer<'_> {
@@ -104,26 +95,26 @@ impl Writer<'_> {
                 let mut parts = Vec::new();
                 if let Some(prefix) = prefix {
                     let column = self.column(address_column(*side), span)?;
-                    let value = self.bind(SqlValue::Text(prefix.to_string()));
+                    let value = self.bind(OwnedValue::Text(prefix.to_string()));
                     parts.push(format!("{PREFIX_FUNCTION}({column}, {value})"));
                 }
                 if let Some(port) = port {
                     parts.push(self.compared(
                         port_column(*side),
                         Comparison::Equal,
-                        SqlValue::Integer((*port).into()),
+                        OwnedValue::Integer((*port).into()),
                         span,
                     )?);
                 }
                 Ok(if parts.is_empty() { "1".to_owned() } else { parts.join(" AND ") })
             }
             Condition::Port { side, comparison, port } => {
-                let port = SqlValue::Integer((*port).into());
+                let port = OwnedValue::Integer((*port).into());
                 self.compared(port_column(*side), *comparison, port, span)
             }
             Condition::Device(Device::Index(index)) => {
                 let column = self.column("interface", span)?;
-                let value = self.bind(SqlValue::Integer((*index).into()));
+                let value = self.bind(OwnedValue::Integer((*index).into()));
                 Ok(format!("coalesce({column}, 0) = {value}")) // NULL: bound to none
             }
             Condition::Device(Device::Name(name)) => Err(FilterError::new(
@@ -133,8 +124,8 @@ impl Writer<'_> {
             .hint("`ip link` on the recorded machine tells the number: `dev = 2`")),
             Condition::Mark { mark, mask } => {
                 let column = self.column("mark", span)?;
-                let mark = self.bind(SqlValue::Integer((*mark).into()));
-                let mask = self.bind(SqlValue::Integer((*mask).into()));
+                let mark = self.bind(OwnedValue::Integer((*mark).into()));
+                let mask = self.bind(OwnedValue::Integer((*mask).into()));
                 Ok(format!("({column} & {mask}) = {mark}"))
             }
             Condition::Cgroup { path, .. } => {
@@ -164,7 +155,7 @@ impl Writer<'_> {
         let names: Vec<_> = TcpState::NAMED
             .iter()
             .filter(|(state, _)| states.shows(*state) != has_others)
-            .map(|(_, name)| self.bind(SqlValue::Text((*name).to_owned())))
+            .map(|(_, name)| self.bind(OwnedValue::Text((*name).to_owned())))
             .collect();
         let sign = if has_others { "NOT IN" } else { "IN" };
         Ok(format!("{column} {sign} ({})", names.join(", ")))
@@ -178,8 +169,8 @@ impl Writer<'_> {
         span: &Span,
     ) -> Result<String, FilterError> {
         let value = match operand {
-            Operand::Integer(n) => SqlValue::Integer(*n),
-            Operand::Real(n) => SqlValue::Real(*n),
+            Operand::Integer(n) => OwnedValue::Integer(*n),
+            Operand::Real(n) => OwnedValue::Real(*n),
             Operand::Text(pattern) => return self.text(field, pattern, span),
         };
         match field {
@@ -245,8 +236,8 @@ impl Writer<'_> {
 
     fn like(&mut self, column: &str, pattern: &Pattern) -> String {
         match pattern.text() {
-            Some(text) => format!("{column} = {}", self.bind(SqlValue::Text(text))),
-            None => format!("{column} GLOB {}", self.bind(SqlValue::Text(pattern.glob()))),
+            Some(text) => format!("{column} = {}", self.bind(OwnedValue::Text(text))),
+            None => format!("{column} GLOB {}", self.bind(OwnedValue::Text(pattern.glob()))),
         }
     }
 
@@ -254,7 +245,7 @@ impl Writer<'_> {
         &mut self,
         column: &str,
         comparison: Comparison,
-        value: SqlValue,
+        value: OwnedValue,
         span: &Span,
     ) -> Result<String, FilterError> {
         let column = self.column(column, span)?;
@@ -284,7 +275,7 @@ impl Writer<'_> {
         format!("it has {}; `--columns help` lists all", like.join(", "))
     }
 
-    fn bind(&mut self, value: SqlValue) -> String {
+    fn bind(&mut self, value: OwnedValue) -> String {
         let name = format!("{PARAMETER}{}", self.parameters.len());
         self.parameters.push((name.clone(), value));
         name

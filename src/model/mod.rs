@@ -38,7 +38,7 @@ pub use owner::{
 };
 pub use pseudonym::Pseudonyms;
 pub use state::{TcpState, Timer};
-pub use table::{Column, Kind, Value};
+pub use table::{Column, Kind, OwnedValue, Value};
 pub use tick::{
     ClockChange, ClockChangeKind, EndEvidence, EventCounts, Exception, ExceptionKind,
     FinalCounters, FormerSocket, HeldSample, NewSocket, SampleRow, Snapshot, SocketEnd,

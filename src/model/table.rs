@@ -47,3 +47,54 @@ pub enum Value<'a> {
     /// Bytes.
     Bytes(&'a [u8]),
 }
+
+/// A value that owns what it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnedValue {
+    /// Not known or not applicable.
+    Null,
+    /// A whole number, by the column's kind.
+    Integer(i64),
+    /// A floating point number.
+    Real(f64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+impl OwnedValue {
+    /// A copy of a value.
+    pub fn of(value: &Value<'_>) -> Self {
+        match *value {
+            Value::Null => Self::Null,
+            Value::Integer(v) => Self::Integer(v),
+            Value::Real(v) => Self::Real(v),
+            Value::Text(v) => Self::Text(v.to_owned()),
+            Value::Bytes(v) => Self::Bytes(v.to_owned()),
+        }
+    }
+
+    /// The value that it holds.
+    pub fn value(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Integer(v) => Value::Integer(*v),
+            Self::Real(v) => Value::Real(*v),
+            Self::Text(v) => Value::Text(v),
+            Self::Bytes(v) => Value::Bytes(v),
+        }
+    }
+}
+
+impl From<Option<i64>> for OwnedValue {
+    fn from(number: Option<i64>) -> Self {
+        number.map_or(Self::Null, Self::Integer)
+    }
+}
+
+impl From<Option<f64>> for OwnedValue {
+    fn from(number: Option<f64>) -> Self {
+        number.map_or(Self::Null, Self::Real)
+    }
+}

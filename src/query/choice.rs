@@ -2,9 +2,9 @@
 
 use super::question::Question;
 use super::recording::{QueryError, Recording};
-use super::selection::{OwnedValue, Selection};
+use super::selection::Selection;
 use crate::filter::{ANSWER, Answer, Filter, SqlCondition};
-use crate::model::Column;
+use crate::model::{Column, OwnedValue};
 
 /// Conditions, and the parameters that they name.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl Choice {
     fn add(&mut self, condition: SqlCondition, is_of_sources: bool) {
         let conditions = if is_of_sources { &mut self.of_sources } else { &mut self.of_rows };
         conditions.push(condition.text);
-        self.parameters.extend(condition.parameters.into_iter().map(|(name, v)| (name, v.into())));
+        self.parameters.extend(condition.parameters);
     }
 }
 

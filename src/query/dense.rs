@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::columns::column;
 use super::question::Question;
 use super::recording::{QueryError, Recording};
-use super::selection::{OwnedValue, Selection};
-use crate::model::{Column, Nanos, Value};
+use super::selection::Selection;
+use crate::model::{Column, Nanos, OwnedValue, Value};
 
 /// Steps of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Recording {
         let mut steps = Steps { dense, span_ns, unseen, held, before, rows: 0, limit };
         let (sql, owned) = self.dense_sql(selection)?;
         let mut parameters: Vec<_> =
-            owned.iter().map(|(name, value)| value.as_parameter(name)).collect();
+            owned.iter().map(|(name, value)| (name.as_str(), value.value())).collect();
         parameters.push((":first_snapshot_id", Value::Integer(ids.0)));
         parameters.push((":last_snapshot_id", Value::Integer(ids.1)));
         let mut next = 0;

@@ -12,7 +12,7 @@ use super::columns::column_of_sql;
 use super::parallel;
 use super::question::Question;
 use super::rules::RuleTexts;
-use super::selection::{OwnedValue, Selection, SortKey};
+use super::selection::{Selection, SortKey};
 use crate::filter::{FilterError, UNIT_ENDINGS, nearest};
 use crate::model::{Column, Kind, Value};
 use crate::store::{Parameter, Reader, StoreError};
@@ -202,11 +202,8 @@ impl Recording {
         if selection.limit.is_some() {
             sql.push_str(" LIMIT :limit");
         }
-        let mut parameters: Vec<_> = choice
-            .parameters
-            .iter()
-            .map(|(name, value): &(String, OwnedValue)| value.as_parameter(name))
-            .collect();
+        let mut parameters: Vec<_> =
+            choice.parameters.iter().map(|(name, value)| (name.as_str(), value.value())).collect();
         let (from_ns, to_ns) =
             (selection.from_ns.unwrap_or(i64::MIN), selection.to_ns.unwrap_or(i64::MAX));
         let host = selection.host.as_deref();

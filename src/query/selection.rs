@@ -1,8 +1,8 @@
 //! Which rows and columns of an answer are wanted.
 
 use super::Question;
-use crate::filter::{Filter, SqlValue};
-use crate::model::{Family, Protocol, Value};
+use crate::filter::Filter;
+use crate::model::{Family, OwnedValue, Protocol, Value};
 use crate::store::Parameter;
 
 /// Sockets by what is the same in every answer about sockets.
@@ -173,50 +173,4 @@ impl Selection {
 pub(super) struct SpanColumns {
     pub(super) first: &'static str,
     pub(super) last: &'static str,
-}
-
-/// A value that owns its text.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum OwnedValue {
-    Null,
-    Integer(i64),
-    Real(f64),
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
-impl From<SqlValue> for OwnedValue {
-    fn from(value: SqlValue) -> Self {
-        match value {
-            SqlValue::Integer(v) => Self::Integer(v),
-            SqlValue::Real(v) => Self::Real(v),
-            SqlValue::Text(v) => Self::Text(v),
-        }
-    }
-}
-
-impl OwnedValue {
-    pub(super) fn of(value: &Value<'_>) -> Self {
-        match *value {
-            Value::Null => Self::Null,
-            Value::Integer(v) => Self::Integer(v),
-            Value::Real(v) => Self::Real(v),
-            Value::Text(v) => Self::Text(v.to_owned()),
-            Value::Bytes(v) => Self::Bytes(v.to_owned()),
-        }
-    }
-
-    pub(super) fn value(&self) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Integer(v) => Value::Integer(*v),
-            Self::Real(v) => Value::Real(*v),
-            Self::Text(v) => Value::Text(v),
-            Self::Bytes(v) => Value::Bytes(v),
-        }
-    }
-
-    pub(super) fn as_parameter<'a>(&'a self, name: &'a str) -> Parameter<'a> {
-        (name, self.value())
-    }
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, ToSql};
-use sockrec::filter::{ANSWER, Answer, Filter, PREFIX_FUNCTION, Prefix, SqlValue};
+use sockrec::filter::{ANSWER, Answer, Filter, PREFIX_FUNCTION, Prefix};
+use sockrec::model::OwnedValue;
 use sockrec::model::{Column, Value};
 use sockrec::query::column;
 
@@ -89,9 +90,10 @@ fn by_sql(connection: &Connection, filter: &Filter) -> Vec<Option<bool>> {
     for (name, value) in &condition.parameters {
         let index = statement.parameter_index(name).unwrap().unwrap();
         match value {
-            SqlValue::Integer(v) => statement.raw_bind_parameter(index, v),
-            SqlValue::Real(v) => statement.raw_bind_parameter(index, v),
-            SqlValue::Text(v) => statement.raw_bind_parameter(index, v),
+            OwnedValue::Integer(v) => statement.raw_bind_parameter(index, v),
+            OwnedValue::Real(v) => statement.raw_bind_parameter(index, v),
+            OwnedValue::Text(v) => statement.raw_bind_parameter(index, v),
+            OwnedValue::Null | OwnedValue::Bytes(_) => panic!("{name} is {value:?}"),
         }
         .unwrap();
     }

@@ -8,13 +8,12 @@ pub use rows::{Row, Rows};
 pub use samples::StateSpan;
 pub use traffic::{Interval, Limits, thinned};
 
-use rows::Cell;
 use samples::{Bounds, Sample};
 
 use super::question::Question;
 use super::recording::{QueryError, Recording};
 use super::selection::{Selection, SocketFilter};
-use crate::model::{Column, HOLDERS_MAX, Value};
+use crate::model::{Column, HOLDERS_MAX, OwnedValue, Value};
 use crate::query::column;
 use crate::store::Parameter;
 
@@ -204,12 +203,12 @@ impl Story {
         let mut rows = Rows::new(columns(STATE_COLUMNS));
         for span in &self.states {
             rows.push_cells(vec![
-                Cell::Text(span.state.clone()),
-                Cell::Integer(span.is_remains.into()),
+                OwnedValue::Text(span.state.clone()),
+                OwnedValue::Integer(span.is_remains.into()),
                 utc(span.entered_after),
-                Cell::Integer(span.seen_from.utc_ns),
-                Cell::Integer(span.seen_to.utc_ns),
-                Cell::Integer(span.min_ns),
+                OwnedValue::Integer(span.seen_from.utc_ns),
+                OwnedValue::Integer(span.seen_to.utc_ns),
+                OwnedValue::Integer(span.min_ns),
                 span.max_ns.into(),
             ]);
         }
@@ -221,8 +220,8 @@ impl Story {
         let mut rows = Rows::new(columns(TRAFFIC_COLUMNS));
         for interval in intervals {
             rows.push_cells(vec![
-                Cell::Integer(interval.from.utc_ns),
-                Cell::Integer(interval.to.utc_ns),
+                OwnedValue::Integer(interval.from.utc_ns),
+                OwnedValue::Integer(interval.to.utc_ns),
                 interval.sent.into(),
                 interval.received.into(),
                 interval.retransmitted.into(),
@@ -307,8 +306,8 @@ impl Story {
             rows.push_cells(vec![
                 not_before.into(),
                 at.into(),
-                Cell::Text(kind.to_owned()),
-                detail.map_or(Cell::Null, Cell::Text),
+                OwnedValue::Text(kind.to_owned()),
+                detail.map_or(OwnedValue::Null, OwnedValue::Text),
                 number(|i| i.sent),
                 number(|i| i.received),
                 number(|i| i.retransmitted),
@@ -394,6 +393,6 @@ fn columns(names: &[&str]) -> Vec<Column> {
     names.iter().filter_map(|name| column(name).copied()).collect()
 }
 
-fn utc(moment: Option<Moment>) -> Cell {
+fn utc(moment: Option<Moment>) -> OwnedValue {
     moment.map(|m| m.utc_ns).into()
 }

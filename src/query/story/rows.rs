@@ -1,57 +1,13 @@
 //! Rows of an answer that are kept.
 
-use crate::model::{Column, Value};
+use crate::model::{Column, OwnedValue, Value};
 
 /// Rows under named columns.
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// The columns.
     pub columns: Vec<Column>,
-    cells: Vec<Vec<Cell>>,
-}
-
-/// A value that owns what it holds.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cell {
-    Null,
-    Integer(i64),
-    Real(f64),
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
-impl From<Option<i64>> for Cell {
-    fn from(number: Option<i64>) -> Self {
-        number.map_or(Self::Null, Self::Integer)
-    }
-}
-
-impl From<Option<f64>> for Cell {
-    fn from(number: Option<f64>) -> Self {
-        number.map_or(Self::Null, Self::Real)
-    }
-}
-
-impl Cell {
-    fn of(value: &Value<'_>) -> Self {
-        match *value {
-            Value::Null => Self::Null,
-            Value::Integer(v) => Self::Integer(v),
-            Value::Real(v) => Self::Real(v),
-            Value::Text(v) => Self::Text(v.to_owned()),
-            Value::Bytes(v) => Self::Bytes(v.to_owned()),
-        }
-    }
-
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Integer(v) => Value::Integer(*v),
-            Self::Real(v) => Value::Real(*v),
-            Self::Text(v) => Value::Text(v),
-            Self::Bytes(v) => Value::Bytes(v),
-        }
-    }
+    cells: Vec<Vec<OwnedValue>>,
 }
 
 impl Rows {
@@ -60,10 +16,10 @@ impl Rows {
     }
 
     pub(super) fn push(&mut self, values: &[Value<'_>]) {
-        self.push_cells(values.iter().map(Cell::of).collect());
+        self.push_cells(values.iter().map(OwnedValue::of).collect());
     }
 
-    pub(super) fn push_cells(&mut self, cells: Vec<Cell>) {
+    pub(super) fn push_cells(&mut self, cells: Vec<OwnedValue>) {
         self.cells.push(cells);
     }
 
@@ -82,13 +38,13 @@ impl Rows {
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'r> {
     columns: &'r [Column],
-    cells: &'r [Cell],
+    cells: &'r [OwnedValue],
 }
 
 impl<'r> Row<'r> {
     /// All values in the order of the columns.
     pub fn values(&self) -> Vec<Value<'r>> {
-        self.cells.iter().map(Cell::value).collect()
+        self.cells.iter().map(OwnedValue::value).collect()
     }
 
     /// The whole number in this column, `None` if it is not known.
@@ -115,6 +71,6 @@ impl<'r> Row<'r> {
 
     fn value(&self, name: &str) -> Value<'r> {
         let index = self.columns.iter().position(|column| column.name == name);
-        index.and_then(|i| self.cells.get(i)).map_or(Value::Null, Cell::value)
+        index.and_then(|i| self.cells.get(i)).map_or(Value::Null, OwnedValue::value)
     }
 }
