@@ -11,7 +11,7 @@ use super::message::{has_color, note, usage};
 use super::moment::{Anchor, parse_moment};
 use crate::filter::FilterError;
 use crate::kernel::SystemClock;
-use crate::model::{Family, States, TcpState};
+use crate::model::{Family, Nanos, States, TcpState};
 use crate::query::{QueryError, Question, Recording, Selection, SocketFilter, SortKey};
 use crate::render::human::{Zone, time};
 use crate::render::{Format, Options};
@@ -61,19 +61,7 @@ pub(super) fn selection(
     columns: &[String],
     anchor: Anchor<'_>,
 ) -> anyhow::Result<Selection> {
-    let moment = |text: &Option<String>, anchor| {
-        text.as_deref().map(|text| parse_moment(text, anchor)).transpose()
-    };
-    let from_ns = moment(&select.from, anchor)?;
-    let to_ns = moment(&select.to, Anchor { after_ns: from_ns, ..anchor })?;
-    if let (Some(from), Some(to)) = (from_ns, to_ns)
-        && from > to
-    {
-        return Err(usage(
-            format!("the span ends before it starts: {} is after {}", rfc3339(from), rfc3339(to)),
-            Some("swap `--from` and `--to`"),
-        ));
-    }
+    let (from_ns, to_ns) = span(select, anchor)?;
     let answer = match anchor.recording {
         Some(recording) if !filter.is_empty() => recording.columns_to_choose_by(question)?,
         _ => Vec::new(),
@@ -104,41 +92,8 @@ pub(super) fn selection(
         cookie: select.cookie,
         inode: select.inode,
     };
-    if question == Question::Snapshots && !sockets.is_open() {
-        return Err(usage(
-            "a snapshot is of all sockets: options that choose sockets do not go with it",
-            Some("`connections`, `samples` and `at` choose sockets"),
-        ));
-    }
-    if question == Question::Coverage && !sockets.is_open() {
-        return Err(usage(
-            "coverage is of whole dumps: options that choose sockets do not go with it",
-            Some("each row names the protocol and family of its dump"),
-        ));
-    }
-    if question == Question::Markers && !sockets.is_open() {
-        return Err(usage(
-            "a marker is of no socket: options that choose sockets do not go with it",
-            Some("`sockrec query connection ID` tells the markers in the life of one"),
-        ));
-    }
-    if question == Question::Processes && !sockets.is_open() {
-        return Err(usage(
-            "a process is no socket: options that choose sockets do not go with it",
-            Some("`owners` tells which process held which socket, and chooses sockets"),
-        ));
-    }
-    if matches!(question, Question::Broken(_)) && !sockets.states.is_empty() {
-        return Err(usage(
-            "a rule knows in which states it looks at sockets: `--state` does not go with it",
-            Some("options that choose families, protocols or a socket do"),
-        ));
-    }
-    if matches!(question, Question::Sockets | Question::Owners) && !sockets.states.is_empty() {
-        return Err(usage(
-            "`sockets` and `owners` tell who was seen, not in which state",
-            Some("`connections` has the last state, `samples` every one"),
-        ));
+    if let Some((why, hint)) = misplaced(question, &sockets) {
+        return Err(usage(why, Some(hint)));
     }
     Ok(Selection {
         columns: columns.to_vec(),
@@ -151,6 +106,55 @@ pub(super) fn selection(
         sort: select.sort.clone(),
         limit: select.limit,
         ended: None,
+    })
+}
+
+fn span(select: &SelectArgs, anchor: Anchor<'_>) -> anyhow::Result<(Option<Nanos>, Option<Nanos>)> {
+    let moment = |text: &Option<String>, anchor| {
+        text.as_deref().map(|text| parse_moment(text, anchor)).transpose()
+    };
+    let from_ns = moment(&select.from, anchor)?;
+    let to_ns = moment(&select.to, Anchor { after_ns: from_ns, ..anchor })?;
+    if let (Some(from), Some(to)) = (from_ns, to_ns)
+        && from > to
+    {
+        return Err(usage(
+            format!("the span ends before it starts: {} is after {}", rfc3339(from), rfc3339(to)),
+            Some("swap `--from` and `--to`"),
+        ));
+    }
+    Ok((from_ns, to_ns))
+}
+
+/// Why these options do not go with a question, and what does.
+fn misplaced(question: Question, sockets: &SocketFilter) -> Option<(&'static str, &'static str)> {
+    let (is_choosing, is_by_state) = (!sockets.is_open(), !sockets.states.is_empty());
+    Some(match question {
+        Question::Snapshots if is_choosing => (
+            "a snapshot is of all sockets: options that choose sockets do not go with it",
+            "`connections`, `samples` and `at` choose sockets",
+        ),
+        Question::Coverage if is_choosing => (
+            "coverage is of whole dumps: options that choose sockets do not go with it",
+            "each row names the protocol and family of its dump",
+        ),
+        Question::Markers if is_choosing => (
+            "a marker is of no socket: options that choose sockets do not go with it",
+            "`sockrec query connection ID` tells the markers in the life of one",
+        ),
+        Question::Processes if is_choosing => (
+            "a process is no socket: options that choose sockets do not go with it",
+            "`owners` tells which process held which socket, and chooses sockets",
+        ),
+        Question::Broken(_) if is_by_state => (
+            "a rule knows in which states it looks at sockets: `--state` does not go with it",
+            "options that choose families, protocols or a socket do",
+        ),
+        Question::Sockets | Question::Owners if is_by_state => (
+            "`sockets` and `owners` tell who was seen, not in which state",
+            "`connections` has the last state, `samples` every one",
+        ),
+        _ => return None,
     })
 }
 
