@@ -69,6 +69,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Exit> {
             &is_interrupted,
         )?,
         Some(path) => {
+            refuse_planted(path, Access::Write)?;
             if is_of_recording(path, &args.file) {
                 let text = format!("`{}` is the recording itself", path.display());
                 return Err(usage(text, Some("export to another file")));
@@ -247,7 +248,6 @@ impl Output {
         if path.is_dir() {
             return Err(usage(format!("`{}` is a directory", path.display()), Some("name a file")));
         }
-        refuse_planted(path, Access::Write)?;
         if !is_file {
             let file = OpenOptions::new().write(true).open(path).with_context(context)?;
             return Ok(Self { path: path.to_owned(), partial: None, file });
