@@ -95,9 +95,14 @@ impl Origin {
         matches!(self, Self::SynSent | Self::SynCounted | Self::NothingReceived)
     }
 
+    /// Whether anything could still tell better than this.
+    pub fn is_open(known: Option<Self>) -> bool {
+        known.is_none_or(|known| known == Self::PeerOutbound)
+    }
+
     /// Whether this tells where that was taken to be so.
     pub fn overrules(self, known: Option<Self>) -> bool {
-        known.is_none_or(|known| known == Self::PeerOutbound && self.is_dialled_for_sure())
+        Self::is_open(known) && (known.is_none() || self.is_dialled_for_sure())
     }
 
     /// What that makes the other end of a connection within this host.

@@ -287,7 +287,10 @@ impl Live {
             self.rest.carried = Some(Box::new(self.counters(seen.protocol)));
         }
         self.note_changes(seen, out);
-        if let Some(origin) = seen.origin().filter(|told| told.overrules(self.origin)) {
+        // To see what it tells it has to be decoded.
+        if Origin::is_open(self.origin)
+            && let Some(origin) = seen.origin().filter(|told| told.overrules(self.origin))
+        {
             self.origin = Some(origin);
             out.news.push((self.socket, SocketNews::Origin(origin)));
         }
