@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use rusqlite::CachedStatement;
+use rusqlite::{CachedStatement, ErrorCode};
 
 use super::StoreError;
 use super::columns::{
@@ -18,6 +18,7 @@ const ROWS_AT_ONCE: usize = 64;
 pub(super) struct RowSql {
     samples: String,
     sample: String,
+    sample_again: String,
     condition: String,
     setting: String,
 }
@@ -41,25 +42,32 @@ impl RowSql {
         Self {
             samples: insert("samples", &sample, ROWS_AT_ONCE),
             sample: insert("samples", &sample, 1),
+            sample_again: insert("samples", &sample, 1).replacen("FAIL", "REPLACE", 1),
             condition: insert("conditions", &condition, 1),
             setting: insert("settings", &setting, 1),
         }
     }
 }
 
-/// REPLACE: a dump may show a socket twice, and then its later state counts.
+/// FAIL: what fails ends the tick, which undoes all. Otherwise SQLite would keep each page that a statement
+/// changes as it was before, to undo that statement alone.
 fn insert(table: &str, columns: &[&str], rows: usize) -> String {
-    let row = format!("({})", vec!["?"; columns.len()].join(", "));
-    let rows = vec![row; rows].join(", ");
-    format!("INSERT OR REPLACE INTO {table} ({}) VALUES {rows}", columns.join(", "))
+    let row = format!("({})", vec!["?"; columns.len()].join(","));
+    let rows = vec![row; rows].join(",");
+    format!("INSERT OR FAIL INTO {table} ({}) VALUES {rows}", columns.join(", "))
 }
 
-impl TickWriter<'_> {
+impl<'w> TickWriter<'w> {
     /// Adds samples, and the values they share with others where they are new in this group.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn samples<'o>(&mut self, rows: impl IntoIterator<Item = SampleRow<'o>>) -> Done {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let mut many = self.prepare(&self.sql.samples)?;
         let mut values = Vec::with_capacity(ROWS_AT_ONCE * SAMPLE_COLUMNS);
         for row in rows {
             let observation = &row.observation;
@@ -70,19 +78,25 @@ impl TickWriter<'_> {
             values.extend(SAMPLES.iter().map(|(_, source)| source(observation)));
             values.extend(SAMPLE_TIMES.iter().map(|(_, source)| source(&row.times)));
             if values.len() == ROWS_AT_ONCE * SAMPLE_COLUMNS {
-                self.insert(&self.sql.samples, &values)?;
+                self.insert(&mut many, &values)?;
                 values.clear();
             }
         }
-        values.chunks(SAMPLE_COLUMNS).try_for_each(|row| self.insert(&self.sql.sample, row))
+        let mut one = self.prepare(&self.sql.sample)?;
+        values.chunks(SAMPLE_COLUMNS).try_for_each(|row| self.insert(&mut one, row))
     }
 
-    fn insert(&self, sql: &str, values: &[Option<i64>]) -> Done {
-        let mut insert = self.bind(sql)?;
-        for value in values {
-            insert.maybe(*value);
+    /// Adds rows by a statement that fails at the first that is there already: a dump may show a socket
+    /// twice, and then its later state counts.
+    fn insert(&self, statement: &mut CachedStatement<'_>, values: &[Option<i64>]) -> Done {
+        match execute(statement, values) {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                let mut again = self.prepare(&self.sql.sample_again)?;
+                let mut rows = values.chunks(SAMPLE_COLUMNS);
+                rows.try_for_each(|row| execute(&mut again, row)).map_err(|e| self.error(e))
+            }
+            done => done.map_err(|e| self.error(e)),
         }
-        insert.execute().map_err(|e| self.error(e))
     }
 
     fn condition(&mut self, observation: &Observation<'_>) -> Result<Option<i64>, StoreError> {
@@ -135,10 +149,20 @@ impl TickWriter<'_> {
         Ok(Some(id))
     }
 
-    fn bind(&self, sql: &str) -> Result<Binding<'_>, StoreError> {
-        let statement = self.transaction.prepare_cached(sql).map_err(|e| self.error(e))?;
-        Ok(Binding { statement, next: 1, failed: None })
+    fn prepare(&self, sql: &str) -> Result<CachedStatement<'w>, StoreError> {
+        self.connection.prepare_cached(sql).map_err(|e| self.error(e))
     }
+
+    fn bind(&self, sql: &str) -> Result<Binding<'w>, StoreError> {
+        Ok(Binding { statement: self.prepare(sql)?, next: 1, failed: None })
+    }
+}
+
+fn execute(statement: &mut CachedStatement<'_>, values: &[Option<i64>]) -> rusqlite::Result<()> {
+    for (i, value) in values.iter().enumerate() {
+        statement.raw_bind_parameter(i + 1, value)?;
+    }
+    statement.raw_execute().map(|_| ())
 }
 
 /// Binds the parameters of a statement one after the other.

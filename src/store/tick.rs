@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::StoreError;
 use super::captures::Start;
@@ -18,6 +18,7 @@ use crate::model::{
 
 /// The transaction of one snapshot. Dropped without [`TickWriter::commit`] it leaves no trace.
 pub struct TickWriter<'w> {
+    pub(super) connection: &'w Connection,
     pub(super) transaction: Transaction<'w>,
     pub(super) group: GroupId,
     pub(super) sql: &'w RowSql,

@@ -237,6 +237,7 @@ impl Writer {
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
                 .map_err(|e| StoreError::sqlite(path, "write to", e))?;
         Ok(TickWriter {
+            connection: &self.connection,
             transaction,
             group: GroupId(0),
             sql: &self.sql,
