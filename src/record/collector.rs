@@ -261,7 +261,7 @@ impl<'a> Collector<'a> {
         let snapshot = self.snapshot;
         let (group, is_keyframe) =
             self.tracker.begin_tick(snapshot, started, ways.kernel.wants_keyframe());
-        self.outbox.send(Parcel::BeginTick { snapshot, group, is_keyframe })?;
+        self.outbox.beginning = Some(Parcel::BeginTick { snapshot, group, is_keyframe });
         self.note_left_out();
         self.follow_namespaces(ways);
 

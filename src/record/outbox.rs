@@ -9,6 +9,8 @@ use super::owner_finder::OwnerFinder;
 /// The way to the writer, and the batch that is being filled.
 pub(super) struct Outbox {
     pub(super) parcels: Sender<Parcel>,
+    /// What a tick begins with, until something follows: the writer is woken once for both.
+    pub(super) beginning: Option<Parcel>,
     pub(super) empties: Receiver<Box<Batch>>,
     pub(super) owners: Option<OwnerFinder>,
     pub(super) batch: Box<Batch>,
@@ -18,8 +20,9 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Sends a parcel, waiting while the channel is full.
-    pub(super) fn send(&self, parcel: Parcel) -> Result<(), RecordError> {
-        self.parcels.send(parcel).map_err(|_| RecordError::WriterDied)
+    pub(super) fn send(&mut self, parcel: Parcel) -> Result<(), RecordError> {
+        let mut parcels = self.beginning.take().into_iter().chain([parcel]);
+        parcels.try_for_each(|p| self.parcels.send(p)).map_err(|_| RecordError::WriterDied)
     }
 
     /// Sends what was gathered and goes on with an empty batch.

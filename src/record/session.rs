@@ -164,7 +164,8 @@ impl Session<'_> {
             }
             (others.numbering, others.refused)
         });
-        let outbox = Outbox { parcels, empties, owners, batch: Box::default(), sent: 0 };
+        let outbox =
+            Outbox { parcels, beginning: None, empties, owners, batch: Box::default(), sent: 0 };
         let mut collector = Collector::new(plan, tracker, outbox, &written, start.next_snapshot);
         if let Some((numbering, refused)) = numbering {
             collector.number(numbering, arrivals, refused);
