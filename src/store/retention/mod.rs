@@ -276,7 +276,10 @@ impl Retention {
         floor: Floor,
         now: Moment,
     ) -> rusqlite::Result<Step> {
-        let is_large = self.is_large(connection)?;
+        let is_sized = self.gives_back || self.capacity.max_bytes.is_some();
+        let pages = is_sized.then(|| Pages::of(connection)).transpose()?.unwrap_or_default();
+        let room = self.capacity.max_bytes.map_or(u64::MAX, |max| self.room(max));
+        let is_large = pages.used_bytes() > room;
         // A recorder is to stay within its limit; who comes later may make room by thinning.
         let thins_first = !(is_large && matches!(now.role, Role::Recorder(_)));
         if thins_first && self.begin_thinning(connection, now)? {
@@ -299,9 +302,7 @@ impl Retention {
         if !thins_first && self.begin_thinning(connection, now)? {
             return Ok(Step::More);
         }
-        let pages = Pages::of(connection)?;
-        let is_wide = self.capacity.max_bytes.is_some_and(|max| pages.all_bytes() > self.room(max));
-        if pages.free > 0 && (is_wide || self.gives_back) {
+        if pages.free > 0 && (pages.all_bytes() > room || self.gives_back) {
             give_back(connection)?;
             return Ok(Step::More);
         }
@@ -322,11 +323,6 @@ impl Retention {
         max_bytes.saturating_sub(log)
     }
 
-    fn is_large(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        let Some(max) = self.capacity.max_bytes else { return Ok(false) };
-        Ok(Pages::of(connection)?.used_bytes() > self.room(max))
-    }
-
     fn is_old(&self, connection: &Connection, group: Floor, now: Moment) -> rusqlite::Result<bool> {
         let Some(max_age_ns) = self.capacity.max_age_ns else { return Ok(false) };
         let age_ns = groups::age_ns(connection, group.group, now)?;
@@ -334,7 +330,8 @@ impl Retention {
     }
 }
 
-#[derive(Clone, Copy)]
+/// Pages of a file; none where nobody asks how large it is.
+#[derive(Clone, Copy, Default)]
 struct Pages {
     all: u64,
     free: u64,
