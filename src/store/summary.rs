@@ -2,7 +2,7 @@
 //! was there, need not look through the samples.
 
 use hashbrown::HashMap;
-use rusqlite::{Connection, Row, Statement, params};
+use rusqlite::{CachedStatement, Connection, Row, Statement, params};
 
 /// Closes every group that is still open: the last snapshot, and a summary of each socket.
 pub(super) fn summarise_open_groups(connection: &Connection) -> rusqlite::Result<()> {
@@ -59,6 +59,9 @@ struct Summary {
     of_conditions: [i64; 3],
 }
 
+/// So many conditions are remembered at a time.
+const REMEMBERED: usize = 4_096;
+
 /// Less than any value.
 const UNKNOWN: i64 = i64::MIN;
 
@@ -70,7 +73,10 @@ fn summarise(connection: &Connection, group: i64) -> rusqlite::Result<()> {
     let mut summaries: Vec<Summary> = Vec::new();
     let mut places: HashMap<i64, usize> = HashMap::new();
     let mut samples = connection.prepare_cached(SAMPLES_SQL)?;
-    let mut conditions = connection.prepare_cached(CONDITION_SQL)?;
+    let mut conditions = Conditions {
+        select: connection.prepare_cached(CONDITION_SQL)?,
+        remembered: HashMap::new(),
+    };
     let mut rows = samples.query([group])?;
     while let Some(row) = rows.next()? {
         let socket = row.get(0)?;
@@ -84,9 +90,9 @@ fn summarise(connection: &Connection, group: i64) -> rusqlite::Result<()> {
         // Most often it is that of the row before.
         if let Some(condition) = condition.filter(|condition| *condition != summary.condition) {
             summary.condition = condition;
-            let mut found = conditions.query([group, condition])?;
-            if let Some(row) = found.next()? {
-                raise(&mut summary.of_conditions, row, 0)?;
+            let greatest = conditions.greatest_of(group, condition)?;
+            for (known, value) in summary.of_conditions.iter_mut().zip(greatest) {
+                *known = value.max(*known);
             }
         }
     }
@@ -95,6 +101,30 @@ fn summarise(connection: &Connection, group: i64) -> rusqlite::Result<()> {
     summaries.sort_unstable_by_key(|summary| summary.socket);
     let mut insert = connection.prepare_cached(SUMMARY_SQL)?;
     summaries.iter().try_for_each(|summary| summary.write(&mut insert, group))
+}
+
+/// What the conditions of a group tell; many rows share one.
+struct Conditions<'c> {
+    select: CachedStatement<'c>,
+    remembered: HashMap<i64, [i64; 3]>,
+}
+
+impl Conditions<'_> {
+    fn greatest_of(&mut self, group: i64, condition: i64) -> rusqlite::Result<[i64; 3]> {
+        if let Some(greatest) = self.remembered.get(&condition) {
+            return Ok(*greatest);
+        }
+        let mut greatest = [UNKNOWN; 3];
+        let mut found = self.select.query([group, condition])?;
+        if let Some(row) = found.next()? {
+            raise(&mut greatest, row, 0)?;
+        }
+        if self.remembered.len() == REMEMBERED {
+            self.remembered.clear();
+        }
+        self.remembered.insert(condition, greatest);
+        Ok(greatest)
+    }
 }
 
 impl Summary {
