@@ -88,14 +88,20 @@ impl<'w> TickWriter<'w> {
 
     /// Adds rows by a statement that fails at the first that is there already: a dump may show a socket
     /// twice, and then its later state counts.
-    fn insert(&self, statement: &mut CachedStatement<'_>, values: &[Option<i64>]) -> Done {
+    fn insert(&mut self, statement: &mut CachedStatement<'_>, values: &[Option<i64>]) -> Done {
         match execute(statement, values) {
+            Ok(rows) => {
+                self.samples = self.samples.map(|samples| samples + rows as u64);
+                Ok(())
+            }
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                self.samples = None;
                 let mut again = self.prepare(&self.sql.sample_again)?;
                 let mut rows = values.chunks(SAMPLE_COLUMNS);
-                rows.try_for_each(|row| execute(&mut again, row)).map_err(|e| self.error(e))
+                rows.try_for_each(|row| execute(&mut again, row).map(|_| ()))
+                    .map_err(|e| self.error(e))
             }
-            done => done.map_err(|e| self.error(e)),
+            Err(e) => Err(self.error(e)),
         }
     }
 
@@ -150,7 +156,7 @@ impl<'w> TickWriter<'w> {
     }
 
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'w>, StoreError> {
-        self.connection.prepare_cached(sql).map_err(|e| self.error(e))
+        self.transaction.0.prepare_cached(sql).map_err(|e| self.error(e))
     }
 
     fn bind(&self, sql: &str) -> Result<Binding<'w>, StoreError> {
@@ -158,11 +164,11 @@ impl<'w> TickWriter<'w> {
     }
 }
 
-fn execute(statement: &mut CachedStatement<'_>, values: &[Option<i64>]) -> rusqlite::Result<()> {
+fn execute(statement: &mut CachedStatement<'_>, values: &[Option<i64>]) -> rusqlite::Result<usize> {
     for (i, value) in values.iter().enumerate() {
         statement.raw_bind_parameter(i + 1, value)?;
     }
-    statement.raw_execute().map(|_| ())
+    statement.raw_execute()
 }
 
 /// Binds the parameters of a statement one after the other.

@@ -1,8 +1,9 @@
 //! What one snapshot adds to a recording: one transaction, appending.
 
+use std::ops::Deref;
 use std::path::Path;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::StoreError;
 use super::captures::Start;
@@ -16,12 +17,44 @@ use crate::model::{
     SnapshotId, SocketId, SocketNews, SocketUpdate, StateChange, TupleTold,
 };
 
+/// Is rolled back unless it is committed. That of rusqlite has its statements prepared each time.
+pub(super) struct Transaction<'w>(pub(super) &'w Connection);
+
+impl<'w> Transaction<'w> {
+    pub(super) fn begin(connection: &'w Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    pub(super) fn commit(self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(|_| ())
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit() {
+            // Who comes next cannot begin where it fails, and says so.
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
+    }
+}
+
 /// The transaction of one snapshot. Dropped without [`TickWriter::commit`] it leaves no trace.
 pub struct TickWriter<'w> {
-    pub(super) connection: &'w Connection,
     pub(super) transaction: Transaction<'w>,
     pub(super) group: GroupId,
     pub(super) sql: &'w RowSql,
+    /// Rows of samples so far. `None`: a dump showed a socket twice, and they have to be counted.
+    pub(super) samples: Option<u64>,
     pub(super) conditions: &'w mut Shared,
     pub(super) settings: &'w mut Shared,
     pub(super) is_open: &'w mut bool,
@@ -279,12 +312,17 @@ impl TickWriter<'_> {
     /// # Errors
     /// When it cannot be written; then nothing of it is there.
     pub fn commit(self, snapshot: &Snapshot, start: &Start) -> Result<u64, StoreError> {
-        // Counted here: a socket that a dump showed twice has one row.
-        let rows: i64 = self
-            .transaction
-            .prepare_cached("SELECT count(*) FROM samples WHERE snapshot_id = ?1")
-            .and_then(|mut statement| statement.query_row([snapshot.id.0], |row| row.get(0)))
-            .map_err(|e| self.error(e))?;
+        let rows = match self.samples {
+            Some(rows) => rows,
+            None => self
+                .transaction
+                .prepare_cached("SELECT count(*) FROM samples WHERE snapshot_id = ?1")
+                .and_then(|mut statement| {
+                    statement.query_row([snapshot.id.0], |row| row.get::<_, i64>(0))
+                })
+                .map(i64::cast_unsigned)
+                .map_err(|e| self.error(e))?,
+        };
         self.run(
             "INSERT INTO snapshots (snapshot_id, capture_id, group_id, is_keyframe, started_at_ns,
                  ended_at_ns, started_monotonic_ns, ended_monotonic_ns, started_boottime_ns,
@@ -304,7 +342,7 @@ impl TickWriter<'_> {
                 snapshot.ended.boottime_ns,
                 snapshot.missed_ticks.sql(),
                 snapshot.sockets_seen.sql(),
-                rows,
+                rows.sql(),
                 int(snapshot.events.map(|events| events.read)),
                 int(snapshot.events.map(|events| events.unbound)),
                 int(snapshot.events.map(|events| events.unchosen)),
@@ -313,6 +351,6 @@ impl TickWriter<'_> {
         let path = self.path;
         self.transaction.commit().map_err(|e| StoreError::sqlite(path, "write to", e))?;
         *self.is_open = false;
-        Ok(rows.cast_unsigned())
+        Ok(rows)
     }
 }

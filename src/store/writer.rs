@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 use super::captures::{self, Start};
@@ -22,7 +22,7 @@ use super::retention::{
 use super::samples::RowSql;
 use super::share::Shared;
 use super::shared_dir::{Access, refuse_planted};
-use super::tick::TickWriter;
+use super::tick::{TickWriter, Transaction};
 use super::trust::distrust;
 use super::unbegun::Unbegun;
 use crate::model::{
@@ -211,8 +211,7 @@ impl Writer {
         changes: &[OwnerChange],
     ) -> Result<(), StoreError> {
         let write = || -> rusqlite::Result<()> {
-            let transaction =
-                Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+            let transaction = Transaction::begin(&self.connection)?;
             for change in changes {
                 owners::write(&transaction, start, change)?;
             }
@@ -233,14 +232,13 @@ impl Writer {
         }
         self.is_tick_open = true;
         let path = &self.path;
-        let transaction =
-            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
-                .map_err(|e| StoreError::sqlite(path, "write to", e))?;
+        let transaction = Transaction::begin(&self.connection)
+            .map_err(|e| StoreError::sqlite(path, "write to", e))?;
         Ok(TickWriter {
-            connection: &self.connection,
             transaction,
             group: GroupId(0),
             sql: &self.sql,
+            samples: Some(0),
             conditions: &mut self.conditions,
             settings: &mut self.settings,
             is_open: &mut self.is_tick_open,
