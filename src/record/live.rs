@@ -13,7 +13,7 @@ use crate::model::{
     RemainsEnd, SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState,
     Tuple,
 };
-use crate::wire::inet_diag::{HEADER_LEN, Message, RelativeTimes};
+use crate::wire::inet_diag::{ENDPOINTS, HEADER_LEN, Message, RelativeTimes};
 
 /// The kernel's relative times are rounded to jiffies, which may come late, and when it made a message is
 /// known by a while: the same moment comes out so much differently from dump to dump (measured: 16 ms).
@@ -275,8 +275,8 @@ impl Live {
     }
 
     pub(super) fn has_endpoints_of(&self, message: &Message<'_>) -> bool {
-        Message::parse(&self.rest.message.first::<HEADER_LEN>())
-            .is_ok_and(|before| before.endpoint_bytes() == message.endpoint_bytes())
+        let before = self.rest.message.first::<{ ENDPOINTS.end }>();
+        before[ENDPOINTS] == *message.endpoint_bytes()
     }
 
     /// Takes over a message that differs from the last one.

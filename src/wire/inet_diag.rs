@@ -30,6 +30,8 @@ const MD5SIG_LEN: usize = 100;
 const MD5SIG_KEY_OFFSET: usize = 20;
 
 pub(crate) const HEADER_LEN: usize = 72;
+/// Where ports and addresses of both ends are.
+pub(crate) const ENDPOINTS: Range<usize> = 4..40;
 const EXPIRES_OFFSET: usize = 52;
 /// Above it the kernel's unsigned subtraction wrapped: the timer is overdue.
 const OVERDUE: u32 = 1 << 31;
@@ -101,7 +103,7 @@ impl<'a> Message<'a> {
     /// The bytes of both ends as they came: equal if and only if ports and addresses are. The device
     /// may change under a socket that stays the same.
     pub fn endpoint_bytes(&self) -> &'a [u8] {
-        &self.header[4..40]
+        &self.header[ENDPOINTS]
     }
 
     /// Whether this is a mini-socket, of which the kernel keeps neither owner nor counters:
