@@ -22,6 +22,9 @@ pub(crate) struct Verdict {
     /// Ends of established connections that are recorded, and of how many the direction is known.
     pub(crate) established: usize,
     pub(crate) directed: usize,
+    /// Of how many of these the other end is known, and how they ended.
+    pub(crate) paired: usize,
+    pub(crate) ending_known: usize,
     /// Whether the recording itself says that events were lost or not stored.
     pub(crate) says_lost: bool,
     /// From the closing of a descriptor to the time by which the recording knows of it.
@@ -131,8 +134,8 @@ fn has_gap(row: &Row, kind: &str) -> bool {
     row.gaps.as_ref().is_some_and(|gaps| gaps.contains(kind))
 }
 
-/// The row of each end. Where a tuple was used again a row is that of the end about which it says
-/// the least that is wrong.
+/// The row of each end: the one with its cookie, if that is known. Else, where a tuple was used again, a row is
+/// that of the end about which it says the least that is wrong.
 fn matched<'a>(ends: &[End], rows: &'a [Row], ended: Span) -> Vec<Option<&'a Row>> {
     let mut row_of = vec![None; ends.len()];
     let is_wiped = |place: &Place, row: &Row| {
@@ -140,19 +143,25 @@ fn matched<'a>(ends: &[End], rows: &'a [Row], ended: Span) -> Vec<Option<&'a Row
     };
     let mut rows: Vec<(Place, &Row)> =
         rows.iter().filter_map(|row| Some((Place::of_row(row)?, row))).collect();
-    // Those that are known for certain choose first.
+    // Those that are known for certain choose first, and before what the same socket was until then.
     rows.sort_by_key(|(place, row)| {
-        (is_wiped(place, row), row.closed_before.unwrap_or(i64::MAX), row.socket_id)
+        let known = row.closed_before.unwrap_or(i64::MAX);
+        (is_replaced(row), is_wiped(place, row), known, row.socket_id)
     });
     let mut ends_at: HashMap<Place, Vec<usize>> = HashMap::new();
+    let mut ends_with: HashMap<u64, Vec<usize>> = HashMap::new();
     for (number, end) in ends.iter().enumerate() {
+        if let Some(cookie) = end.cookie {
+            ends_with.entry(cookie).or_default().push(number);
+        }
         for place in [Place::of_end(end), Place::of_end_wiped(end)] {
             ends_at.entry(place).or_default().push(number);
         }
     }
     let mut end_of: HashMap<i64, usize> = HashMap::new();
     for (place, row) in rows {
-        let free = ends_at.get(&place).into_iter().flatten().filter(|&&n| row_of[n].is_none());
+        let meant = ends_with.get(&row.cookie).or_else(|| ends_at.get(&place));
+        let free = meant.into_iter().flatten().filter(|&&n| row_of[n].is_none());
         let peer = row.peer_socket_id.and_then(|peer| end_of.get(&peer));
         let best = free.min_by_key(|&&number| {
             let end = &ends[number];
@@ -169,6 +178,10 @@ fn matched<'a>(ends: &[End], rows: &'a [Row], ended: Span) -> Vec<Option<&'a Row
         }
     }
     row_of
+}
+
+fn is_replaced(row: &Row) -> bool {
+    row.closed_evidence.as_deref() == Some("replaced")
 }
 
 /// Whether what happened in the span, or so long after it, may have happened within these bounds. `None` is
@@ -188,10 +201,12 @@ fn complaints(end: &End, row: &Row, ended: Span) -> Vec<&'static str> {
     };
     is_so("opened", may_lie(end.opened, 0, row.opened_after, row.opened_before));
     is_so("cookie", end.cookie.is_none_or(|cookie| cookie == row.cookie));
+    is_so("address or port", are_addresses_right(end, row));
     is_so("TIME-WAIT is no state of life", row.state.as_deref() != Some("TIME-WAIT"));
     if let Some(closed) = end.closed {
-        is_so("closed", may_lie(closed, SETTLING_NS, row.closed_after, row.closed_before));
-        let longest = closed.to.boottime_ns + SETTLING_NS - end.opened.from.boottime_ns;
+        let late_ns = if end.is_seen_over { 0 } else { SETTLING_NS };
+        is_so("closed", may_lie(closed, late_ns, row.closed_after, row.closed_before));
+        let longest = closed.to.boottime_ns + late_ns - end.opened.from.boottime_ns;
         let shortest = closed.from.boottime_ns - end.opened.to.boottime_ns;
         is_so("duration_min_ns", row.duration_min_ns.is_none_or(|min| min <= longest));
         is_so("duration_max_ns", row.duration_max_ns.is_none_or(|max| max >= shortest));
@@ -209,6 +224,8 @@ fn complaints(end: &End, row: &Row, ended: Span) -> Vec<&'static str> {
         let let_go = end.let_go.map(|span| span.from.utc_ns);
         is_so("destroyed", let_go.is_some_and(|from| from <= destroyed_at));
     }
+    let is_alone = end.is_tcp() && end.peer.is_none() && end.local != end.remote;
+    is_so("there is no other end", !is_alone || row.peer_socket_id.is_none());
     let direction = end.direction.map(Direction::name);
     is_so("direction", row.direction.is_none() || row.direction.as_deref() == direction);
     if end.was_established() {
@@ -222,11 +239,26 @@ fn complaints(end: &End, row: &Row, ended: Span) -> Vec<&'static str> {
     wrong
 }
 
+/// As far as they are known.
+fn are_addresses_right(end: &End, row: &Row) -> bool {
+    let is_right = |told: Option<IpAddr>, address: SocketAddr| {
+        told.is_none_or(|told| told.is_unspecified() || told == address.ip())
+    };
+    is_right(row.local_address, end.local)
+        && is_right(row.remote_address, end.remote)
+        && row.local_port.is_none_or(|port| port == end.local.port())
+        && row.remote_port.is_none_or(|port| port == 0 || port == end.remote.port())
+}
+
 fn are_bytes_right(end: &End, row: &Row, must_be_known: bool) -> bool {
     let sent = row.bytes_sent.zip(row.bytes_retrans).map(|(sent, again)| sent - again);
     let received = row.bytes_received;
     if must_be_known {
         return sent == Some(end.sent) && received.is_some_and(|n| end.may_have_received(n));
+    }
+    if row.destroyed_at.is_some() && end.last_word == LastWord::Full {
+        return sent.is_none_or(|n| n == end.sent)
+            && received.is_none_or(|n| end.may_have_received(n));
     }
     let most = end.received + u64::from(end.has_peer_fin != Some(false));
     sent.is_none_or(|n| n <= end.sent) && received.is_none_or(|n| n <= most)
@@ -257,9 +289,7 @@ impl Verdict {
             // A socket may be seen between bind() and connect(): that was something too.
             let is_of_taken =
                 |other: &&Row| taken.contains(&other.socket_id) && other.cookie == row.cookie;
-            if row.closed_evidence.as_deref() == Some("replaced")
-                && rows.iter().any(|other| is_of_taken(&other))
-            {
+            if is_replaced(row) && rows.iter().any(|other| is_of_taken(&other)) {
                 continue;
             }
             let place = Place::of_row(row);
@@ -278,6 +308,8 @@ impl Verdict {
         if end.was_established() {
             self.established += 1;
             self.directed += usize::from(row.direction.is_some());
+            self.paired += usize::from(row.peer_socket_id.is_some());
+            self.ending_known += usize::from(row.ending.is_some());
             if row.direction.is_none() {
                 self.undirected.add("direction", end.kind, || shown(end, Some(row)));
             }
@@ -311,6 +343,21 @@ impl Verdict {
                 format!("{}\n  of its peer\n{}", shown(end, Some(row)), shown(peer, peer_row))
             });
         }
+    }
+
+    /// How often something is wrong.
+    pub(crate) fn times_wrong(&self) -> usize {
+        self.wrong.0.values().map(|(times, _)| times).sum()
+    }
+
+    /// How often it is what.
+    pub(crate) fn wrong_by_kind(&self) -> String {
+        let mut times_of = BTreeMap::new();
+        for ((what, _), (times, _)) in &self.wrong.0 {
+            *times_of.entry(what).or_insert(0) += times;
+        }
+        let told: Vec<_> = times_of.iter().map(|(what, times)| format!("{times} {what}")).collect();
+        told.join(", ")
     }
 
     /// Whether nothing that is said is wrong.

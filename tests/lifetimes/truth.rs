@@ -101,6 +101,8 @@ pub(crate) struct End {
     pub(crate) opened: Span,
     /// `None`: it was still open when the recording ended.
     pub(crate) closed: Option<Span>,
+    /// Whether the end of `closed` is when it was seen to be over; else the kernel may get there a little later.
+    pub(crate) is_seen_over: bool,
     /// When its descriptor was closed: the connection may have ended long before.
     pub(crate) let_go: Option<Span>,
     /// Bytes of payload that were written here.
@@ -135,6 +137,7 @@ impl End {
             direction,
             opened,
             closed: None,
+            is_seen_over: false,
             let_go: None,
             sent: 0,
             received: 0,
