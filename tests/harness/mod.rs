@@ -22,6 +22,11 @@ impl Random {
         Self(seed | 1)
     }
 
+    /// Others, which go their own way.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self::new(self.below(u64::MAX))
+    }
+
     /// A number below `bound` (xorshift64*).
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;

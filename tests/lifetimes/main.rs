@@ -11,6 +11,7 @@ mod harness;
 
 mod checker;
 mod checker_tests;
+mod crowd;
 mod events;
 mod kinds;
 mod namespace;

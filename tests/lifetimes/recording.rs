@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::common::not_run;
 use crate::common::wait;
-use crate::harness::{Dir, Running, ask, is_root};
+use crate::harness::{Dir, Running, ask, is_root, run};
 
 /// `nobody` nearly everywhere.
 const NOBODY: u32 = 65_534;
@@ -46,21 +47,36 @@ impl User {
     }
 }
 
-/// A place to record into.
-pub(crate) struct Rig(Dir);
+/// A place to record into, and the program that does.
+pub(crate) struct Rig {
+    dir: Dir,
+    program: PathBuf,
+}
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        Self(Dir::new())
+        Self::with(env!("CARGO_BIN_EXE_sockrec").into())
+    }
+
+    /// One for another build of the program.
+    pub(crate) fn with(program: PathBuf) -> Self {
+        Self { dir: Dir::new(), program }
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.path(FILE)
     }
 
     /// Waits until a snapshot was begun and ended.
     pub(crate) fn until_seen(&self) {
-        let count = || ask(&self.0.path(FILE), "SELECT count(*) FROM snapshots");
-        let count = || count().expect("it is a recording");
+        let count = || self.snapshots().expect("it is a recording");
         // One may be half done now.
         let enough = count() + 2;
         wait::until("two more snapshots", || count() >= enough);
+    }
+
+    fn snapshots(&self) -> rusqlite::Result<i64> {
+        ask(&self.file(), "SELECT count(*) FROM snapshots")
     }
 
     /// Starts a recorder and waits until it has recorded what is there.
@@ -71,18 +87,18 @@ impl Rig {
     /// The same, so nice to others.
     pub(crate) fn start_nice(&self, user: User, options: &str, nice: i32) -> Recorder<'_> {
         let line = format!("record -q -o {FILE} {options}");
-        let mut command = self.0.command(&line);
+        let mut command = self.dir.command_at(&self.program, line.split_whitespace());
         if user == User::Ordinary && is_root() {
             // The program may have been built where others may not look.
-            let binary = self.0.path("sockrec");
+            let binary = self.dir.path("sockrec");
             // By a program of its own: what any process has open to be written nobody can execute.
             let mut copy = Command::new("cp");
-            let copied = copy.arg(env!("CARGO_BIN_EXE_sockrec")).arg(&binary).status();
+            let copied = copy.arg(&self.program).arg(&binary).status();
             assert!(copied.unwrap().success());
-            for path in [&binary, &self.0.path(".")] {
+            for path in [&binary, &self.dir.path(".")] {
                 fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
             }
-            command = self.0.command_at(&binary, line.split(' '));
+            command = self.dir.command_at(&binary, line.split_whitespace());
             command.uid(NOBODY).gid(NOBODY);
         }
         let be_nice = move || {
@@ -92,33 +108,49 @@ impl Rig {
         };
         // SAFETY: it does nothing else between fork and exec.
         unsafe { command.pre_exec(be_nice) };
+        let before = if self.file().exists() { self.snapshots().expect("a recording") } else { 0 };
         let mut running = Running::spawn(command);
-        running.until_snapshots(&self.0.path(FILE), 1);
-        Recorder { dir: &self.0, running }
+        running.until_snapshots(&self.file(), before + 1);
+        Recorder { rig: self, running }
+    }
+
+    /// What is recorded.
+    fn rows(&self) -> Vec<Row> {
+        let question = format!("query connections -f {FILE} --format jsonl --time-format unix-ns");
+        let line = format!("{question} --columns {}", COLUMNS.join(","));
+        let answer = run(self.dir.command_at(&self.program, line.split_whitespace())).recorded();
+        let text = answer.stdout();
+        let row = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"));
+        text.lines().map(row).collect()
     }
 }
 
 /// A recorder that is running.
 pub(crate) struct Recorder<'a> {
-    dir: &'a Dir,
+    rig: &'a Rig,
     running: Running,
 }
 
 impl Recorder<'_> {
-    /// Ends it and reads what it recorded.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// Ends it and reads what is recorded.
     pub(crate) fn stop(self) -> Vec<Row> {
-        self.running.signal(Signal::TERM);
+        let rig = self.rig;
+        self.end();
+        rig.rows()
+    }
+
+    /// Ends it.
+    pub(crate) fn end(self) {
+        self.signal(Signal::TERM);
         let ran = self.running.finish();
         if !ran.stderr.is_empty() {
             println!("the recorder said:\n{}", ran.stderr);
         }
         ran.recorded();
-        let question = format!("query connections -f {FILE} --format jsonl --time-format unix-ns");
-        let columns = COLUMNS.join(",");
-        let answer = self.dir.sockrec(&format!("{question} --columns {columns}")).recorded();
-        let text = answer.stdout();
-        let row = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"));
-        text.lines().map(row).collect()
     }
 }
 
