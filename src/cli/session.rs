@@ -15,7 +15,7 @@ use crate::filter::Narrowed;
 use crate::kernel::{
     EventReader, EventSocket, Netns, SystemClock, has_net_admin, host_facts, sees_every_process,
 };
-use crate::model::{Capture, HostFacts, SocketId, Source};
+use crate::model::{Capture, Clocks, HostFacts, SocketId, Source};
 use crate::record::{Inputs, LiveKernel, Plan, SignalPace, Summary, in_doubt, run};
 use crate::store::{ThinRule, Writer};
 
@@ -69,7 +69,8 @@ pub(super) fn filter_of(args: &RecordArgs) -> anyhow::Result<Option<Filtered>> {
 /// All that a capture takes.
 pub(super) struct Session {
     opened: Opened,
-    events: Option<EventSocket>,
+    started: Clocks,
+    events: Option<EventReader>,
     narrowed: Narrowed,
     host: HostFacts,
     options: String,
@@ -80,6 +81,7 @@ impl Session {
     /// Opens it; the plan comes to know the filter.
     pub(super) fn open(args: &RecordArgs, plan: &mut Plan) -> anyhow::Result<Self> {
         let wanted_events = (!args.no_events).then_some(&*plan.dumps);
+        let started = SystemClock.now();
         let mut opened = Opened::open(&args.netns, wanted_events)?;
         let host = host_facts().context("could not tell which boot of the machine this is")?;
         let narrowed = filter_of(args)?
@@ -108,9 +110,13 @@ impl Session {
             has_net_admin: has_net_admin(),
         };
         let options = serde_json::to_string(&options).context("could not note the options")?;
+        // Read from now on: opening the recording, and looking through it, takes a while.
+        let is_in_doubt = in_doubt(plan.records_both_ends());
+        let events = events.map(|socket| EventReader::start(socket, is_in_doubt)).transpose();
+        let events = events.context("could not start reading destroy events")?;
         let mut writer = Writer::open(&args.output)?;
         writer.ask_alive(retention::alive());
-        Ok(Self { opened, events, narrowed, host, options, writer })
+        Ok(Self { opened, started, events, narrowed, host, options, writer })
     }
 
     /// What will not be known, and what is kept.
@@ -153,13 +159,10 @@ impl Session {
             options: self.options,
             source: Source::Live,
             interval_ns: Some(plan.interval_ns),
-            started: SystemClock.now(),
+            started: self.started,
         };
-        let is_in_doubt = in_doubt(plan.records_both_ends());
-        let events = self.events.map(|socket| EventReader::start(socket, is_in_doubt)).transpose();
-        let events = events.context("could not start reading destroy events")?;
         let inputs = Inputs {
-            kernel: &mut LiveKernel::new(first, watch, events, self.narrowed),
+            kernel: &mut LiveKernel::new(first, watch, self.events, self.narrowed),
             pace,
             ended,
             listener: &mut |event| voice.hear(event),

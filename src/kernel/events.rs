@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
@@ -48,6 +49,10 @@ const LOOK_UPS_MAX: usize = 1_000;
 const READY_MAX: usize = 64;
 /// What is told of is no socket: reading is over.
 const STOP: u64 = u64::MAX;
+/// Who waits for all that was sent looks so often whether it has been read …
+const AWAITED_TIMES: usize = 100;
+/// … with so long between.
+const AWAITED_FOR: Duration = Duration::from_millis(2);
 
 /// A netlink socket that has joined the destroy groups; it stays in its network namespace.
 pub struct EventSocket {
@@ -174,6 +179,17 @@ impl EventReader {
     /// Reads those of a namespace no longer, and closes their socket.
     pub fn remove(&self, place: Place) {
         self.sources.remove(place);
+    }
+
+    /// Waits until what was sent before this moment of `CLOCK_MONOTONIC` has been read; not for long, as the thread may
+    /// hardly run.
+    pub fn await_all(&self, sent_before_ns: Nanos) {
+        for _ in 0..AWAITED_TIMES {
+            if lock(&self.sources.inbox).empty_at.monotonic_ns >= sent_before_ns {
+                return;
+            }
+            thread::sleep(AWAITED_FOR);
+        }
     }
 
     /// Takes what was read since the last time, in exchange for an empty batch.

@@ -268,6 +268,9 @@ impl<'a> Collector<'a> {
         // What ended before the dumps is over in them: what they show of it is what is left.
         let mut outcome = self.take_events(ways.kernel);
         outcome = outcome.and(self.dump_all(ways, started, now));
+        if self.is_last {
+            ways.kernel.await_events(now().monotonic_ns);
+        }
         let taken = self.take_events(ways.kernel);
         outcome = outcome.and(taken);
         if self.is_last {

@@ -57,6 +57,10 @@ pub trait Kernel {
         false
     }
 
+    /// Waits, for a fifth of a second at most, until the destroy events that were sent before this moment of
+    /// `CLOCK_MONOTONIC` have been read.
+    fn await_events(&mut self, _sent_before_ns: Nanos) {}
+
     /// Whether a destroy event that is missing was not sent, unless a loss is told.
     fn tells_every_event(&self) -> bool {
         true

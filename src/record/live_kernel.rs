@@ -10,7 +10,7 @@ use crate::kernel::{
     DumpEnd, EventBatch, EventReader, NamespaceHandles, NamespaceNews, NamespaceSockets,
     NamespaceWatch,
 };
-use crate::model::{Family, MadeAt, Place, Protocol, States};
+use crate::model::{Family, MadeAt, Nanos, Place, Protocol, States};
 use crate::store::FormerNamespace;
 
 /// The kernel of this machine, asked by a netlink socket in each namespace.
@@ -73,6 +73,12 @@ impl Kernel for LiveKernel {
     fn take_events(&mut self, batch: &mut EventBatch) {
         if let Some(events) = &self.events {
             events.take(batch);
+        }
+    }
+
+    fn await_events(&mut self, sent_before_ns: Nanos) {
+        if let Some(events) = &self.events {
+            events.await_all(sent_before_ns);
         }
     }
 
