@@ -147,6 +147,19 @@ pub struct Tuple {
     pub interface: u32,
 }
 
+impl Tuple {
+    /// Whether the other end is on this host for sure.
+    pub fn is_within_host(&self) -> bool {
+        is_within_host(self.local.address, self.remote.address)
+    }
+}
+
+/// Whether what is connected to this remote address has its other end on this host for sure.
+pub fn is_within_host(local: IpAddr, remote: IpAddr) -> bool {
+    let (local, remote) = (local.to_canonical(), remote.to_canonical());
+    remote.is_loopback() || local == remote
+}
+
 /// What identifies a socket as long as its machine runs: the cookie is unique per boot and
 /// network namespace. An inode is no key: it is 0 before accept() and after close().
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -296,6 +296,8 @@ pub struct UndestroyedSocket {
     pub state: Option<TcpState>,
     /// Who opened it.
     pub origin: Option<Origin>,
+    /// The other end of its connection, if that is known.
+    pub peer: Option<SocketId>,
     /// It was in TIME-WAIT by this moment of `CLOCK_MONOTONIC`, and nothing else was seen of it.
     pub time_wait_by_ns: Option<Nanos>,
     /// Network namespace.

@@ -21,7 +21,7 @@ pub use capture::{
 };
 pub use identity::{
     Endpoint, Family, GroupId, NetnsId, ProcessId, Protocol, ScopeId, SnapshotId, SocketId,
-    SocketKey, Tuple,
+    SocketKey, Tuple, is_within_host,
 };
 pub use life::{
     Destroyed, Direction, EndUpdate, Ending, EventLoss, FIN_WAIT2_MAX_NS, FreedSocket, Left,

@@ -3,6 +3,8 @@
 //!
 //! Times are of `CLOCK_MONOTONIC`: like the kernel's times of activity it stands still in suspend.
 
+mod member;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,8 +12,11 @@ use hashbrown::HashMap;
 
 use super::ending::Remnant;
 use super::last_words::LastWords;
-use super::traffic::{Moment, Traffic};
-use crate::model::{Ending, Endpoint, Nanos, Origin, Protocol, SnapshotId, SocketId, Tuple};
+use super::traffic::Traffic;
+use crate::model::{
+    Ending, Endpoint, Nanos, Protocol, SnapshotId, SocketId, Tuple, is_within_host,
+};
+pub(super) use member::{Dead, Member, There};
 
 /// So long the dead wait for the event of their other end on this host …
 const ALONE_KEPT_NS: Nanos = 60_000_000_000;
@@ -64,12 +69,7 @@ impl Flow {
 
     /// Whether the other end is on this host for sure.
     pub(super) fn is_within_host(&self) -> bool {
-        let (remote, _) = self.remote;
-        let is_loopback = match remote.to_ipv4_mapped() {
-            Some(v4) => v4.is_loopback(),
-            None => remote.is_loopback(),
-        };
-        is_loopback || remote == self.local.0
+        is_within_host(IpAddr::V6(self.local.0), IpAddr::V6(self.remote.0))
     }
 }
 
@@ -84,58 +84,6 @@ fn end(endpoint: &Endpoint) -> (Ipv6Addr, u16) {
     (mapped(endpoint.address), endpoint.port)
 }
 
-/// A connection that has ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dead {
-    pub(super) ending: Option<Ending>,
-    pub(super) origin: Option<Origin>,
-    /// Its destroy event was read at this moment of `CLOCK_MONOTONIC`.
-    pub(super) destroyed_ns: Option<Nanos>,
-    /// It was active at this moment of `CLOCK_MONOTONIC` or later, as its event tells.
-    pub(super) active_ns: Option<Nanos>,
-    /// When it last received, as its event tells.
-    pub(super) last_received: Option<Moment>,
-    pub(super) traffic: Option<Traffic>,
-    /// No dump showed its socket alive, nor bound before: its mini-socket has a cookie of its own.
-    pub(super) is_unseen: bool,
-    /// What may be left of it.
-    pub(super) remnant: Remnant,
-    /// What is left of it has been seen.
-    pub(super) has_left: bool,
-    /// It was waiting for an answer when it ended.
-    pub(super) is_stalled: bool,
-    /// It may be this end that sent the RST, if one was sent.
-    pub(super) has_unread_data: bool,
-}
-
-impl Dead {
-    /// Whether our FIN was acknowledged for sure, as its event tells.
-    pub(super) fn is_fin_acked(&self) -> bool {
-        let traffic = self.traffic.as_ref();
-        traffic.is_some_and(|traffic| traffic.fin.is_acked(traffic.direction) == Some(true))
-    }
-
-    /// What is left of it is seen.
-    pub(super) fn leave(&mut self) {
-        (self.remnant, self.has_left) = (Remnant::None, true);
-    }
-}
-
-/// When a connection was there, as far as is known, on `CLOCK_MONOTONIC`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct There {
-    /// It had begun by then.
-    pub(super) open_by_ns: Option<Nanos>,
-    /// By so much that may be too late: dumps take their time.
-    pub(super) open_slack_ns: Nanos,
-    /// It was not over before.
-    pub(super) alive_ns: Option<Nanos>,
-    /// It was over by then.
-    pub(super) over_ns: Option<Nanos>,
-    /// Of one whose event was read in full.
-    pub(super) traffic: Option<Box<Traffic>>,
-}
-
 /// What came of adding a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Added {
@@ -145,16 +93,6 @@ pub(super) enum Added {
     WithPeer(SocketId),
     /// A socket that would be the other end may be over, for all that is known yet.
     WithDoubtfulPeer,
-}
-
-/// A socket with a flow. There is one for each connection: what few have is boxed.
-#[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) socket: SocketId,
-    pub(super) cookie: u64,
-    pub(super) peer: Option<SocketId>,
-    pub(super) there: There,
-    pub(super) dead: Option<Box<Dead>>,
 }
 
 /// The live sockets by flow, and those that died lately.
@@ -187,6 +125,22 @@ impl Flows {
         self.replaced.get(flow).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether others are known to have had these addresses and ports before those who have them.
+    pub(super) fn were_used_again(&self, flow: &Flow) -> bool {
+        [*flow, flow.reversed()].iter().any(|flow| !self.replaced(flow).is_empty())
+    }
+
+    /// The other end of this member, or the only one that tells of the same traffic.
+    pub(super) fn other_end(&self, flow: &Flow, member: &Member) -> Option<&Member> {
+        let reversed = flow.reversed();
+        if let Some(peer) = member.peer {
+            return self.find(&reversed, peer);
+        }
+        let others = self.get(&reversed).into_iter().chain(self.replaced(&reversed));
+        let mut mirrors = others.filter(|other| other.fits(member) && other.mirrors(member));
+        mirrors.next().filter(|_| mirrors.next().is_none())
+    }
+
     /// Adds a socket of an earlier capture that may still be there.
     pub(super) fn expect(&mut self, flow: Flow, member: Member) {
         self.members.entry(flow).or_insert(member);
@@ -203,7 +157,12 @@ impl Flows {
         is_clear: impl Fn(&Member) -> bool,
         is_there_now: impl FnOnce(&Member) -> bool,
     ) -> Added {
-        let is_late = self.members.get(&flow).is_some_and(|latest| member.was_before(latest));
+        // What a dump shows over was before who is there.
+        let is_over = member.there.over_ns.is_some();
+        let is_shown_over = is_over && member.there.traffic.is_none();
+        let is_late = self.members.get(&flow).is_some_and(|latest| {
+            member.was_before(latest) || (is_shown_over && latest.is_there())
+        });
         let reversed = flow.reversed();
         let is_mirror = |other: &Member| {
             is_clear(&member) && is_clear(other) && other.fits(&member) && other.mirrors(&member)
@@ -235,7 +194,7 @@ impl Flows {
         }
         let replaced = match is_late {
             // Its death comes next: what is read late has died.
-            true => Some(member).filter(|member| member.there.traffic.is_some()),
+            true => Some(member).filter(|_| is_over),
             false => self.members.insert(flow, member).filter(|before| before.dead.is_some()),
         };
         if let Some(replaced) = replaced {
@@ -323,6 +282,11 @@ impl Flows {
         }
     }
 
+    /// One that has died is remembered for a while.
+    pub(super) fn remember(&mut self, flow: Flow, socket: SocketId, now: SnapshotId) {
+        self.dead.push_back((now, flow, socket));
+    }
+
     /// Adds a connection of which only a timewait mini-socket was seen.
     pub(super) fn await_event(&mut self, flow: Flow, member: Member) {
         self.unclaimed_order.push_back((flow, member.socket));
@@ -373,6 +337,13 @@ impl Flows {
     ) {
         let Some(member) = self.find_mut(flow, socket) else { return };
         member.there.traffic = traffic.map(Box::new);
+        // Half-closed, it goes on until the other end closes.
+        let is_half_closed =
+            member.dead.as_ref().is_some_and(|dead| dead.remnant == Remnant::HalfClosed);
+        if !is_half_closed {
+            let over_ns = member.there.over_ns.unwrap_or(words.silent_ns);
+            member.there.over_ns = Some(over_ns.min(words.silent_ns));
+        }
         if let Some(dead) = &mut member.dead {
             dead.destroyed_ns = Some(words.destroyed.at.monotonic_ns);
             dead.active_ns = Some(words.active_ns);
@@ -423,7 +394,8 @@ impl Flows {
         }
     }
 
-    fn forget_replaced(&mut self, flow: &Flow, socket: SocketId) {
+    /// Forgets one that others have replaced.
+    pub(super) fn forget_replaced(&mut self, flow: &Flow, socket: SocketId) {
         if let Some(members) = self.replaced.get_mut(flow) {
             members.retain(|member| member.socket != socket);
             if members.is_empty() {
@@ -442,66 +414,6 @@ impl Flows {
             }
         }
         found
-    }
-}
-
-impl Member {
-    pub(super) fn new(socket: SocketId, cookie: u64, there: There) -> Self {
-        Self { socket, cookie, peer: None, there, dead: None }
-    }
-
-    pub(super) fn is_stalled(&self) -> bool {
-        self.dead.as_ref().is_some_and(|dead| dead.is_stalled)
-    }
-
-    /// Whether its TIME-WAIT was seen, and its event not read.
-    fn was_in_time_wait(&self) -> bool {
-        self.dead
-            .as_ref()
-            .is_some_and(|dead| dead.destroyed_ns.is_none() && dead.remnant == Remnant::TimeWait)
-    }
-
-    /// Whether it was over while the other was not, and so before the other began, which has the same
-    /// addresses and ports.
-    pub(super) fn was_before(&self, other: &Self) -> bool {
-        self.there
-            .over_ns
-            .zip(other.there.alive_ns)
-            .is_some_and(|(over_ns, alive_ns)| over_ns < alive_ns)
-    }
-
-    /// Whether when something went over its connection is known well, as far as that was told.
-    pub(super) fn is_sharp(&self) -> bool {
-        self.there.traffic.as_deref().is_none_or(Traffic::is_sharp)
-    }
-
-    /// Whether what went over both connections tells that they are one.
-    pub(super) fn mirrors(&self, other: &Self) -> bool {
-        let (own, others) = (self.there.traffic.as_deref(), other.there.traffic.as_deref());
-        own.zip(others).is_some_and(|(own, others)| own.is_that_of_peer(others))
-    }
-
-    /// Whether the other may be the other end of this connection, and not of one that used the same
-    /// addresses and ports before or after.
-    pub(super) fn fits(&self, other: &Self) -> bool {
-        let began_in_time = |a: &Self, b: &Self| {
-            a.there.open_by_ns.zip(b.there.over_ns).is_none_or(|(began, ended)| {
-                began - a.there.open_slack_ns <= ended + SAME_MOMENT_NS
-            })
-        };
-        let was_answered = |traffic: Option<&Traffic>| traffic.is_none_or(|t| t.was_answered);
-        let acked_no_fin = |traffic: Option<&Traffic>, other: &Self| {
-            other.was_in_time_wait() && traffic.is_some_and(Traffic::has_no_fin_acked)
-        };
-        let (own, others) = (self.there.traffic.as_deref(), other.there.traffic.as_deref());
-        self.peer.is_none()
-            && was_answered(own)
-            && was_answered(others)
-            && !acked_no_fin(own, other)
-            && !acked_no_fin(others, self)
-            && own.zip(others).is_none_or(|(own, others)| own.may_be_of_peer(others))
-            && began_in_time(self, other)
-            && began_in_time(other, self)
     }
 }
 

@@ -22,6 +22,9 @@ use pace::Haste;
 const WAITED_TICKS: i64 = 60;
 /// A moment that the kernel's ticks and the reading of an event leave so uncertain is known well.
 const NARROW_NS: Nanos = 35_000_000;
+/// A RST that frees one socket is told of, by that, before the socket that sent it: by some microseconds. And where few
+/// come the second of two was read up to 4 ms before the first (measured).
+const SOON_NS: Nanos = 10_000_000;
 /// Where so many events come that some are lost, the kernel may be as late in telling of one end (a second was
 /// measured).
 const STARVED_NS: Nanos = 2_000_000_000;
@@ -44,6 +47,8 @@ struct Half {
     last_sent: Option<Moment>,
     dead: Dead,
     died: SnapshotId,
+    /// One that left data unread may be its other end: nobody else is told as that.
+    is_doubtful: bool,
 }
 
 impl Half {
@@ -128,7 +133,7 @@ impl Whole {
 enum Rule {
     /// No other fits.
     Alone,
-    /// The same, or no other fits of those that were read before, where few overtake each other.
+    /// The same, or no other fits of those that were read by then, where few overtake each other.
     InOrder,
 }
 
@@ -145,6 +150,8 @@ pub(super) struct HalfTold {
     /// The wholes of which the end of the tick tells.
     left_wholes: Vec<Whole>,
     haste: Haste,
+    /// Since when events are listened for: the other end of who was active before may have told by then.
+    since_ns: Nanos,
     /// Until when events may have been lost, or are of sockets of which the other end was lost.
     lost_until_ns: Nanos,
 }
@@ -152,13 +159,22 @@ pub(super) struct HalfTold {
 impl HalfTold {
     /// Events were lost: the other ends may be among them, and whoever seems to fit be another's.
     pub(super) fn lose(&mut self, until_ns: Nanos) {
-        let haste = self.haste;
-        *self = Self { haste, lost_until_ns: until_ns + STARVED_NS, ..Self::default() };
+        let Self { haste, since_ns, .. } = *self;
+        *self = Self { haste, since_ns, lost_until_ns: until_ns + STARVED_NS, ..Self::default() };
     }
 
     /// Whether events may have been lost that were to be read by then.
     pub(super) fn is_lossy(&self, read_ns: Nanos) -> bool {
         read_ns <= self.lost_until_ns
+    }
+
+    /// Events are listened for since this moment of `CLOCK_MONOTONIC`.
+    pub(super) fn listen_since(&mut self, ns: Nanos) {
+        self.since_ns = ns;
+    }
+
+    pub(super) fn since_ns(&self) -> Nanos {
+        self.since_ns
     }
 
     /// So fast events come now.
@@ -192,6 +208,13 @@ impl HalfTold {
         }
     }
 
+    fn doubt(&mut self, half: &Half) {
+        let halves = self.waiting.get_mut(&half.key());
+        if let Some(half) = halves.and_then(|halves| halves.get_mut(&half.place())) {
+            half.is_doubtful = true;
+        }
+    }
+
     /// Those that may have been the other end of this one.
     fn that_fit<'a>(&'a self, whole: &'a Whole, slack_ns: Nanos) -> impl Iterator<Item = &'a Half> {
         let own = whole.flow.reversed();
@@ -210,7 +233,8 @@ impl HalfTold {
     fn half_of(&self, whole: &Whole, rule: Rule) -> Option<Half> {
         let slack_ns = self.haste.slack_ns(whole.read_ns);
         if rule == Rule::InOrder && slack_ns == 0 {
-            let before = self.that_fit(whole, 0).filter(|half| half.read_ns <= whole.read_ns);
+            let until_ns = whole.read_ns + SOON_NS;
+            let before = self.that_fit(whole, 0).filter(|half| half.read_ns <= until_ns);
             if let Some(half) = only_one(before) {
                 return Some(*half);
             }
@@ -226,25 +250,34 @@ impl HalfTold {
         is_sharp || self.haste.is_in_order()
     }
 
-    pub(super) fn is_clear(&self, member: &Member) -> bool {
-        self.tells_apart(member.is_sharp())
+    /// Whether events come in the order in which they were sent.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.haste.is_in_order()
     }
 
     /// Whether every event has come that was to come before that of this one, be the kernel as late as it is where
     /// processors are short, or few come now; `None` if some were lost.
     pub(super) fn is_all_told(&self, member: &Member) -> Option<bool> {
         let read_ns = member.dead.as_ref().and_then(|dead| dead.destroyed_ns)?;
-        let is_told = self.haste.is_in_order() || self.haste.is_read_until(read_ns + STARVED_NS);
+        let is_told = self.haste.is_in_order() || self.has_waited_for(read_ns);
         (!self.is_lossy(read_ns)).then_some(is_told)
+    }
+
+    /// Whether every event has come that was to come before one that was read then, be the kernel as late as it is where
+    /// processors are short.
+    fn has_waited_for(&self, read_ns: Nanos) -> bool {
+        self.haste.is_read_until(read_ns + STARVED_NS)
     }
 
     /// Whether one that died, and was plainly reset, waits to be held against a half that fits it.
     pub(super) fn may_find_half(&self, member: &Member) -> bool {
         let read_ns = member.dead.as_ref().and_then(|dead| dead.destroyed_ns);
-        if read_ns.is_none_or(|read_ns| self.haste.is_past(read_ns)) {
+        let Some(read_ns) = read_ns.filter(|ns| !self.haste.is_past(ns + SOON_NS)) else {
             return false;
-        }
-        let whole = self.new_wholes.iter().rev().find(|whole| whole.socket == member.socket);
+        };
+        let first = self.new_wholes.partition_point(|whole| whole.read_ns < read_ns);
+        let read_then = self.new_wholes.range(first..).take_while(|w| w.read_ns == read_ns);
+        let whole = read_then.into_iter().find(|whole| whole.socket == member.socket);
         whole.is_some_and(|whole| self.that_fit(whole, 0).next().is_some())
     }
 }
@@ -268,6 +301,7 @@ impl Register {
             last_sent: words.last_sent,
             dead: Dead { ending, ..death.dead() },
             died: self.now,
+            is_doubtful: false,
         });
     }
 
@@ -303,7 +337,7 @@ impl Register {
     /// event that tells of them may still come.
     pub(super) fn weigh_wholes(&mut self, out: &mut Batch) {
         while let Some(whole) = self.half_told.new_wholes.front()
-            && self.half_told.haste.is_past(whole.read_ns)
+            && self.half_told.haste.is_past(whole.read_ns + SOON_NS)
         {
             let whole = *whole;
             self.half_told.new_wholes.pop_front();
@@ -313,7 +347,7 @@ impl Register {
         }
     }
 
-    /// Completes what is left at the end of the tick, also by those whose counters do not tell of an orderly end.
+    /// Completes what is left at the end of the tick: by then it may be known who opened a connection, and so who was reset.
     pub(super) fn find_waiting_halves(&mut self, out: &mut Batch) {
         for whole in std::mem::take(&mut self.half_told.left_wholes) {
             let Some(life) = whole.life.filter(|_| self.is_alone(&whole)) else { continue };
@@ -324,7 +358,7 @@ impl Register {
             let direction = whole.origin.map(Origin::direction);
             let direction =
                 direction.or_else(|| self.direction_by_listeners(&whole.flow, whole.begun_by_ns));
-            if (Life { direction, ..life }).is_fin_acked() != Some(true) {
+            if (Life { direction, ..life }).is_fin_acked() == Some(false) {
                 self.complete_half_of(&whole, Rule::Alone, out);
             }
         }
@@ -341,15 +375,21 @@ impl Register {
     fn complete_half_of(&mut self, whole: &Whole, rule: Rule, out: &mut Batch) -> bool {
         let Some(member) = self.flows.find(&whole.flow, whole.socket) else { return false };
         let reversed = whole.flow.reversed();
-        let mut others =
-            self.flows.get(&reversed).into_iter().chain(self.flows.replaced(&reversed));
-        // Where few come, whoever fits was there before, and was not its other end then.
+        // Where few come, who is there was so before, and was not its other end then.
         let is_late = self.half_told.haste.slack_ns(whole.read_ns) > 0;
-        if member.peer.is_some() || (is_late && others.any(|other| other.fits(member))) {
+        let latest = self.flows.get(&reversed).filter(|other| is_late || other.dead.is_some());
+        let mut others = latest.into_iter().chain(self.flows.replaced(&reversed));
+        let may_have_told = whole.active_ns.is_none_or(|ns| ns < self.half_told.since_ns);
+        if member.peer.is_some() || may_have_told || others.any(|other| other.fits(member)) {
             return false;
         }
         let Some(half) = self.half_told.half_of(whole, rule) else { return false };
-        !whole.has_unread_data && self.complete(&half, whole.flow, whole.socket, out)
+        if whole.has_unread_data {
+            // Nor may it be that of a later one.
+            self.half_told.doubt(&half);
+            return false;
+        }
+        !half.is_doubtful && self.complete(&half, whole.flow, whole.socket, out)
     }
 
     /// Finds the other ends that had gone, or not yet, when the half-wiped events came.
@@ -392,9 +432,15 @@ impl Register {
         }))?;
         let peer = self.flows.get(&flow).filter(|peer| peer.peer.is_none())?;
         let may_be_aborted = |dead: &Dead| {
-            half.has_sent_surely(dead.last_received, slack_ns) && !dead.has_unread_data
+            dead.active_ns.is_some_and(|ns| ns >= self.half_told.since_ns)
+                && dead.is_fin_acked().is_some()
+                && half.has_sent_surely(dead.last_received, slack_ns)
+                && !dead.has_unread_data
         };
-        if !half.fits(peer, 0) || !peer.dead.as_deref().is_none_or(may_be_aborted) {
+        if half.is_doubtful
+            || !half.fits(peer, 0)
+            || !peer.dead.as_deref().is_none_or(may_be_aborted)
+        {
             return None;
         }
         let rivals = self.half_told.waiting.get(&half.key()).into_iter().flatten();
@@ -404,13 +450,11 @@ impl Register {
         only_one(rivals).map(|_| (flow, peer))
     }
 
-    /// Whether it is told in full by its other end, which closed too, if its event is still to come: be the kernel as
-    /// late as it is where processors are short.
+    /// Whether it may have closed as its other end did, which tells so in full if it is not held.
     fn may_be_orderly(&self, dead: &Dead) -> bool {
-        let is_awaited = dead
-            .destroyed_ns
-            .is_some_and(|read_ns| !self.half_told.haste.is_read_until(read_ns + STARVED_NS));
-        dead.is_fin_acked() && is_awaited
+        let haste = self.half_told.haste;
+        let is_awaited = |read_ns| !haste.is_over() && !self.half_told.has_waited_for(read_ns);
+        dead.is_fin_acked() == Some(true) && dead.destroyed_ns.is_some_and(is_awaited)
     }
 
     fn complete(

@@ -13,8 +13,9 @@ use crate::wire::inet_diag::{Message, RelativeTimes};
 /// The kernel counts the times of activity in its ticks, which come late on a virtual machine: so
 /// much too long ago they may seem (measured: 16 ms), or too short.
 pub(super) const TICK_LAG_MS: i64 = 20;
+pub(super) const TICK_LAG_NS: Nanos = TICK_LAG_MS * 1_000_000;
 /// A tick of the kernel is at most so long.
-const JIFFY_NS: Nanos = 10_000_000;
+pub(super) const JIFFY_NS: Nanos = 10_000_000;
 /// What began at such a time is claimed with more care still.
 const OPENING_LAG_MS: i64 = 50;
 
@@ -178,6 +179,7 @@ impl LastWords {
         Some(Traffic {
             was_answered: self.was_answered(),
             direction: None,
+            is_in_order: false,
             fin: said.fin(),
             was_ended_by_peer: said.was_ended_by_peer(),
             sent_bytes,
@@ -202,24 +204,26 @@ impl LastWords {
         }
     }
 
-    /// By how much a TIME-WAIT that began between these moments of `CLOCK_MONOTONIC` does not fit; `None` if it
-    /// cannot be of this connection, but of one that used the same addresses and ports before or
-    /// later.
+    /// By how much a TIME-WAIT that began at this moment does not fit; `None` if it cannot be of this connection, but of
+    /// one that used the same addresses and ports before or later. It may wait for the other end's FIN, if that is not
+    /// known to have come before.
     pub(super) fn misfit_of_time_wait(
         &self,
-        (after_ns, by_ns): (Nanos, Nanos),
+        began: Moment,
         direction: Option<Direction>,
+        may_wait: bool,
     ) -> Option<Nanos> {
         let life = Life { last_words: self.said, direction, left: self.rest, ..Life::default() };
-        let (until_ns, late_max_ns) = match life.remnant() {
+        // It begins with the last of both FINs, which may come to what is left of the socket.
+        let until_ns = match life.remnant() {
             Remnant::None => return None,
-            Remnant::TimeWait => (self.silent_ns, SAME_MOMENT_NS),
-            Remnant::FinWait2 => (self.destroyed.at.monotonic_ns, REUSE_MIN_NS),
-            Remnant::HalfClosed => (self.destroyed.at.monotonic_ns, FIN_WAIT2_MAX_NS),
+            Remnant::TimeWait => self.silent_ns,
+            Remnant::FinWait2 if !may_wait => self.silent_ns,
+            Remnant::FinWait2 => self.destroyed.at.monotonic_ns + REUSE_MIN_NS,
+            Remnant::HalfClosed => self.destroyed.at.monotonic_ns + FIN_WAIT2_MAX_NS,
         };
-        let (early_ns, late_ns) = (self.active_ns - by_ns, after_ns - until_ns);
-        let is_fitting = early_ns <= SAME_MOMENT_NS && late_ns <= late_max_ns;
-        is_fitting.then_some(early_ns.max(late_ns).max(0))
+        let apart_ns = Moment { from_ns: self.active_ns, to_ns: until_ns }.apart_ns(&began);
+        (apart_ns <= JIFFY_NS).then_some(apart_ns)
     }
 
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`, or by one that is as much later as

@@ -5,9 +5,10 @@ use std::hint::black_box;
 use super::batch::Batch;
 use super::ending::{Evidence, Life, origin_of_state};
 use super::flows::Flow;
-use super::last_words::TICK_LAG_MS;
+use super::last_words::TICK_LAG_NS;
 use super::packed::{Packed, Times};
 use super::register::{Death, Gone, Rows};
+use super::traffic::Moment;
 use crate::model::{
     ActivityTimes, EndEvidence, FinalCounters, FormerSocket, MadeAt, Nanos, Origin, Protocol,
     RemainsEnd, SnapshotId, SocketEnd, SocketId, SocketNews, SocketUpdate, StateChange, TcpState,
@@ -41,7 +42,7 @@ pub(super) struct Live {
     /// Its end is stored: this is what is left of it.
     pub(super) is_over: bool,
     /// It was seen in a state that the peer's FIN leads to.
-    has_peer_fin: bool,
+    pub(super) has_peer_fin: bool,
     pub(super) origin: Option<Origin>,
 }
 
@@ -116,18 +117,25 @@ impl Sighting<'_> {
         Flow::new(self.protocol, &self.message.tuple())
     }
 
+    /// It was so by this moment of `CLOCK_MONOTONIC`.
+    pub(super) fn shown_by_ns(&self) -> Nanos {
+        self.made_at.by_ms * 1_000_000
+    }
+
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`; and if it is over and in
     /// TIME-WAIT, that is when it was over.
     pub(super) fn open_by_ns(&self) -> Nanos {
         if self.is_time_wait() {
-            return self.remains_since_ns(self.made_at.by_ms);
+            return self.remains_began().to_ns;
         }
         (self.made_at.by_ms - i64::from(self.ago.established_ms().unwrap_or(0))) * 1_000_000
     }
 
-    /// Of a timewait mini-socket: since when it is one, at the earliest.
-    pub(super) fn remains_after_ns(&self) -> Nanos {
-        self.remains_since_ns(self.made_at.after_ms)
+    /// Of a timewait mini-socket: since when it is one.
+    pub(super) fn remains_began(&self) -> Moment {
+        let MadeAt { after_ms, by_ms } = self.made_at;
+        let from_ns = self.remains_since_ns(after_ms) - TICK_LAG_NS;
+        Moment { from_ns, to_ns: self.remains_since_ns(by_ms) }
     }
 
     /// Since when it is one, if the message is of this moment. In FIN-WAIT-2 that may be later, where the
@@ -140,14 +148,14 @@ impl Sighting<'_> {
     /// The connection was not over before this moment of `CLOCK_MONOTONIC`.
     pub(super) fn alive_ns(&self) -> Option<Nanos> {
         if self.is_time_wait() {
-            return Some(self.remains_after_ns() - TICK_LAG_MS * 1_000_000);
+            return Some(self.remains_began().from_ns);
         }
         (!self.is_closed_and_held()).then_some(self.made_at.after_ms * 1_000_000)
     }
 
     /// For how long it had been in TIME-WAIT when the snapshot began, at least.
     pub(super) fn time_wait_ms(&self) -> Option<u32> {
-        let began_by_ns = self.open_by_ns() + TICK_LAG_MS * 1_000_000;
+        let began_by_ns = self.open_by_ns() + TICK_LAG_NS;
         let ms = (self.tick_started_ns - began_by_ns).div_euclid(1_000_000);
         u32::try_from(ms).ok().filter(|_| self.is_time_wait() && self.ago.expires_ms().is_some())
     }

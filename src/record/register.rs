@@ -4,6 +4,7 @@
 //! Births and deaths are gathered during a tick and written at its end, when all of them can be
 //! held against each other: the other end of a connection tells what this end cannot.
 
+mod doubts;
 mod half_closed;
 mod late;
 mod remains;
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use half_closed::HalfClosed;
-pub(super) use remains::LeftOf;
+pub(super) use remains::{LeftOf, Mini};
 
 use super::batch::Batch;
 use super::ending::{Life, Remnant};
@@ -120,6 +121,8 @@ pub(super) struct Register {
     pub(super) listens: bool,
     /// Whether every event of this capture was read.
     pub(super) is_all_told: bool,
+    /// Whether of each TCP connection within this host both ends are recorded.
+    pub(super) records_both_ends: bool,
     /// Whether there are, or may have been, subflows of MPTCP.
     pub(super) has_subflows: bool,
     /// Whether that was asked for since events were last read.
@@ -153,6 +156,7 @@ impl Register {
             held_order: VecDeque::new(),
             listens: false,
             is_all_told: true,
+            records_both_ends: false,
             has_subflows: false,
             has_asked_for_subflows: false,
             half_closed: HalfClosed::default(),
@@ -166,7 +170,8 @@ impl Register {
         {
             let there =
                 There { open_by_ns: Some(over_ns), over_ns: Some(over_ns), ..There::default() };
-            self.flows.await_event(flow, Member::new(socket.id, socket.cookie, there));
+            let member = Member::new(socket.id, socket.cookie, there);
+            self.flows.await_event(flow, Member { peer: socket.peer, ..member });
         }
         // What an earlier capture knew of subflows is not known.
         let (direction, may_be_subflow) = (socket.origin.map(Origin::direction), true);
@@ -177,7 +182,7 @@ impl Register {
                 socket: socket.id,
                 generation: socket.generation,
                 flow: Flow::new(socket.protocol, &socket.tuple),
-                peer: None,
+                peer: socket.peer,
                 life: (socket.tuple.remote.port != 0).then_some(life),
                 gone: None,
             },
@@ -251,7 +256,7 @@ impl Register {
         // What only a dump tells of may be left of a later connection, of which events are still to be read.
         let is_told = member.there.traffic.is_some()
             || (member.there.over_ns.is_some() && flow.protocol() != Protocol::Tcp);
-        let is_clear = |member: &Member| self.half_told.is_clear(member);
+        let is_clear = |member: &Member| member.is_clear() && !member.has_exchanged_nothing();
         let is_told = is_told && is_clear(&member);
         let is_there_now = |other: &Member| match &other.dead {
             Some(dead) => {
@@ -324,6 +329,14 @@ impl Register {
         self.deaths.push(death);
     }
 
+    /// Whether a TIME-WAIT with the addresses and ports of one that was active at this moment may be left of another,
+    /// of those that have had them before or since, or of whom had told before events were listened for.
+    fn may_be_of_others(&self, flow: &Flow, active_ns: Option<Nanos>) -> bool {
+        let tells_both = self.records_both_ends && self.listens && self.is_all_told;
+        let may_have_told = active_ns.is_some_and(|ns| ns < self.half_told.since_ns());
+        tells_both && flow.is_within_host() && (may_have_told || self.flows.were_used_again(flow))
+    }
+
     /// Whether it is to be asked for subflows of MPTCP; says so once.
     pub(super) fn wants_to_know_of_subflows(&mut self) -> bool {
         !self.has_subflows && !std::mem::replace(&mut self.has_asked_for_subflows, true)
@@ -340,7 +353,8 @@ impl Register {
         let direction = self.direction_by_listeners(&flow, Some(words.destroyed.begun_by_ns()));
         let origin = words.said.and_then(|said| said.origin());
         let direction = direction.or(origin.map(Origin::direction));
-        Some(Traffic { direction, ..traffic })
+        let is_in_order = self.half_told.is_in_order();
+        Some(Traffic { direction, is_in_order, ..traffic })
     }
 
     /// Whether the final counters tell that a connection was reset, or aborted.

@@ -155,6 +155,7 @@ impl Kernel for Replayed<'_> {
             for (at, payload) in round.events.drain(..count) {
                 batch.push(&payload, at, at.boottime_ns - SENT_WITHIN_NS);
             }
+            batch.read_until_ns = Some(until.monotonic_ns);
         }
         self.is_dumped = !self.is_dumped;
     }

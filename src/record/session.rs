@@ -249,6 +249,9 @@ fn prepare(tracker: &mut Tracker, plan: &Plan, capture: &Capture, kernel: &dyn K
     if capture.host.shows_bound_sockets() {
         tracker.rely_on_bound_sockets();
     }
+    if plan.records_both_ends() {
+        tracker.rely_on_both_ends();
+    }
     if kernel.listens_to_events() {
         tracker.listen_to_events();
     }

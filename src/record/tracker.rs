@@ -23,7 +23,7 @@ use super::half_told::pace::Pace;
 use super::live::{Live, Sighting};
 use crate::model::{
     Clocks, EndEvidence, EventCounts, FormerSocket, FreedSocket, GroupId, MadeAt, Nanos, Place,
-    Protocol, Scope, ScopeId, SnapshotId, SocketId, SocketKey, TcpState, UndestroyedSocket,
+    Protocol, Scope, ScopeId, SnapshotId, SocketId, SocketKey, TcpState, Tuple, UndestroyedSocket,
 };
 use crate::store::Start;
 use crate::wire::inet_diag::{Message, take_relative_times};
@@ -69,7 +69,7 @@ pub(super) struct Tracker {
     live: HashMap<SocketKey, Live>,
     /// Seen for the first time as if on their way out, or left of what is still to be told; by their
     /// cookies.
-    undecided: HashMap<u64, Undecided>,
+    undecided: HashMap<u64, FirstSight>,
     /// Cookies of sockets that are closed and held, of which the TIME-WAIT is what was recorded, with the
     /// snapshot that showed them last.
     held_closed: HashMap<u64, SnapshotId>,
@@ -77,6 +77,8 @@ pub(super) struct Tracker {
     formers: HashMap<SocketKey, FormerSocket>,
     /// Whether dumps show TCP sockets that are bound and no more.
     shows_bound_sockets: bool,
+    /// Whether of each TCP connection within a host both ends are recorded.
+    records_both_ends: bool,
     /// What was sent before this moment of `CLOCK_MONOTONIC` has been taken.
     events_read_until_ns: Option<Nanos>,
     /// How fast events come.
@@ -97,13 +99,25 @@ pub(super) struct Tracker {
     takes_events_as_found: bool,
 }
 
-/// What no dump showed before and waits for the next one: a socket closed and half wiped is so if that
-/// shows it too, and whose a TIME-WAIT is the events that were read by then tell. One that is closed and
-/// held may have left a TIME-WAIT, which comes later in the same dump.
+/// How a socket comes that no dump showed before. It may wait for the next one: a socket closed and half wiped is so if
+/// that shows it too, and whose a TIME-WAIT is the events that were read by then tell. One that is closed and held may have
+/// left a TIME-WAIT, which comes later in the same dump.
 #[derive(Clone, Copy)]
-struct Undecided {
+struct FirstSight {
+    /// The first that showed it.
     seen: SnapshotId,
+    /// By this moment of `CLOCK_MONOTONIC`.
+    shown_by_ns: Nanos,
+    tuple: Tuple,
+    /// The full view that it was not in.
     opened_after: Option<SnapshotId>,
+}
+
+impl FirstSight {
+    fn new(seen: &Sighting<'_>, opened_after: Option<SnapshotId>) -> Self {
+        let tuple = seen.message.tuple();
+        Self { seen: seen.snapshot, shown_by_ns: seen.shown_by_ns(), tuple, opened_after }
+    }
 }
 
 /// The tick that is being taken.
@@ -151,6 +165,7 @@ impl Tracker {
             undecided: HashMap::new(),
             held_closed: HashMap::new(),
             shows_bound_sockets: false,
+            records_both_ends: false,
             events_read_until_ns: None,
             pace: Pace::default(),
             rests_of_their_own: HashSet::new(),
@@ -196,6 +211,14 @@ impl Tracker {
     /// The dumps of this kernel show TCP sockets that are bound and no more.
     pub(super) fn rely_on_bound_sockets(&mut self) {
         self.shows_bound_sockets = true;
+    }
+
+    /// Of each TCP connection within a host both ends are recorded.
+    pub(super) fn rely_on_both_ends(&mut self) {
+        self.records_both_ends = true;
+        for namespace in &mut self.namespaces {
+            namespace.register.records_both_ends = true;
+        }
     }
 
     /// From now on destroy events are read.
@@ -396,7 +419,8 @@ impl Tracker {
             self.next_socket = self.next_socket.next();
             let netns = scope.scope.netns;
             let opened_after = scope.last_full_view_before(closed_in.unwrap_or(tick.snapshot));
-            announce(&mut next, &seen, netns, opened_after, register, out);
+            let first = FirstSight::new(&seen, opened_after);
+            announce(&mut next, &seen, netns, first, register, out);
             *live = next;
             self.scopes[former_scope].live -= 1;
             self.scopes[scope_index].live += 1;

@@ -27,7 +27,12 @@ impl Moment {
 
     /// Whether both may be one moment.
     pub(super) fn may_be(&self, other: &Self) -> bool {
-        self.from_ns <= other.to_ns && other.from_ns <= self.to_ns
+        self.apart_ns(other) == 0
+    }
+
+    /// How far apart both are at least.
+    pub(super) fn apart_ns(&self, other: &Self) -> Nanos {
+        (self.from_ns - other.to_ns).max(other.from_ns - self.to_ns).max(0)
     }
 }
 
@@ -38,6 +43,8 @@ pub(super) struct Traffic {
     pub(super) was_answered: bool,
     /// Which end opened the connection, as far as this end alone tells.
     pub(super) direction: Option<Direction>,
+    /// It was told of in the order in which events were sent.
+    pub(super) is_in_order: bool,
     pub(super) fin: Fin,
     /// It ended in no other way than by a RST, or a FIN, of the other end.
     pub(super) was_ended_by_peer: bool,
@@ -123,6 +130,11 @@ impl Traffic {
     /// Whether when something went is known well.
     pub(super) fn is_sharp(&self) -> bool {
         [self.last_sent, self.last_received].into_iter().flatten().all(Moment::is_sharp)
+    }
+
+    /// Whether when something went, or the order, tells the connection apart from others with its addresses and ports.
+    pub(super) fn is_clear(&self) -> bool {
+        self.is_in_order || self.is_sharp()
     }
 
     /// Whether all that one sent the other received, then.

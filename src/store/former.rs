@@ -80,7 +80,7 @@ pub(super) fn undestroyed(
         "SELECT k.socket_id, k.cookie, k.local_address, k.local_port, k.remote_address,
              k.remote_port, k.interface, e.state, k.origin, k.protocol, coalesce(
                  n.started_monotonic_ns - m.time_wait_ms * 1000000, n.ended_monotonic_ns),
-             k.generation, k.netns_id
+             k.generation, k.netns_id, k.peer_socket_id
          FROM socket_ends AS e JOIN sockets AS k ON k.socket_id = e.socket_id
          LEFT JOIN remains AS m ON m.socket_id = e.socket_id AND e.last_snapshot_id IS NULL
          LEFT JOIN snapshots AS n ON n.snapshot_id = m.time_wait_snapshot_id
@@ -103,6 +103,7 @@ pub(super) fn undestroyed(
             time_wait_by_ns: row.get(10)?,
             generation: row.get(11)?,
             netns: NetnsId(row.get(12)?),
+            peer: row.get::<_, Option<i64>>(13)?.map(SocketId),
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
@@ -155,6 +156,8 @@ pub(super) fn freed(
                 Some("half_closed") => freed_ns.saturating_add(FIN_WAIT2_MAX_NS),
                 Some("fin_acked") => match row.get::<_, Option<Nanos>>(17)? {
                     Some(over_ns) => freed_ns.saturating_add(over_ns),
+                    // As long as the other end, which is here too, is not known, it may have sent a RST.
+                    None if tuple.is_within_host() => peer_freed_ns,
                     None => freed_ns.max(listened_ns),
                 },
                 // Whether a FIN was acknowledged is not known.

@@ -160,7 +160,6 @@ fn a_crowd_beside_a_starved_recorder_is_told_truly() {
 
 /// Who waits for its FIN to be acknowledged is freed by a RST, and told of, before the one that aborts is.
 #[test]
-#[ignore = "it is given the half of an abort that was told before"]
 fn who_is_freed_before_the_other_end_that_aborts_is_given_no_earlier_half() {
     again_and_again("one aborted, one closed and aborted", |crowd, log| {
         let [mut held, mut server] = crowd.open(quiet(0), "aborted and held", log).unwrap();

@@ -108,19 +108,34 @@ fn who_ended_is_remembered_as_long_as_its_other_end_is_there() {
     );
 }
 
-/// The opener sent data: its counters do not tell whether it was reset.
+/// The opener sent data: that it was reset its counters only tell where a listener tells who opened.
 #[test]
 fn who_lets_go_after_an_abort_completes_what_was_told_by_half() {
-    let client = a().opened_at(1_400);
-    let mut world = World::with_events();
-    world.shows(&[]).shows(&[]).tells(&[client.peer(2).aborted()]).shows(&[]).shows(&[]);
-    world.tells(&[client.destroyed()]).shows(&[]);
-    world.record();
+    let told = |listeners: &[&FakeSocket]| {
+        let client = a().opened_at(1_400);
+        let mut world = World::with_events();
+        world.shows(listeners).shows(listeners).tells(&[client.peer(2).aborted()]);
+        world.shows(listeners).shows(listeners);
+        world.tells(&[client.destroyed()]).shows(listeners);
+        world.record();
+        let columns = &["cookie", "local_port", "remote_port", "ending_evidence"];
+        lives(&world, columns).into_iter().filter(|row| !row.starts_with("cookie=9")).collect()
+    };
+    let listener = FakeSocket::listener(9, 80, 0, 128);
+    let rows: Vec<String> = told(&[&listener]);
     assert_eq!(
-        lives(&world, &["cookie", "local_port", "remote_port", "ending_evidence"]),
+        rows,
         [
             "cookie=2 local_port=80 remote_port=1001 ending_evidence=disconnected",
-            "cookie=1 local_port=1001 remote_port=80 ending_evidence=peer",
+            "cookie=1 local_port=1001 remote_port=80 ending_evidence=fin_not_acked",
+        ]
+    );
+    let rows: Vec<String> = told(&[]);
+    assert_eq!(
+        rows,
+        [
+            "cookie=2 local_port=80 remote_port=- ending_evidence=disconnected",
+            "cookie=1 local_port=1001 remote_port=80 ending_evidence=-",
         ]
     );
 }
@@ -193,18 +208,28 @@ fn who_goes_on_half_closed_is_the_other_end_of_who_is_there() {
     );
 }
 
-/// The events of two connections in a row with the same ports, read after the TIME-WAIT of the second was
-/// seen under this cookie.
-fn told_after_time_wait(cookie: u64) -> Vec<String> {
+/// The events of two connections in a row with the same ports that sent so much, read after the TIME-WAIT of the
+/// second was seen under this cookie.
+fn told_after_time_wait(cookie: u64, sent: [u64; 2]) -> Vec<String> {
     let a = a().opened_at(1_650);
     let time_wait = FakeSocket { cookie, ..a.time_wait_since(1_650) };
-    let told = |socket: &FakeSocket, cookie| {
-        FakeSocket { cookie, ..socket.clone() }.destroyed().ago(10).unread_for(330)
+    let told = |socket: FakeSocket, cookie| {
+        FakeSocket { cookie, ..socket }
+            .fin_acked()
+            .fin_received()
+            .destroyed()
+            .ago(10)
+            .unread_for(330)
     };
-    let (client, server) = (a.fin_acked().fin_received(), a.peer(2).fin_received().fin_acked());
+    let ends = |bytes, cookie| {
+        let client = FakeSocket { bytes_sent: bytes, bytes_acked: bytes + 1, ..a.clone() };
+        let server = FakeSocket { bytes_received: bytes, data_segs_in: 1, ..a.peer(2) };
+        [told(client, cookie), told(server, cookie + 1)]
+    };
     let mut world = World::with_events();
     world.shows(&[]).shows(&[]).shows(&[&time_wait]);
-    world.tells(&[told(&client, 1), told(&server, 2), told(&client, 3), told(&server, 4)]);
+    let ([client, server], [next_client, next_server]) = (ends(sent[0], 1), ends(sent[1], 3));
+    world.tells(&[client, server, next_client, next_server]);
     world.shows(&[&time_wait]).shows(&[&time_wait]);
     world.record();
     crate::harness::assert_recording_is_whole(&world.path());
@@ -221,9 +246,21 @@ fn of_two_connections_in_a_row_with_the_same_ports_each_has_its_ends() {
         "socket_id=3 cookie=2 peer_socket_id=2 ending=orderly",
         "socket_id=4 cookie=4 peer_socket_id=1 ending=orderly",
     ];
-    assert_eq!(told_after_time_wait(7), told);
+    assert_eq!(told_after_time_wait(7, [50, 70]), told);
     // A program has asked for the cookie of the socket, and its mini-socket has it too.
-    assert_eq!(told_after_time_wait(3), told);
+    assert_eq!(told_after_time_wait(3, [50, 70]), told);
+}
+
+/// Their events were unread for longer than they were there: an end of one looks like that of the other.
+#[test]
+fn of_two_in_a_row_that_sent_nothing_no_end_is_told_as_the_other_end() {
+    let told = [
+        "socket_id=1 cookie=3 peer_socket_id=- ending=orderly",
+        "socket_id=2 cookie=1 peer_socket_id=- ending=orderly",
+        "socket_id=3 cookie=2 peer_socket_id=- ending=-",
+        "socket_id=4 cookie=4 peer_socket_id=- ending=-",
+    ];
+    assert_eq!(told_after_time_wait(3, [0, 0]), told);
 }
 
 /// Both ends closed, and a program holds the socket: a bound one is shown beside its TIME-WAIT.

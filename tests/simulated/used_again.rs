@@ -1,5 +1,7 @@
 //! Addresses and ports, and sockets, that others use next.
 
+use sockrec::model::{Family, TcpState};
+
 use crate::events::{a, lives, told_at_1700};
 use crate::half_told::{many_ago, pairs};
 use crate::socket::{FakeEvent, FakeSocket};
@@ -184,4 +186,67 @@ fn a_connection_leaves_but_one_time_wait() {
         world.record();
         crate::harness::assert_recording_is_whole(&world.path());
     }
+}
+
+/// A dump showed the TIME-WAIT of one whose socket is held, and the next connection with its addresses and ports is the
+/// first that tells of its end.
+#[test]
+fn a_time_wait_that_a_dump_had_shown_is_not_left_of_who_was_active_later() {
+    let held = a().opened_at(1_900).fin_acked().fin_received();
+    let time_wait = FakeSocket { cookie: 7, ..held.time_wait_since(1_950) };
+    let next = FakeSocket { cookie: 3, ..held.opened_at(2_050) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).shows(&[&time_wait]).tells(&[next.destroyed().ago(640)]);
+    world.shows(&[]).shows(&[]);
+    world.record();
+    assert_eq!(
+        lives(&world, WHO),
+        [
+            "cookie=7 generation=0 remote_port=80 ending_evidence=time_wait",
+            "cookie=3 generation=0 remote_port=80 ending_evidence=both_fins",
+        ]
+    );
+}
+
+/// It went on half-closed until the other end was reset, which is held and tells nothing.
+#[test]
+fn a_time_wait_that_began_later_is_not_left_of_who_may_have_been_reset() {
+    let first = a().opened_at(1_400).fin_acked();
+    let first = FakeSocket { bytes_received: 50, data_segs_in: 1, ..first };
+    let time_wait = FakeSocket { cookie: 7, ..first.time_wait_since(1_800) };
+    let mut world = World::with_events();
+    world.families.push(Family::Inet6);
+    let before = FakeSocket { cookie: 3, ..first.opened_at(1_100) };
+    world.shows(&[]).shows(&[]).tells(&[before.destroyed().ago(600), first.destroyed()]);
+    world.shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(
+        lives(&world, WHO),
+        [
+            "cookie=3 generation=0 remote_port=80 ending_evidence=fin_acked",
+            "cookie=1 generation=0 remote_port=80 ending_evidence=fin_acked",
+            "cookie=7 generation=0 remote_port=80 ending_evidence=time_wait",
+        ]
+    );
+}
+
+/// A socket that was bound, and is held, as dumps show it, and the event of one that had its addresses and ports next.
+#[test]
+fn who_is_closed_and_held_is_not_told_of_by_the_event_of_another() {
+    let held = a().opened_at(1_400).in_state(TcpState::CLOSE);
+    let next = FakeSocket { cookie: 3, ..a().opened_at(3_000).fin_acked().fin_received() };
+    let server = FakeSocket { bytes_received: 101, ..next.peer(4).fin_acked() };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).shows(&[&held]).shows(&[&held]);
+    world.tells(&[server.destroyed().ago(700), next.destroyed().ago(700)]).shows(&[&held]);
+    world.shows(&[&held]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "peer_socket_id", "closed_evidence"]),
+        [
+            "cookie=1 peer_socket_id=- closed_evidence=closed",
+            "cookie=4 peer_socket_id=3 closed_evidence=destroy_event",
+            "cookie=3 peer_socket_id=2 closed_evidence=destroy_event",
+        ]
+    );
 }

@@ -30,6 +30,8 @@ pub(in crate::record) struct Pace {
 pub(in crate::record) struct Haste {
     is_fast_until_ns: Nanos,
     now_ns: Nanos,
+    /// No more events are taken.
+    is_over: bool,
 }
 
 impl Pace {
@@ -54,6 +56,12 @@ impl Pace {
         self.haste.now_ns = self.haste.now_ns.max(ns);
         self.haste
     }
+
+    /// What was taken is all that will be.
+    pub(in crate::record) fn end(&mut self) -> Haste {
+        self.haste.is_over = true;
+        self.haste
+    }
 }
 
 impl Haste {
@@ -62,15 +70,20 @@ impl Haste {
         if read_ns < self.is_fast_until_ns { SLACK_NS } else { 0 }
     }
 
+    /// Whether no more events are taken.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Whether those that are read now come in the order in which they were sent.
     pub(super) fn is_in_order(&self) -> bool {
         self.now_ns >= self.is_fast_until_ns
     }
 
-    /// Whether no event that was to come before one that was read then is still to come. Where few come, that
-    /// is taken for granted.
-    pub(super) fn is_past(&self, read_ns: Nanos) -> bool {
-        self.is_in_order() || self.is_read_until(read_ns + OVERTAKEN_NS)
+    /// Whether no event that was to come by this moment is still to come. Where few come, what was sent has been read.
+    pub(super) fn is_past(&self, ns: Nanos) -> bool {
+        let late_ns = if self.is_in_order() { 0 } else { OVERTAKEN_NS };
+        self.is_over || self.is_read_until(ns + late_ns)
     }
 
     /// Whether all that was sent before this moment was taken.

@@ -1,11 +1,12 @@
 //! Events that come after what is left of their connections was seen, or after dumps had lacked them.
 
-use super::{Held, Register};
-use crate::model::{Direction, EndUpdate, Ending, Origin, SocketId, SocketNews};
+use super::{Held, Mini, Register};
+use crate::model::{Direction, EndUpdate, Ending, Nanos, Origin, SocketId, SocketNews};
 use crate::record::batch::Batch;
 use crate::record::ending::{Life, Remnant};
-use crate::record::flows::{Flow, Member};
+use crate::record::flows::{Flow, Member, There};
 use crate::record::last_words::LastWords;
+use crate::record::traffic::Moment;
 
 impl Register {
     /// Finds whose TIME-WAIT was seen before, of the events of one flow that were read: the latest
@@ -19,21 +20,45 @@ impl Register {
         };
         let free_words: Vec<_> = events.iter().rev().filter(is_free).collect();
         for words in free_words {
-            let misfit = |member: &Member| match member.there.open_by_ns {
-                Some(by_ns) => {
-                    let after_ns = member.there.alive_ns.unwrap_or(by_ns);
-                    let direction =
-                        self.direction_by_listeners(flow, Some(words.destroyed.begun_by_ns()));
-                    words.misfit_of_time_wait((after_ns, by_ns), direction)
-                }
-                None => Some(0),
-            };
             let fitting = free.iter().enumerate().rev();
-            let fitting = fitting.filter_map(|(at, member)| Some((misfit(member)?, at)));
+            let fitting =
+                fitting.filter_map(|(at, member)| Some((self.misfit_of(member, flow, words)?, at)));
             if let Some((_, at)) = fitting.min_by_key(|(misfit_ns, _)| *misfit_ns) {
                 self.promised.insert(words.cookie, free.remove(at).socket);
             }
         }
+    }
+
+    /// By how much the TIME-WAIT of this member does not fit the event; `None` if it is left of another connection.
+    fn misfit_of(&self, member: &Member, flow: &Flow, words: &LastWords) -> Option<Nanos> {
+        let Some(to_ns) = member.there.open_by_ns else { return Some(0) };
+        let began = Moment { from_ns: member.there.alive_ns.unwrap_or(to_ns), to_ns };
+        let peer = member.peer.and_then(|peer| self.flows.find(&flow.reversed(), peer));
+        let other = peer.or_else(|| self.other_end_told(flow, words));
+        let mini = Mini { began, is_time_wait: true };
+        if other.is_some_and(|other| !mini.may_be_left_by_peer_of(other)) {
+            return None;
+        }
+        let direction = self.direction_by_listeners(flow, Some(words.destroyed.begun_by_ns()));
+        let may_be_of_others = self.may_be_of_others(flow, Some(words.active_ns));
+        if !words.is_sharp() && may_be_of_others {
+            return None;
+        }
+        // As long as the other end tells nothing it may have sent a RST.
+        let may_wait = other.is_some() || !may_be_of_others;
+        words.misfit_of_time_wait(began, direction, may_wait)
+    }
+
+    /// The other end of the connection of this event, if that has been told already and nobody else seems to be it.
+    fn other_end_told(&self, flow: &Flow, words: &LastWords) -> Option<&Member> {
+        let there = There {
+            open_by_ns: Some(words.open_by_ns()),
+            alive_ns: Some(words.active_ns),
+            over_ns: Some(words.silent_ns),
+            traffic: self.traffic_of(words).map(Box::new),
+            ..There::default()
+        };
+        self.flows.other_end(flow, &Member::new(SocketId(0), words.cookie, there))
     }
 
     /// Whether a TIME-WAIT may be told as left of this one. Where events are late or lost it may be left of another, of
@@ -132,6 +157,10 @@ impl Register {
     fn claim_time_wait(&mut self, words: &LastWords, out: &mut Batch) -> Option<Held> {
         let flow = words.flow()?;
         let promised = self.promised.remove(&words.cookie)?;
+        // Others have told since.
+        let is_it = |member: &&Member| member.socket == promised;
+        let member = self.flows.unclaimed(&flow).iter().find(is_it)?;
+        self.misfit_of(member, &flow, words)?;
         let member = self.flows.claim(&flow, promised)?;
         let member = self.follow(flow, member, words, out);
         let dead = member.dead.as_deref();
@@ -161,7 +190,7 @@ impl Register {
     }
 
     /// Enters one of which only a mini-socket was seen, and now its event, again if the events before it
-    /// told of another with the same addresses and ports.
+    /// told of another with the same addresses and ports. Who names another end has been named by it too.
     fn follow(
         &mut self,
         flow: Flow,
@@ -172,9 +201,16 @@ impl Register {
         if let Some(latest) = self.flows.get(&flow).filter(|m| m.socket == member.socket) {
             return latest.clone();
         }
-        member.there.over_ns = Some(words.destroyed.at.monotonic_ns);
-        member.peer = None;
+        if let Some(known) = self.flows.find(&flow, member.socket).filter(|m| m.peer.is_some()) {
+            return known.clone();
+        }
+        if member.peer.is_some() {
+            return member; // and it was forgotten since
+        }
+        self.flows.forget_replaced(&flow, member.socket);
+        member.there.over_ns = Some(words.silent_ns);
         member.peer = self.enter(flow, member.clone(), out);
+        self.flows.remember(flow, member.socket, self.now);
         if let Some(peer) = member.peer {
             self.note_peer(member.socket, peer, out);
         }

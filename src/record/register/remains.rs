@@ -4,7 +4,9 @@ use super::{Death, Gone, Register, Rows};
 use crate::model::{EndUpdate, Ending, FIN_WAIT2_MAX_NS, Nanos, Origin, SocketId};
 use crate::record::batch::Batch;
 use crate::record::ending::{Life, Remnant};
-use crate::record::flows::{Flow, REUSE_MIN_NS, SAME_MOMENT_NS};
+use crate::record::flows::{Flow, Member, REUSE_MIN_NS};
+use crate::record::last_words::JIFFY_NS;
+use crate::record::traffic::{Moment, Traffic};
 
 /// What a timewait mini-socket is left of.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,29 @@ pub(in crate::record) enum LeftOf {
     Socket(Gone),
     /// What is still to be read may tell: that of another connection, or that of the other end.
     NotToldYet,
+}
+
+/// A timewait mini-socket that a dump shows.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::record) struct Mini {
+    /// Since when it is one.
+    pub(in crate::record) began: Moment,
+    /// And not in FIN-WAIT-2.
+    pub(in crate::record) is_time_wait: bool,
+}
+
+impl Mini {
+    /// Whether it may be left of a connection of which this is the other end. That one's FIN, which is the last of
+    /// both, began it.
+    pub(super) fn may_be_left_by_peer_of(&self, other: &Member) -> bool {
+        let Some(dead) = other.dead.as_deref().filter(|_| self.is_time_wait) else { return true };
+        let has_sent_no_fin = dead.traffic.as_ref().is_some_and(Traffic::has_no_fin_acked);
+        let last_active = dead.active_ns.zip(other.there.over_ns);
+        let is_then = last_active.is_none_or(|(from_ns, to_ns)| {
+            self.began.apart_ns(&Moment { from_ns, to_ns }) <= JIFFY_NS
+        });
+        is_then && !has_sent_no_fin
+    }
 }
 
 impl LeftOf {
@@ -55,22 +80,26 @@ impl Register {
     pub(in crate::record) fn left_of(
         &mut self,
         flow: &Flow,
-        began_ns: Nanos,
+        mini: Mini,
         told_ns: Nanos,
         has_waited: bool,
     ) -> LeftOf {
+        let began_ns = mini.began.from_ns;
         let latest = self.flows.get(flow);
         // One that was freed before this capture came after who was left open by then.
         if let Some(&(socket, began_by_ns)) = self.freed.get(flow)
             && latest.is_none_or(|latest| latest.socket < socket)
         {
             self.freed.remove(flow);
-            if began_ns <= began_by_ns + SAME_MOMENT_NS {
+            if began_ns <= began_by_ns + JIFFY_NS {
                 return LeftOf::unseen(socket);
             }
         }
         let Some(member) = latest else { return LeftOf::Nobody };
         let (socket, peer, over_ns) = (member.socket, member.peer, member.there.over_ns);
+        let active_ns = member.dead.as_ref().and_then(|dead| dead.active_ns);
+        let may_be_of_others = self.may_be_of_others(flow, active_ns);
+        let is_told_apart = member.is_sharp() || !may_be_of_others;
         let peer_gone_ns = match self.flows.get(&flow.reversed()) {
             Some(other) if Some(other.socket) == peer => {
                 other.dead.as_ref().map(|d| d.destroyed_ns)
@@ -79,6 +108,9 @@ impl Register {
             Some(other) if member.was_before(other) => Some(None),
             _ => None,
         };
+        let other = self.flows.other_end(flow, member);
+        let may_wait = other.is_some() || !may_be_of_others;
+        let may_be_left = other.is_none_or(|other| mini.may_be_left_by_peer_of(other));
         let remnant = self.remnant_of_this_tick(flow, socket);
         // A FIN that comes again, as its acknowledgement was lost, starts the timer anew
         // (`tcp_timewait_state_process`).
@@ -90,7 +122,10 @@ impl Register {
         let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
         let began_by_ns = match (remnant, peer_gone_ns) {
             (Remnant::None, _) => return LeftOf::Nobody,
+            _ if !may_be_left || !is_told_apart => return LeftOf::Nobody,
             (Remnant::TimeWait, _) => over_ns.unwrap_or(destroyed_ns),
+            // Of an other end that is not known it is not known either whether it has sent a RST.
+            (Remnant::FinWait2, _) if !may_wait => over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
             (Remnant::FinWait2 | Remnant::HalfClosed, Some(gone_ns)) => {
                 gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns)
@@ -99,7 +134,7 @@ impl Register {
             // It keeps its addresses and ports from others.
             (Remnant::HalfClosed, None) => told_ns.max(destroyed_ns + FIN_WAIT2_MAX_NS),
         };
-        if began_ns <= began_by_ns + SAME_MOMENT_NS {
+        if began_ns <= began_by_ns + JIFFY_NS {
             dead.leave();
             LeftOf::unseen(socket)
         } else if remnant == Remnant::TimeWait && may_restart {

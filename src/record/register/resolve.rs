@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use super::{BIRTHS_KEPT, REMEMBERED_MAX, Register, flow_of};
 use crate::model::{
     EndUpdate, Ending, NetnsId, NewSocket, Origin, Protocol, SnapshotId, SocketId, SocketKey,
-    SocketNews, TcpState, TupleTold,
+    SocketNews, TupleTold,
 };
 use crate::record::batch::Batch;
 use crate::record::ending::{Remnant, ending_with_peer};
@@ -72,101 +72,6 @@ impl Register {
             self.gone_order.pop_front();
             self.gone.remove(&cookie);
         }
-    }
-
-    /// Pairs sockets with those that were there before them and have been seen, or told of, since: one
-    /// that has not may be of a connection that is over, with the same addresses and ports.
-    fn settle_doubts(&mut self, live: &HashMap<SocketKey, Live>, out: &mut Batch) {
-        for (flow, socket) in std::mem::take(&mut self.doubtful) {
-            let is_alone = |member: &&Member| member.socket == socket && member.peer.is_none();
-            let Some(member) = self.flows.get(&flow).filter(is_alone) else { continue };
-            let other = self.flows.get(&flow.reversed()).filter(|other| other.fits(member));
-            let Some(other) = other else { continue };
-            let peer = other.socket;
-            match self.is_other_end(&flow, member, other, live) {
-                Some(true) => self.pair((flow, socket), peer, out),
-                Some(false) => {}
-                None => self.doubtful.push((flow, socket)),
-            }
-        }
-    }
-
-    /// Whether one that fits is the other end of the member of this flow; `None` if what is to come tells.
-    fn is_other_end(
-        &self,
-        flow: &Flow,
-        member: &Member,
-        other: &Member,
-        live: &HashMap<SocketKey, Live>,
-    ) -> Option<bool> {
-        let is_one_of_several = self.flows.may_be_of_replaced(flow, member)
-            || self.flows.may_be_of_replaced(&flow.reversed(), other);
-        let both = [member, other];
-        // Who was told of late is the other end if nobody else was told of.
-        let vague = both.into_iter().filter(|member| !member.is_sharp());
-        let are_told = vague.map(|member| self.half_told.is_all_told(member));
-        let Some(are_told) = are_told.collect::<Option<Vec<bool>>>() else { return Some(false) };
-        if is_one_of_several {
-            return Some(false);
-        }
-        if are_told.contains(&false) || both.iter().any(|m| self.half_told.may_find_half(m)) {
-            return None;
-        }
-        let key = SocketKey { netns: self.netns, cookie: other.cookie, tuple: None };
-        let of_live = live.get(&key).filter(|live| live.socket == other.socket);
-        match (other.dead.as_deref(), of_live) {
-            // Half-closed, its mini-socket keeps the addresses and ports from others.
-            (Some(dead), Some(live)) if dead.destroyed_ns.is_none() => {
-                Some(live.last_seen == self.now && live.state == TcpState::FIN_WAIT2)
-            }
-            (Some(dead), _) => Some(dead.destroyed_ns.is_some()),
-            (None, Some(live)) => (live.last_seen == self.now).then_some(true),
-            (None, None) => Some(false),
-        }
-    }
-
-    fn pair(&mut self, (flow, socket): (Flow, SocketId), peer: SocketId, out: &mut Batch) {
-        self.flows.pair(&flow);
-        self.note_peer(socket, peer, out);
-        self.note_peer(peer, socket, out);
-        self.tell_each_other((flow, socket), (flow.reversed(), peer));
-    }
-
-    /// Pairs one whose event has been read with the other end, if the event of that was read too; otherwise the
-    /// end of the tick tells.
-    pub(super) fn pair_told(&mut self, flow: Flow, socket: SocketId, out: &mut Batch) {
-        let is_it = |member: &&Member| member.socket == socket && member.peer.is_none();
-        let member = self.flows.get(&flow).filter(is_it);
-        let other = self
-            .flows
-            .get(&flow.reversed())
-            .filter(|other| other.dead.as_ref().is_some_and(|dead| dead.destroyed_ns.is_some()));
-        match member.zip(other) {
-            Some((member, other))
-                if other.fits(member)
-                    && self.half_told.is_clear(other)
-                    && self.half_told.is_clear(member)
-                    && ![member, other].into_iter().any(|m| self.half_told.may_find_half(m)) =>
-            {
-                self.pair((flow, socket), other.socket, out);
-            }
-            _ => self.doubtful.push((flow, socket)),
-        }
-    }
-
-    /// What one end of a connection knows may be news for the other: they were paired after they had died.
-    pub(in crate::record) fn tell_each_other(
-        &mut self,
-        one: (Flow, SocketId),
-        other: (Flow, SocketId),
-    ) {
-        for (flow, socket) in [one, other] {
-            let member = self.flows.find(&flow, socket);
-            if let Some(origin) = member.and_then(|member| member.dead.as_ref()?.origin) {
-                self.direct(flow, socket, origin);
-            }
-        }
-        self.paired_late.push([one, other]);
     }
 
     /// Final counters may tell who opened a connection.

@@ -11,6 +11,11 @@ use crate::record::batch::Batch;
 use crate::record::flows::{Flow, Member, There};
 
 impl Register {
+    /// Whether it is told apart from others that had its addresses and ports.
+    fn is_told_apart(&self, member: &Member) -> bool {
+        member.is_sharp() || (self.half_told.is_in_order() && !member.has_exchanged_nothing())
+    }
+
     /// Pairs those that died in this tick and fit each other and nobody else.
     pub(super) fn pair_stragglers(&mut self, out: &mut Batch) {
         let mut alone: HashMap<Flow, Vec<Member>> = HashMap::new();
@@ -31,7 +36,7 @@ impl Register {
             let known = self.flows.find(&flow, member.socket);
             let may_find_half = known.is_some_and(|known| self.half_told.may_find_half(known));
             let is_paired = is_paired || known.is_some_and(|known| known.peer.is_some());
-            if !is_paired && !may_find_half && self.half_told.is_clear(&member) {
+            if !is_paired && !may_find_half && self.is_told_apart(&member) {
                 alone.entry(flow).or_default().push(member);
             }
         }
@@ -39,7 +44,7 @@ impl Register {
         for flow in alone.keys().map(|flow| flow.reversed()).collect::<Vec<_>>() {
             let replaced = self.flows.replaced(&flow).iter().filter(|m| m.peer.is_none());
             let replaced = replaced.filter(|member| {
-                !self.death_of.contains_key(&member.socket) && self.half_told.is_clear(member)
+                !self.death_of.contains_key(&member.socket) && self.is_told_apart(member)
             });
             let replaced: Vec<Member> = replaced.cloned().collect();
             alone.entry(flow).or_default().extend(replaced);

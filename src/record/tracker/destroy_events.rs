@@ -14,6 +14,7 @@ use crate::record::batch::Batch;
 use crate::record::chosen::Chosen;
 use crate::record::ending::Life;
 use crate::record::flows::{Flow, SAME_MOMENT_NS, There};
+use crate::record::half_told::pace::Haste;
 use crate::record::last_words::LastWords;
 use crate::record::live::Live;
 use crate::record::register::{Death, Gone, Rows};
@@ -67,16 +68,17 @@ impl Tracker {
 
     /// All events that were read were taken.
     pub(in crate::record) fn end_events(&mut self) {
-        self.all_are_taken_until(self.events_read_until_ns.unwrap_or(0));
+        let haste = self.pace.read_until(self.events_read_until_ns.unwrap_or(0));
+        self.keep_pace(haste);
     }
 
-    /// No more events are taken in this capture: what is known now is all.
+    /// No more events are taken in this capture.
     pub(in crate::record) fn hear_no_more(&mut self) {
-        self.all_are_taken_until(Nanos::MAX);
+        let haste = self.pace.end();
+        self.keep_pace(haste);
     }
 
-    fn all_are_taken_until(&mut self, ns: Nanos) {
-        let haste = self.pace.read_until(ns);
+    fn keep_pace(&mut self, haste: Haste) {
         for namespace in &mut self.namespaces {
             namespace.register.half_told.keep_pace(haste);
         }

@@ -1,5 +1,6 @@
 //! How sockets come and go, as the register is told of it.
 
+use super::FirstSight;
 use crate::model::{
     EndEvidence, FormerSocket, Nanos, NetnsId, NewSocket, Protocol, Remains, RemainsEnd,
     SnapshotId, SocketEnd, TcpState, TupleTold,
@@ -8,7 +9,7 @@ use crate::record::batch::Batch;
 use crate::record::ending::Life;
 use crate::record::flows::{Flow, There};
 use crate::record::live::{Live, Sighting};
-use crate::record::register::{Death, LeftOf, Register};
+use crate::record::register::{Death, LeftOf, Mini, Register};
 use crate::wire::inet_diag::Message;
 
 pub(super) fn is_same(former: &FormerSocket, message: &Message<'_>) -> bool {
@@ -30,7 +31,10 @@ pub(super) fn left_of(
     let flow = seen.flow();
     match (register.over(seen.message.cookie(), flow.as_ref()), flow) {
         (Some(gone), flow) => register.left_of_gone(gone, flow.as_ref()),
-        (None, Some(flow)) => register.left_of(&flow, seen.remains_after_ns(), told_ns, has_waited),
+        (None, Some(flow)) => {
+            let mini = Mini { began: seen.remains_began(), is_time_wait: seen.is_time_wait() };
+            register.left_of(&flow, mini, told_ns, has_waited)
+        }
         (None, None) => LeftOf::Nobody,
     }
 }
@@ -40,13 +44,17 @@ pub(super) fn announce(
     live: &mut Live,
     seen: &Sighting<'_>,
     netns: NetnsId,
-    opened_after: Option<SnapshotId>,
+    first: FirstSight,
     register: &mut Register,
     out: &mut Batch,
 ) {
     live.origin = seen.origin();
     let message = &seen.message;
-    let over_ns = seen.is_time_wait().then(|| seen.open_by_ns());
+    // Whoever is closed and held was so when it was first shown.
+    let over_ns = match seen.is_time_wait() {
+        true => Some(seen.open_by_ns()),
+        false => seen.is_closed_and_held().then_some(first.shown_by_ns),
+    };
     register.birth(
         NewSocket {
             id: live.socket,
@@ -58,7 +66,7 @@ pub(super) fn announce(
             tuple: message.tuple(),
             owner: live.known(),
             first_snapshot: Some(seen.snapshot),
-            opened_after,
+            opened_after: first.opened_after,
             told: TupleTold::Whole,
             origin: live.origin,
             peer: None,
@@ -79,7 +87,7 @@ pub(super) fn announce(
         let mut death = live.death(Some(seen.snapshot), Some(seen.over_evidence()), seen.protocol);
         (death.end.last_snapshot, death.end.last_sample, death.end.samples) = (None, None, 0);
         death.end.state = None;
-        death.is_unseen = true;
+        death.is_unseen = message.is_mini();
         death.over_ns = over_ns;
         if let Some(life) = &mut death.life {
             (life.was_in_time_wait, life.last) = (seen.is_time_wait(), None);

@@ -71,6 +71,8 @@ impl Tracker {
         let mut register = Register::new(netns, self.tick.snapshot);
         register.first_new = self.next_socket;
         register.listens = self.events.is_some();
+        register.half_told.listen_since(self.tick.started.monotonic_ns);
+        register.records_both_ends = self.records_both_ends;
         register.is_all_told = !self.takes_events_as_found;
         for former in self.formers.values().filter(|former| former.netns == netns) {
             register.expect(former, self.capture_started);

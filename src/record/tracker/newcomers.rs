@@ -4,8 +4,8 @@ use super::lives::{
     announce, begin_remains, death_of_former, end_former, end_life, is_same, left_of,
     note_listener, note_subflow,
 };
-use super::{Tracker, Undecided};
-use crate::model::{EndEvidence, Protocol, SnapshotId, SocketKey, TcpState};
+use super::{FirstSight, Tracker};
+use crate::model::{EndEvidence, Protocol, SocketKey, TcpState};
 use crate::record::batch::Batch;
 use crate::record::flows::SAME_MOMENT_NS;
 use crate::record::live::{Live, Sighting};
@@ -44,7 +44,7 @@ impl Tracker {
             return;
         }
         let waits = is_held || seen.is_torn_down() || matches!(left_of, LeftOf::NotToldYet);
-        let Some(opened_after) = self.opened_after(scope_index, seen, waits) else { return };
+        let Some(first) = self.first_sight(scope_index, seen, waits) else { return };
         let (scope, tick) = (&mut self.scopes[scope_index], &mut self.tick);
         let register = &mut self.namespaces[of].register;
         if gone.is_none() && scope.complete_dumps > 0 && tick.new_sockets >= self.max_new_sockets {
@@ -95,31 +95,34 @@ impl Tracker {
         }
         self.next_socket = self.next_socket.next();
         let netns = scope.scope.netns;
-        announce(&mut live, seen, netns, opened_after, register, out);
+        announce(&mut live, seen, netns, first, register, out);
         self.live.insert(key, live);
     }
 
-    /// The full view that a new socket was not in, `None` while another dump is waited for.
-    fn opened_after(
+    /// How a new socket comes, `None` while another dump is waited for.
+    fn first_sight(
         &mut self,
         scope_index: usize,
         seen: &Sighting<'_>,
         waits: bool,
-    ) -> Option<Option<SnapshotId>> {
+    ) -> Option<FirstSight> {
         let scope = &self.scopes[scope_index];
         // One in TIME-WAIT may have been missed by a dump, but not before that began.
         let opened_after = if seen.is_time_wait() {
-            scope.full_view_before(seen.open_by_ns())
+            scope.full_view_before(seen.remains_began().from_ns)
         } else {
             // An earlier capture may have seen it too, and waited.
             scope.last_full_view().filter(|_| !waits || scope.complete_dumps > 0)
         };
+        let now = FirstSight::new(seen, opened_after);
         if !waits {
-            return Some(opened_after);
+            return Some(now);
         }
-        let first = Undecided { seen: seen.snapshot, opened_after };
-        let first = *self.undecided.entry(seen.message.cookie()).or_insert(first);
-        (first.seen != seen.snapshot).then_some(first.opened_after)
+        let first = self.undecided.entry(seen.message.cookie()).or_insert(now);
+        if first.tuple != now.tuple {
+            *first = now; // another connection of the same socket
+        }
+        (first.seen != seen.snapshot).then_some(*first)
     }
 
     /// Whether this socket, closed and held, is of a connection that has its row: of that the dumps show
