@@ -12,7 +12,7 @@ pub fn not_run(what: &str, why: &str) {
     assert!(std::env::var_os("CI").is_none(), "everything must run where CI is set: {what}");
 }
 
-/// The same of what this kernel does not have, or only who packages has.
+/// The same of what this host does not have, or does not let a test do where it was built.
 pub fn not_here(what: &str, why: &str) {
     let text = format!("\n!!! NOT RUN: {what}\n!!! because {why}\n");
     std::io::stderr().lock().write_all(text.as_bytes()).expect("stderr can be written");

@@ -12,12 +12,12 @@ use rustix::process::Signal;
 use crate::harness::{
     Dir, Running, ask, assert_is_one_file, assert_recording_is_whole, read_only, until,
 };
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 /// What is loaded before the C library; `None`, said aloud, where it cannot be had.
 fn faulty_disk(dir: &Dir) -> Option<PathBuf> {
     if cfg!(target_feature = "crt-static") {
-        not_run("a faulty disk", "nothing can be loaded before the program's own C library");
+        not_here("a faulty disk", "nothing can be loaded before the program's own C library");
         return None;
     }
     let library = dir.path("disk.so");
@@ -30,7 +30,7 @@ fn faulty_disk(dir: &Dir) -> Option<PathBuf> {
             Some(library)
         }
         Err(_) => {
-            not_run("a faulty disk", "there is no C compiler");
+            not_here("a faulty disk", "there is no C compiler");
             None
         }
     }

@@ -12,7 +12,7 @@ use sockrec::store::{Reader, StoreError};
 use crate::harness::{
     Churn, Dir, ask, assert_is_one_file, assert_recording_is_whole, limited, run, without_slowness,
 };
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 /// Runs a script in which `small` is a directory that takes so much and `$S` the program. False, said
 /// aloud, where nothing can be mounted.
@@ -32,7 +32,7 @@ fn on_small_disk(dir: &Dir, size: &str, script: &str) -> bool {
         run(script_after(script)).fine();
         return true;
     }
-    not_run("a full disk", "this test may not mount a file system (needs root)");
+    not_here("a full disk", "this test may not mount a file system (needs root)");
     false
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::harness::{
     Dir, MadeUp, ask, assert_is_one_file, assert_recording_is_whole, observation, run,
 };
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 use crate::permissions::{as_owner, ordinary, reachable};
 
 fn made_up(path: &Path) {
@@ -193,7 +193,7 @@ fn a_recording_of_somebody_else_or_one_that_may_only_be_read() {
         hint: recordings are for their owner only: run as that user; to record, choose a file in a directory that you may write to
         ");
     } else {
-        not_run("a mark in the recording of somebody else", "only root can make one");
+        not_here("a mark in the recording of somebody else", "only root can make one");
     }
     as_owner(&dir.path("rec.db"));
     std::fs::set_permissions(

@@ -13,7 +13,7 @@ use rustix::process::Resource;
 use crate::harness::{
     Dir, MadeUp, Ran, ask, assert_is_one_file, is_root, limited_to, observation, run,
 };
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 /// Who may do nothing special: `nobody` where the tests run as root, else who runs them.
 const NOBODY: u32 = 65_534;
@@ -27,7 +27,7 @@ pub(crate) fn reachable() -> Option<Dir> {
     if version.is_ok_and(|output| output.status.success()) {
         return Some(dir);
     }
-    not_run("permissions", "an ordinary user cannot run the program where it was built");
+    not_here("permissions", "an ordinary user cannot run the program where it was built");
     None
 }
 

@@ -6,14 +6,14 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use insta::assert_snapshot;
 
 use crate::harness::{Dir, MadeUp, is_root, observation};
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 const OTHER: u32 = 65_534;
 
 /// A directory like `/tmp`, `None` (said aloud) where the tests cannot act for two users.
 fn shared() -> Option<Dir> {
     if !is_root() {
-        not_run("planted", "only root can make files of another user");
+        not_here("planted", "only root can make files of another user");
         return None;
     }
     let dir = Dir::new();

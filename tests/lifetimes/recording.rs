@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::common::not_run;
+use crate::common::not_here;
 use crate::common::wait;
 use crate::harness::{Dir, Running, ask, is_root, run};
 
@@ -41,7 +41,7 @@ impl User {
         if is_root() {
             &[Self::Own, Self::Ordinary]
         } else {
-            not_run("a recorder of root", "the tests are run by an ordinary user");
+            not_here("a recorder of root", "the tests are run by an ordinary user");
             &[Self::Ordinary]
         }
     }

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use sockrec::kernel::NamespaceSockets;
 
 use crate::harness::is_root;
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 /// Everyone listens and connects here.
 pub(crate) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7_001);
@@ -26,7 +26,7 @@ pub(crate) fn may_make_namespaces(test: &str) -> bool {
         && Command::new("ip").args(["netns", "list"]).output().is_ok_and(|o| o.status.success())
         && Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|s| s.success());
     if !may {
-        not_run(test, "it takes root, `ip netns` and `unshare`");
+        not_here(test, "it takes root, `ip netns` and `unshare`");
     }
     may
 }

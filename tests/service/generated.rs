@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::harness::Dir;
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 fn is_there(program: &str) -> bool {
     Command::new(program)
@@ -33,7 +33,7 @@ fn every_shell_gets_its_completions() {
 #[test]
 fn bash_completes_commands_and_options() {
     if !is_there("bash") {
-        not_run("completions", "there is no bash");
+        not_here("completions", "there is no bash");
         return;
     }
     let dir = Dir::new();
@@ -73,7 +73,7 @@ fn every_command_has_its_man_page() {
         assert!(record.contains(part), "no {part}");
     }
     if !is_there("groff") {
-        not_run("man pages", "there is no groff to read them");
+        not_here("man pages", "there is no groff to read them");
         return;
     }
     for name in names {

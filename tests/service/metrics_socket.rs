@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use rustix::process::Signal;
 
 use crate::harness::{Dir, Running, ask, assert_recording_is_whole, is_root, until};
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 const LINE: &str = "record -q -i 20ms -o rec.db --metrics unix:metrics";
 
@@ -124,7 +124,7 @@ fn a_request_of_http_gets_an_answer_of_http() {
             assert!(output.status.success(), "{output:?}");
             assert_is_whole(str::from_utf8(&output.stdout).unwrap());
         }
-        Err(_) => not_run("the metrics with a client of others", "there is no curl"),
+        Err(_) => not_here("the metrics with a client of others", "there is no curl"),
     }
     recorder.signal(Signal::TERM);
     recorder.finish().recorded();
@@ -295,7 +295,7 @@ fn sockets_of_others_stay() {
         lchown(dir.path("link"), Some(65_534), None).unwrap();
     } else {
         fs::remove_file(dir.path("foreign")).unwrap();
-        not_run("sockets of another user", "only root can make one");
+        not_here("sockets of another user", "only root can make one");
     }
     let before = dir.names();
     for name in &before {

@@ -16,7 +16,7 @@ use rustix::thread::{
 };
 
 use crate::harness::{Dir, Running, ask, is_root, limited_to, read_only};
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 
 /// `nobody`
 const NOBODY: u32 = 65_534;
@@ -27,7 +27,7 @@ const MARK: i64 = 0x5eed;
 pub(crate) fn of_ordinary_user() -> Option<Dir> {
     let dir = Dir::new();
     if !is_root() {
-        not_run("rights", "the tests are not run by root");
+        not_here("rights", "the tests are not run by root");
         return None;
     }
     fs::set_permissions(dir.path("."), Permissions::from_mode(0o755)).unwrap();
@@ -37,7 +37,7 @@ pub(crate) fn of_ordinary_user() -> Option<Dir> {
     if command.output().is_ok_and(|output| output.status.success()) {
         return Some(dir);
     }
-    not_run("rights", "an ordinary user cannot run the program where it was built");
+    not_here("rights", "an ordinary user cannot run the program where it was built");
     None
 }
 

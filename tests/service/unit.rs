@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Dir, Running, is_root};
-use crate::not_run::not_run;
+use crate::not_run::not_here;
 use crate::rights;
 
 const UNIT: &str = include_str!("../../packaging/sockrec.service");
@@ -32,7 +32,7 @@ fn systemd_analyze(arguments: &[&str]) -> Option<Output> {
     match Command::new("systemd-analyze").args(arguments).stdin(Stdio::null()).output() {
         Ok(output) => Some(output),
         Err(_) => {
-            not_run("the unit", "there is no systemd-analyze");
+            not_here("the unit", "there is no systemd-analyze");
             None
         }
     }
@@ -138,7 +138,7 @@ fn calls_made(dir: &Dir, name: &str, metrics: &str) -> Option<BTreeSet<String>> 
         strace = rights::with(strace, rights::all());
     }
     let Ok(child) = strace.spawn() else {
-        not_run("system calls", "there is no strace");
+        not_here("system calls", "there is no strace");
         return None;
     };
     let mut traced = Running::spawn_of(child);
