@@ -472,6 +472,22 @@ fn a_request_and_its_socket_are_one_connection_though_their_cookies_differ() {
     );
 }
 
+/// Only its request was seen, and then what is left of it.
+#[test]
+fn what_is_left_of_a_socket_is_so_of_its_request_though_all_three_cookies_differ() {
+    let request = a().peer(2).request();
+    let socket = a().peer(3).opened_at(1_001).fin_acked().fin_received();
+    let time_wait = FakeSocket { cookie: 7, ..socket.time_wait_since(1_010) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&request]).tells(&[socket.destroyed().ago(980)]);
+    world.shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["direction_evidence", "ending_evidence", "closed_evidence"]),
+        ["direction_evidence=syn_recv ending_evidence=time_wait closed_evidence=destroy_event"]
+    );
+}
+
 #[test]
 fn a_request_that_nobody_answered_is_not_the_connection_that_came_later() {
     let request = a().peer(2).request();

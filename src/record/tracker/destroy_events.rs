@@ -194,6 +194,8 @@ impl Tracker {
         if let Some(live) = of_live {
             let socket = live.socket;
             let mut death = live.death(None, None, protocol);
+            // Its request had a cookie, which it does not share: nor will what is left of it.
+            death.is_unseen = live.is_request() && words.cookie != live.cookie();
             let register = &mut self.namespaces[of].register;
             if live.state == TcpState::LISTEN {
                 let place = (protocol, tuple.local.port);
