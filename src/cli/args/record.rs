@@ -90,7 +90,7 @@ pub(in crate::cli) struct RecordArgs {
     pub(in crate::cli) metrics: Option<MetricsTarget>,
     /// Write each connection on stdout as it ends, once a snapshot has stored it: as a table, csv or
     /// jsonl
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table", value_parser = followed)]
     pub(in crate::cli) follow: Option<Format>,
     /// Do not listen to destroy events: connections shorter than the interval stay unseen, and ends
     /// are known to the interval only
@@ -109,6 +109,11 @@ pub(in crate::cli) struct RecordArgs {
     /// Record as long as this command runs
     #[arg(last = true, value_name = "COMMAND", num_args = 1..)]
     pub(in crate::cli) command: Vec<std::ffi::OsString>,
+}
+
+/// A format of `--follow`; some say `text` for a table.
+fn followed(format: &str) -> Result<Format, <Format as std::str::FromStr>::Err> {
+    if format == "text" { Ok(Format::Table) } else { format.parse() }
 }
 
 /// How old samples are thinned.
