@@ -113,6 +113,12 @@ impl Evidence {
         self.rqueue == 0 && !self.is_waiting()
     }
 
+    /// Whether payload may never have been acknowledged.
+    fn may_have_lost_payload(&self, direction: Option<Direction>) -> bool {
+        let counted = i64::from(direction != Some(Direction::Inbound)); // the SYN
+        self.wqueue != 0 && self.acked_beyond_payload.is_none_or(|beyond| beyond < counted)
+    }
+
     /// Whether our FIN was acknowledged. `None` where that may have been our SYN.
     fn is_fin_acked(&self, direction: Option<Direction>) -> Option<bool> {
         let direction = if self.is_opened_by_both { Some(Direction::Outbound) } else { direction };
@@ -256,9 +262,12 @@ impl Final {
         matches!(self, Self::Full(counters) if counters.may_go_on())
     }
 
-    /// Whether data were left unread: it may be this end that sent the RST.
-    pub(super) fn has_unread_data(&self) -> bool {
-        matches!(self, Self::Full(counters) if counters.rqueue != 0)
+    /// Whether one that was reset, as this tells, may have another end that is told in full: data were left unread, so it
+    /// may be this end that sent the RST; or payload was never acknowledged, so it may have met an end that is shut
+    /// down and held, and answers with a RST.
+    pub(super) fn may_face_whole(&self, direction: Option<Direction>) -> bool {
+        matches!(self, Self::Full(counters)
+            if counters.rqueue != 0 || counters.may_have_lost_payload(direction))
     }
 
     /// Who opened the connection, as far as this tells.
@@ -329,6 +338,11 @@ impl Life {
             Some(Final::Full(last)) => last.is_fin_acked(self.direction),
             _ => None,
         }
+    }
+
+    /// Whether its other end may be one that is told in full, if it was reset.
+    pub(super) fn may_face_whole(&self) -> bool {
+        self.last_words.is_some_and(|said| said.may_face_whole(self.direction))
     }
 
     /// What may be left of it.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::ending::Remnant;
 use super::last_words::LastWords;
@@ -33,7 +34,7 @@ pub(super) const SAME_MOMENT_NS: Nanos = 100_000_000;
 pub(super) const REUSE_MIN_NS: Nanos = 500_000_000;
 
 /// Both ends of a connection in one form, whatever the family: IPv4 as v4-mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Flow {
     protocol: Protocol,
     local: (Ipv6Addr, u16),
@@ -55,6 +56,11 @@ impl Flow {
         Self { local: self.remote, remote: self.local, ..self }
     }
 
+    /// The same for both ends.
+    pub(super) fn of_both(self) -> Self {
+        self.min(self.reversed())
+    }
+
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -71,6 +77,10 @@ impl Flow {
     pub(super) fn is_within_host(&self) -> bool {
         is_within_host(IpAddr::V6(self.local.0), IpAddr::V6(self.remote.0))
     }
+}
+
+fn only_one<T>(mut of: impl Iterator<Item = T>) -> Option<T> {
+    of.next().filter(|_| of.next().is_none())
 }
 
 pub(super) fn mapped(address: IpAddr) -> Ipv6Addr {
@@ -100,8 +110,8 @@ pub(super) enum Added {
 pub(super) struct Flows {
     members: HashMap<Flow, Member>,
     dead: VecDeque<(SnapshotId, Flow, SocketId)>,
-    /// Those of the dead whose addresses and ports others have had since, the first first: their other ends may
-    /// still be told of.
+    /// Those whose addresses and ports others have had since, the first first: they, or their other ends, may still
+    /// be told of.
     replaced: HashMap<Flow, Vec<Member>>,
     /// Connections of which only a timewait mini-socket was seen: their event may still come, after
     /// those of others that had the same addresses and ports before.
@@ -120,7 +130,7 @@ impl Flows {
         self.get(flow).filter(is_it).or_else(|| self.replaced(flow).iter().find(is_it))
     }
 
-    /// The dead of this flow that others had since.
+    /// Those of this flow that others had since.
     pub(super) fn replaced(&self, flow: &Flow) -> &[Member] {
         self.replaced.get(flow).map_or(&[], Vec::as_slice)
     }
@@ -130,31 +140,48 @@ impl Flows {
         [*flow, flow.reversed()].iter().any(|flow| !self.replaced(flow).is_empty())
     }
 
-    /// The other end of this member, or the only one that tells of the same traffic.
+    /// Whether others than these two are known to have had these addresses and ports about when these had them.
+    pub(super) fn were_used_by_others(&self, flow: &Flow, own: &Member, other: &Member) -> bool {
+        let has_others = |flow: &Flow, own: &Member| {
+            let all = self.get(flow).into_iter().chain(self.replaced(flow));
+            let mut others = all.filter(|member| member.socket != own.socket);
+            others.any(|member| member.was_about_then(own))
+        };
+        has_others(flow, own) || has_others(&flow.reversed(), other)
+    }
+
+    /// The other end of this member, as far as that is known yet: the only one that tells of the same traffic or, of
+    /// those that have told, the only one that fits and fits nobody else.
     pub(super) fn other_end(&self, flow: &Flow, member: &Member) -> Option<&Member> {
         let reversed = flow.reversed();
         if let Some(peer) = member.peer {
             return self.find(&reversed, peer);
         }
-        let others = self.get(&reversed).into_iter().chain(self.replaced(&reversed));
-        let mut mirrors = others.filter(|other| other.fits(member) && other.mirrors(member));
-        mirrors.next().filter(|_| mirrors.next().is_none())
+        let fitting = || self.alone(&reversed).filter(|other| other.fits(member));
+        only_one(fitting().filter(|other| other.mirrors(member))).or_else(|| {
+            let rivals = || self.alone(flow).filter(|rival| rival.socket != member.socket);
+            only_one(fitting().filter(|other| other.is_told()))
+                .filter(|other| !rivals().any(|rival| rival.fits(other)))
+        })
     }
 
     /// Adds a socket of an earlier capture that may still be there.
     pub(super) fn expect(&mut self, flow: Flow, member: Member) {
-        self.members.entry(flow).or_insert(member);
+        match self.members.entry(flow) {
+            Entry::Vacant(free) => {
+                free.insert(member);
+            }
+            Entry::Occupied(_) => self.replaced.entry(flow).or_default().push(member),
+        }
     }
 
-    /// Adds a socket; gives the other end of its connection, if what is there now is it. A socket that
+    /// Adds a socket; gives the other end of its connection, if what is there now is it for sure. A socket that
     /// is connected to itself is its own. One that is told of late, after another had its addresses
-    /// and ports, is one of those that were replaced. Of these one that it mirrors is the other end if it is clear
-    /// when something went.
+    /// and ports, is one of those that were replaced.
     pub(super) fn add(
         &mut self,
         flow: Flow,
         mut member: Member,
-        is_clear: impl Fn(&Member) -> bool,
         is_there_now: impl FnOnce(&Member) -> bool,
     ) -> Added {
         // What a dump shows over was before who is there.
@@ -164,38 +191,24 @@ impl Flows {
             member.was_before(latest) || (is_shown_over && latest.is_there())
         });
         let reversed = flow.reversed();
-        let is_mirror = |other: &Member| {
-            is_clear(&member) && is_clear(other) && other.fits(&member) && other.mirrors(&member)
-        };
-        let fits = |other: &&mut Member| match is_late {
-            true => is_mirror(other),
-            false => other.fits(&member),
-        };
-        let other = self.members.get_mut(&reversed).filter(fits);
-        let replaced = self.replaced.get_mut(&reversed).into_iter().flatten();
-        let replaced = replaced
-            .filter(|_| !other.as_deref().is_some_and(is_mirror))
-            .find(|replaced| is_mirror(replaced));
+        let other = self.members.get_mut(&reversed).filter(|other| other.fits(&member));
         let added = match other {
             _ if reversed == flow => Added::WithPeer(member.socket),
-            _ if let Some(replaced) = replaced => {
-                replaced.peer = Some(member.socket);
-                Added::WithPeer(replaced.socket)
-            }
-            Some(other) if is_there_now(other) => {
+            Some(other) if !is_late && is_there_now(other) => {
                 other.peer = Some(member.socket);
                 Added::WithPeer(other.socket)
             }
-            Some(_) if !is_late => Added::WithDoubtfulPeer,
-            _ => Added::Alone,
+            Some(_) => Added::WithDoubtfulPeer,
+            None if self.replaced.contains_key(&reversed) => Added::WithDoubtfulPeer,
+            None => Added::Alone,
         };
         if let Added::WithPeer(peer) = added {
             member.peer = Some(peer);
         }
+        let socket = member.socket;
         let replaced = match is_late {
-            // Its death comes next: what is read late has died.
-            true => Some(member).filter(|_| is_over),
-            false => self.members.insert(flow, member).filter(|before| before.dead.is_some()),
+            true => Some(member),
+            false => self.members.insert(flow, member).filter(|before| before.socket != socket),
         };
         if let Some(replaced) = replaced {
             self.replaced.entry(flow).or_default().push(replaced);
@@ -203,9 +216,15 @@ impl Flows {
         added
     }
 
-    /// Whether one that others have replaced may be the other end of this one.
-    pub(super) fn may_be_of_replaced(&self, flow: &Flow, member: &Member) -> bool {
-        self.replaced(&flow.reversed()).iter().any(|other| other.fits(member))
+    /// Whether there is one with these addresses and ports, or was, whose other end is not known.
+    pub(super) fn has_alone(&self, flow: &Flow) -> bool {
+        self.alone(flow).next().is_some()
+    }
+
+    /// Those of this flow whose other end is not known, be it that others had it since.
+    pub(super) fn alone(&self, flow: &Flow) -> impl Iterator<Item = &Member> {
+        let all = self.get(flow).into_iter().chain(self.replaced(flow));
+        all.filter(|member| member.peer.is_none())
     }
 
     /// Adds the end of a connection that was told of by half, if what is known of the other end fits.
@@ -246,15 +265,6 @@ impl Flows {
         if let Some(member) = self.find_mut(flow, socket) {
             member.peer = Some(peer);
         }
-    }
-
-    /// Makes two members that are there the ends of one connection.
-    pub(super) fn pair(&mut self, flow: &Flow) {
-        let reversed = flow.reversed();
-        let [Some(one), Some(other)] = self.members.get_disjoint_mut([flow, &reversed]) else {
-            return;
-        };
-        (one.peer, other.peer) = (Some(other.socket), Some(one.socket));
     }
 
     /// Notes that a socket has died; it is remembered for a while.

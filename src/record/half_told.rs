@@ -2,20 +2,21 @@
 //! nor, mostly, the local address. The other end on this host tells the rest: the one that fits, by
 //! addresses and by when data went from one to the other, and never one of several.
 
+mod half;
 pub(in crate::record) mod pace;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv6Addr;
 
 use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Dead, Flow, Member, There, mapped};
+use super::flows::{Dead, Flow, Member, There};
 use super::last_words::LastWords;
 use super::register::Register;
 use super::traffic::Moment;
-use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, Tuple, TupleTold};
+use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, TupleTold};
+use half::{Half, Key, Place};
 use pace::Haste;
 
 /// The other end may hear of an abort, and let go of its socket, some ticks later.
@@ -31,79 +32,6 @@ const STARVED_NS: Nanos = 2_000_000_000;
 /// As many are waited for at most, but for those of the last tick.
 const WAITED_MAX: usize = 10_000;
 
-/// The address of the other end and the port of this one.
-type Key = (Ipv6Addr, u16);
-/// Among those of one key: since when it may have sent last.
-type Place = (Nanos, SocketId);
-
-/// A socket of which an event told half.
-#[derive(Clone, Copy, Debug)]
-struct Half {
-    socket: SocketId,
-    cookie: u64,
-    tuple: Tuple,
-    read_ns: Nanos,
-    open_by_ns: Option<Nanos>,
-    last_sent: Option<Moment>,
-    dead: Dead,
-    died: SnapshotId,
-    /// One that left data unread may be its other end: nobody else is told as that.
-    is_doubtful: bool,
-}
-
-impl Half {
-    fn key(&self) -> Key {
-        (mapped(self.tuple.remote.address), self.tuple.local.port)
-    }
-
-    fn place(&self) -> Place {
-        (self.last_sent.map_or(Nanos::MIN, |sent| sent.from_ns), self.socket)
-    }
-
-    fn may_be(&self, own: &Flow) -> bool {
-        let local = self.tuple.local.address;
-        local.is_unspecified() || mapped(local) == own.local().0
-    }
-
-    /// What one end sent last the other received at that moment: within a host that is as good as a
-    /// signature. `None` where nothing tells.
-    fn has_sent(&self, last_received: Option<Moment>, slack_ns: Nanos) -> Option<bool> {
-        Some(self.last_sent?.may_be(&last_received?.widened(slack_ns)))
-    }
-
-    /// The same for sure, where events may be wrong about times by so much.
-    fn has_sent_surely(&self, last_received: Option<Moment>, slack_ns: Nanos) -> bool {
-        let moments = [self.last_sent, last_received];
-        let is_sharp = moments.into_iter().flatten().all(Moment::is_sharp);
-        (is_sharp || slack_ns == 0) && self.has_sent(last_received, 0) == Some(true)
-    }
-
-    /// Whether this may be the other end: alive as far as is known, or gone with a fitting signature. One that
-    /// was alive after the abort is not.
-    fn fits(&self, other: &Member, slack_ns: Nanos) -> bool {
-        let was_alive_after =
-            other.there.alive_ns.zip(self.dead.destroyed_ns).is_some_and(|(a, b)| a > b);
-        match &other.dead {
-            None => !was_alive_after,
-            Some(dead) => self.fits_dead(dead.active_ns, dead.last_received, slack_ns),
-        }
-    }
-
-    /// Whether one that is gone may have been the other end: nothing came from this one any more after
-    /// the abort.
-    fn fits_dead(
-        &self,
-        active_ns: Option<Nanos>,
-        last_received: Option<Moment>,
-        slack_ns: Nanos,
-    ) -> bool {
-        let is_until_then = active_ns
-            .zip(self.dead.destroyed_ns)
-            .is_none_or(|(active_ns, aborted_ns)| active_ns <= aborted_ns);
-        is_until_then && self.has_sent(last_received, slack_ns) == Some(true)
-    }
-}
-
 /// A socket that has gone, told in full, which may be the other end of one that was told by half.
 #[derive(Clone, Copy, Debug)]
 struct Whole {
@@ -114,18 +42,12 @@ struct Whole {
     last_received: Option<Moment>,
     /// It was plainly reset, and when something went is known well.
     is_plain: bool,
-    /// It may be this end that sent the RST.
-    has_unread_data: bool,
+    /// Its other end may be one that is told in full.
+    may_face_whole: bool,
     /// `None` for one that was known to be over before.
     life: Option<Life>,
     origin: Option<Origin>,
     begun_by_ns: Option<Nanos>,
-}
-
-impl Whole {
-    fn key(&self) -> Key {
-        (self.flow.local().0, self.flow.remote().1)
-    }
 }
 
 /// When one half of several that fit is the right one.
@@ -216,16 +138,28 @@ impl HalfTold {
     }
 
     /// Those that may have been the other end of this one.
-    fn that_fit<'a>(&'a self, whole: &'a Whole, slack_ns: Nanos) -> impl Iterator<Item = &'a Half> {
-        let own = whole.flow.reversed();
-        let halves = whole.last_received.and_then(|received| {
+    fn that_fit(&self, whole: &Whole, slack_ns: Nanos) -> impl Iterator<Item = &Half> {
+        self.waiting_for(&whole.flow, whole.active_ns, whole.last_received, slack_ns)
+    }
+
+    /// Those that may have been the other end of one with this flow that was active and received then.
+    fn waiting_for(
+        &self,
+        flow: &Flow,
+        active_ns: Option<Nanos>,
+        last_received: Option<Moment>,
+        slack_ns: Nanos,
+    ) -> impl Iterator<Item = &Half> {
+        let own = flow.reversed();
+        let key = (flow.local().0, flow.remote().1);
+        let halves = last_received.and_then(|received| {
             let received = received.widened(slack_ns);
             let since = (received.from_ns - self.widest_ns, SocketId(0));
             let until = (received.to_ns, SocketId(i64::MAX));
-            Some(self.waiting.get(&whole.key())?.range(since..=until))
+            Some(self.waiting.get(&key)?.range(since..=until))
         });
         halves.into_iter().flatten().map(|(_, half)| half).filter(move |half| {
-            half.may_be(&own) && half.fits_dead(whole.active_ns, whole.last_received, slack_ns)
+            half.may_be(&own) && half.fits_dead(active_ns, last_received, slack_ns)
         })
     }
 
@@ -250,11 +184,6 @@ impl HalfTold {
         is_sharp || self.haste.is_in_order()
     }
 
-    /// Whether events come in the order in which they were sent.
-    pub(super) fn is_in_order(&self) -> bool {
-        self.haste.is_in_order()
-    }
-
     /// Whether every event has come that was to come before that of this one, be the kernel as late as it is where
     /// processors are short, or few come now; `None` if some were lost.
     pub(super) fn is_all_told(&self, member: &Member) -> Option<bool> {
@@ -267,6 +196,14 @@ impl HalfTold {
     /// processors are short.
     fn has_waited_for(&self, read_ns: Nanos) -> bool {
         self.haste.is_read_until(read_ns + STARVED_NS)
+    }
+
+    /// Whether one that waits may have been the other end of this one.
+    pub(super) fn may_be_of(&self, flow: &Flow, member: &Member) -> bool {
+        let Some(dead) = member.dead.as_deref() else { return false };
+        let (active_ns, last_received) = (dead.active_ns, dead.last_received);
+        let slack_ns = dead.destroyed_ns.map_or(0, |read_ns| self.haste.slack_ns(read_ns));
+        self.waiting_for(flow, active_ns, last_received, slack_ns).next().is_some()
     }
 
     /// Whether one that died, and was plainly reset, waits to be held against a half that fits it.
@@ -309,6 +246,7 @@ impl Register {
     pub(super) fn find_half_told(&mut self, socket: SocketId, words: &LastWords, out: &mut Batch) {
         let Some(flow) = words.flow().filter(|_| words.was_answered()) else { return };
         let death = self.death_of.get(&socket).map(|&death| &self.deaths[death]);
+        let direction = self.direction_by_listeners(&flow, Some(words.destroyed.begun_by_ns()));
         let whole = Whole {
             socket,
             flow,
@@ -318,7 +256,7 @@ impl Register {
             // Who was not plainly reset is hardly the other end of an abort, and when something went that was
             // read late is not known well: the end of the tick tells.
             is_plain: self.was_reset(&flow, words) && is_narrow(words.last_received),
-            has_unread_data: words.said.is_some_and(|said| said.has_unread_data()),
+            may_face_whole: words.said.is_some_and(|said| said.may_face_whole(direction)),
             life: death.and_then(|death| death.life),
             origin: death.and_then(|death| death.origin),
             begun_by_ns: death.and_then(|death| death.begun_by_ns()),
@@ -370,8 +308,8 @@ impl Register {
         member.is_some_and(|member| member.peer.is_none())
     }
 
-    /// Completes the one that this must have been the other end of. Of who left data unread that is not certain: it
-    /// may have sent the RST itself, to an end that is held.
+    /// Completes the one that this must have been the other end of. That is not certain of one whose other end may be
+    /// told in full, and held.
     fn complete_half_of(&mut self, whole: &Whole, rule: Rule, out: &mut Batch) -> bool {
         let Some(member) = self.flows.find(&whole.flow, whole.socket) else { return false };
         let reversed = whole.flow.reversed();
@@ -384,12 +322,14 @@ impl Register {
             return false;
         }
         let Some(half) = self.half_told.half_of(whole, rule) else { return false };
-        if whole.has_unread_data {
+        if whole.may_face_whole {
             // Nor may it be that of a later one.
             self.half_told.doubt(&half);
             return false;
         }
-        !half.is_doubtful && self.complete(&half, whole.flow, whole.socket, out)
+        !half.is_doubtful
+            && self.tells_half_apart(&half, &whole.flow, whole.last_received)
+            && self.complete(&half, whole.flow, whole.socket, out)
     }
 
     /// Finds the other ends that had gone, or not yet, when the half-wiped events came.
@@ -435,7 +375,7 @@ impl Register {
             dead.active_ns.is_some_and(|ns| ns >= self.half_told.since_ns)
                 && dead.is_fin_acked().is_some()
                 && half.has_sent_surely(dead.last_received, slack_ns)
-                && !dead.has_unread_data
+                && !dead.may_face_whole
         };
         if half.is_doubtful
             || !half.fits(peer, 0)
@@ -443,11 +383,22 @@ impl Register {
         {
             return None;
         }
+        let last_received = peer.dead.as_deref().and_then(|dead| dead.last_received);
+        if !self.tells_half_apart(half, &flow, last_received) {
+            return None;
+        }
         let rivals = self.half_told.waiting.get(&half.key()).into_iter().flatten();
         let rivals = rivals.map(|(_, rival)| rival);
         let rivals =
             rivals.filter(|rival| rival.may_be(&flow.reversed()) && rival.fits(peer, slack_ns));
         only_one(rivals).map(|_| (flow, peer))
+    }
+
+    /// Whether a half is told apart from others that had the addresses and ports of its other end: by when something was
+    /// sent.
+    fn tells_half_apart(&self, half: &Half, flow: &Flow, last_received: Option<Moment>) -> bool {
+        let moments = [half.last_sent, last_received].into_iter().flatten();
+        !self.flows.were_used_again(flow) || moments.into_iter().all(Moment::is_sharp)
     }
 
     /// Whether it may have closed as its other end did, which tells so in full if it is not held.

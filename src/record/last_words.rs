@@ -179,7 +179,6 @@ impl LastWords {
         Some(Traffic {
             was_answered: self.was_answered(),
             direction: None,
-            is_in_order: false,
             fin: said.fin(),
             was_ended_by_peer: said.was_ended_by_peer(),
             sent_bytes,

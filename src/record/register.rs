@@ -9,7 +9,6 @@ mod half_closed;
 mod late;
 mod remains;
 mod resolve;
-mod stragglers;
 
 use std::collections::VecDeque;
 
@@ -253,23 +252,16 @@ impl Register {
     fn enter(&mut self, flow: Flow, member: Member, out: &mut Batch) -> Option<SocketId> {
         let socket = member.socket;
         let first_birth = self.births.first().map(|birth| birth.id);
-        // What only a dump tells of may be left of a later connection, of which events are still to be read.
-        let is_told = member.there.traffic.is_some()
-            || (member.there.over_ns.is_some() && flow.protocol() != Protocol::Tcp);
-        let is_clear = |member: &Member| member.is_clear() && !member.has_exchanged_nothing();
-        let is_told = is_told && is_clear(&member);
-        let is_there_now = |other: &Member| match &other.dead {
-            Some(dead) => {
-                is_told
-                    && is_clear(other)
-                    && dead.destroyed_ns.is_some()
-                    && !self.half_told.may_find_half(other)
-            }
-            None => first_birth.is_some_and(|first| other.socket >= first),
+        let there = member.there.clone();
+        let is_there_now = |other: &Member| {
+            let is_new = first_birth.is_some_and(|first| other.socket >= first);
+            flow.protocol() == Protocol::Mptcp
+                || (there.over_ns.is_none()
+                    && other.dead.is_none()
+                    && is_new
+                    && there.was_shown_with(&other.there))
         };
-        let is_there_now =
-            |other: &Member| is_there_now(other) || flow.protocol() == Protocol::Mptcp;
-        match self.flows.add(flow, member, is_clear, is_there_now) {
+        match self.flows.add(flow, member, is_there_now) {
             Added::WithPeer(peer) => {
                 if peer != socket {
                     self.note_peer(peer, socket, out);
@@ -298,15 +290,19 @@ impl Register {
             .over_ns
             .or(is_shown.then_some(self.now_ns))
             .or(death.end.destroyed.map(|destroyed| destroyed.at.monotonic_ns));
-        let member = death.flow.as_ref().and_then(|flow| self.flows.get(flow));
-        let peer = member.filter(|m| m.socket == death.end.socket).and_then(|m| m.peer);
+        let (socket, mut peer) = (death.end.socket, None);
         if let Some(flow) = &death.flow {
+            peer = self.flows.find(flow, socket).and_then(|member| member.peer);
+            if peer.is_none() && self.flows.has_alone(&flow.reversed()) {
+                self.doubtful.push((*flow, socket));
+            }
             let direction = death.origin.map(Origin::direction);
             let direction =
                 direction.or_else(|| self.direction_by_listeners(flow, death.begun_by_ns()));
             let mut dead = death.dead();
-            if let Some(life) = death.life {
-                dead.remnant = Life { direction, ..life }.remnant();
+            if let Some(life) = death.life.map(|life| Life { direction, ..life }) {
+                dead.remnant = life.remnant();
+                dead.may_face_whole = life.may_face_whole();
             }
             self.flows.bury(flow, death.end.socket, death.over_ns, dead, self.now);
         }
@@ -353,8 +349,7 @@ impl Register {
         let direction = self.direction_by_listeners(&flow, Some(words.destroyed.begun_by_ns()));
         let origin = words.said.and_then(|said| said.origin());
         let direction = direction.or(origin.map(Origin::direction));
-        let is_in_order = self.half_told.is_in_order();
-        Some(Traffic { direction, is_in_order, ..traffic })
+        Some(Traffic { direction, ..traffic })
     }
 
     /// Whether the final counters tell that a connection was reset, or aborted.
@@ -485,10 +480,7 @@ impl Death {
             remnant: self.life.map_or(Remnant::None, |life| life.remnant()),
             has_left: false,
             is_stalled: self.life.is_some_and(|life| life.was_stalled()),
-            has_unread_data: self
-                .life
-                .and_then(|life| life.last_words)
-                .is_some_and(|said| said.has_unread_data()),
+            may_face_whole: self.life.is_some_and(|life| life.may_face_whole()),
         }
     }
 }

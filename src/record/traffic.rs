@@ -43,8 +43,6 @@ pub(super) struct Traffic {
     pub(super) was_answered: bool,
     /// Which end opened the connection, as far as this end alone tells.
     pub(super) direction: Option<Direction>,
-    /// It was told of in the order in which events were sent.
-    pub(super) is_in_order: bool,
     pub(super) fin: Fin,
     /// It ended in no other way than by a RST, or a FIN, of the other end.
     pub(super) was_ended_by_peer: bool,
@@ -121,8 +119,11 @@ impl Traffic {
             };
             let (sent_at, received_at) = (from.last_sent, to.last_received);
             let is_then = sent_at.zip(received_at).is_none_or(|(sent, came)| sent.may_be(&came));
+            // What was sent last is what was lost.
+            let is_before =
+                sent_at.zip(received_at).is_none_or(|(sent, came)| came.from_ns <= sent.to_ns);
             let is_enough = from.acked_bytes.is_none_or(|acked| acked <= received);
-            is_enough && (received < sent || (received <= sent + 1 && is_then))
+            is_enough && ((received < sent && is_before) || (received <= sent + 1 && is_then))
         };
         self.agrees_on_fins_with(other) && may_have_come(self, other) && may_have_come(other, self)
     }
@@ -130,11 +131,6 @@ impl Traffic {
     /// Whether when something went is known well.
     pub(super) fn is_sharp(&self) -> bool {
         [self.last_sent, self.last_received].into_iter().flatten().all(Moment::is_sharp)
-    }
-
-    /// Whether when something went, or the order, tells the connection apart from others with its addresses and ports.
-    pub(super) fn is_clear(&self) -> bool {
-        self.is_in_order || self.is_sharp()
     }
 
     /// Whether all that one sent the other received, then.

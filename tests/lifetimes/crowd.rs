@@ -13,7 +13,7 @@ mod tuples;
 use std::env;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Shutdown};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -178,6 +178,33 @@ fn who_is_freed_before_the_other_end_that_aborts_is_given_no_earlier_half() {
 
         held.close();
         log.add(both(held, server));
+    });
+}
+
+/// An end that is shut down answers data with a RST. It tells in full, and as long as it is held nothing.
+#[test]
+fn who_wrote_to_an_end_that_is_shut_down_and_held_is_given_no_half() {
+    again_and_again("one shut down, one aborted", |crowd, log| {
+        let [mut writer, mut held] = crowd.open(quiet(0), "written to, shut down", log).unwrap();
+        held.socket().shutdown(Shutdown::Both).expect("it is connected");
+        writer.await_fin();
+        let [began, seen] = writer.write_to_nobody(200);
+        writer.close();
+
+        let [mut waiting, mut aborting] = crowd.open(quiet(1), "aborted", log).unwrap();
+        let aborted = aborting.abort();
+        waiting.await_error(ErrorKind::ConnectionReset);
+        for side in [&mut waiting, &mut aborting] {
+            side.ended(Ending::Reset, aborted);
+        }
+        waiting.close();
+        log.add(both(waiting, aborting));
+
+        held.close();
+        for side in [&mut writer, &mut held] {
+            side.ended(Ending::Reset, began.until(seen));
+        }
+        log.add(both(writer, held));
     });
 }
 

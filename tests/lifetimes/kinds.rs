@@ -381,6 +381,7 @@ fn disconnected_and_connected_again(scene: &Scene<'_>) -> Vec<End> {
     client.ended(Ending::Reset, ended);
     server.ended(Ending::Reset, ended);
     let mut again = scene.open_from("connected after AF_UNSPEC", socket);
+    say_more(&mut again, 5_000);
     again.talk();
     again.client.close_before(&mut again.server);
     let mut log = Log::default();
@@ -464,12 +465,20 @@ fn client_from(scene: &Scene<'_>, local: Option<SocketAddr>) -> Socket {
     client
 }
 
+/// Two that send the same within some milliseconds nothing tells apart.
+fn say_more(pair: &mut Pair, bytes: u32) {
+    pair.client.send(&mut pair.server, bytes);
+    pair.server.read(bytes);
+}
+
 fn tuple_again_while_the_server_waits(scene: &Scene<'_>) -> Vec<End> {
     let mut log = Log::default();
     let mut local = None;
-    for kind in ["before its tuple is used again", "in a tuple that the server had in TIME_WAIT"] {
+    let kinds = ["before its tuple is used again", "in a tuple that the server had in TIME_WAIT"];
+    for (kind, bytes) in kinds.into_iter().zip([1_000, 5_000]) {
         let mut pair = scene.open_from(kind, client_from(scene, local));
         local = Some(pair.client.end.local);
+        say_more(&mut pair, bytes);
         pair.talk();
         pair.server.close_before(&mut pair.client);
         log.add(pair.ends());
@@ -481,6 +490,7 @@ fn tuple_again_while_the_client_waits(scene: &Scene<'_>) -> Vec<End> {
     let mut log = Log::default();
     let mut first = scene.open_from("before its tuple is used again", client_from(scene, None));
     let local = first.client.end.local;
+    say_more(&mut first, 1_000);
     first.talk();
     first.client.close_before(&mut first.server);
     log.add(first.ends());
@@ -503,6 +513,7 @@ fn tuple_again_while_the_client_waits(scene: &Scene<'_>) -> Vec<End> {
     let bound = End { is_elusive: true, last_word: LastWord::None, ..waiting.close() };
     let kind = "in a tuple that the client had in TIME_WAIT";
     let mut again = scene.accepted(kind, socket, opened.expect("it was opened"));
+    say_more(&mut again, 5_000);
     again.talk();
     again.client.close_before(&mut again.server);
     log.add(again.ends());

@@ -286,3 +286,24 @@ fn who_was_reset_by_an_end_that_has_told_is_not_the_other_end_of_an_abort() {
     world.record();
     assert!(!pairs(&world).iter().any(|pair| pair.contains('3')), "{:?}", pairs(&world));
 }
+
+/// An end that is shut down answers data with a RST, and may be held: it tells in full, and later.
+#[test]
+fn whose_data_was_never_acknowledged_is_not_the_other_end_of_an_abort() {
+    let listener = FakeSocket::listener(9, 80, 0, 128);
+    let told = |wqueue, bytes_acked| {
+        let written_to = FakeSocket { wqueue, bytes_acked, ..a().opened_at(1_400) };
+        let aborted = FakeSocket { cookie: 2, ..written_to.peer(2) };
+        let mut world = World::with_events();
+        world.shows(&[&listener]).shows(&[&listener]);
+        world.tells(&[aborted.aborted(), written_to.destroyed()]);
+        world.shows(&[&listener]).shows(&[&listener]);
+        world.record();
+        pairs(&world)
+    };
+    let client = a();
+    assert_eq!(told(0, client.bytes_sent + 1), ["1 2", "2 1"]);
+    assert_eq!(told(1, client.bytes_sent + 1), ["1 2", "2 1"], "its FIN waits");
+    assert!(told(40, client.bytes_sent - 39).is_empty());
+    assert!(told(1, client.bytes_sent).is_empty());
+}

@@ -114,23 +114,57 @@ fn of_two_that_closed_before_the_other_neither_is_the_other_end() {
     assert!(!are_one(&client, &server));
 }
 
-/// Both connections send the same, and which event was sent first is not known.
+/// Both connections send the same, and the order in which their events come tells little: others may be held.
 #[test]
-fn among_many_that_were_unread_for_long_nobody_is_paired_by_the_order() {
-    let told = |many: Vec<FakeEvent>, order: [u64; 4]| {
+fn nobody_is_paired_by_the_order_in_which_events_come() {
+    let told = |many: Vec<FakeEvent>, unread_ms, order: [u64; 4]| {
         let client = a().opened_at(1_400).fin_acked().fin_received();
         let server = client.peer(0).fin_received().fin_acked();
         let server = FakeSocket { bytes_received: client.bytes_sent + 1, ..server };
         let mut events = many;
-        events.iter_mut().for_each(|event| *event = event.unread_for(330));
+        events.iter_mut().for_each(|event| *event = event.unread_for(unread_ms));
         events.extend(order.map(|cookie| {
             let end = if cookie % 2 == 1 { &client } else { &server };
-            FakeSocket { cookie, ..end.clone() }.destroyed().ago(10).unread_for(330)
+            FakeSocket { cookie, ..end.clone() }.destroyed().ago(10).unread_for(unread_ms)
         }));
         pairs(&told_at_1700(&events))
     };
-    assert_eq!(told(Vec::new(), [1, 2, 3, 4]), ["1 2", "2 1", "3 4", "4 3"]);
-    assert!(told(many_ago(20), [1, 4, 3, 2]).is_empty());
+    assert!(told(Vec::new(), 330, [1, 2, 3, 4]).is_empty());
+    assert!(told(Vec::new(), 0, [1, 2, 3, 4]).is_empty());
+    assert!(told(many_ago(20), 330, [1, 4, 3, 2]).is_empty());
+}
+
+/// Of two connections within some milliseconds three ends have told; the first is held.
+#[test]
+fn nobody_is_paired_whom_more_than_one_may_be_the_other_end_of() {
+    let client = a().opened_at(1_400).fin_acked().fin_received();
+    let server = client.peer(4).fin_acked();
+    let server = FakeSocket { bytes_received: client.bytes_sent + 1, ..server };
+    let first = client.destroyed().ago(60);
+    let second = FakeSocket { cookie: 3, ..client.clone() }.destroyed().ago(40);
+    let alone = told_at_1700(&[first.clone(), server.destroyed().ago(50)]);
+    assert_eq!(pairs(&alone), ["1 4", "4 1"]);
+    let events = [first, server.destroyed().ago(50), second];
+    assert!(pairs(&told_at_1700(&events)).is_empty());
+}
+
+/// It may have been aborted, and the one that seems to be its other end be that of another connection, which is held.
+#[test]
+fn where_others_had_the_tuple_nobody_is_paired_whose_other_end_may_be_told_by_half() {
+    let client = a().opened_at(1_400).fin_acked().fin_received();
+    let server = client.peer(2).fin_acked();
+    let server = FakeSocket { bytes_received: client.bytes_sent + 1, ..server };
+    let aborted = FakeSocket { remote_port: 1_009, ..client.peer(7) }.aborted().ago(50);
+    let told = |others: &[FakeEvent]| {
+        let ends = [client.destroyed().ago(50), server.destroyed().ago(50)];
+        let mut events = others.to_vec();
+        events.extend(ends);
+        pairs(&told_at_1700(&events)).into_iter().filter(|pair| pair.contains('1')).count()
+    };
+    let before = FakeSocket { cookie: 5, ..client.sent(200) }.destroyed().ago(60);
+    assert_eq!(told(std::slice::from_ref(&aborted)), 2);
+    assert_eq!(told(std::slice::from_ref(&before)), 2);
+    assert_eq!(told(&[before, aborted]), 0);
 }
 
 /// Where events were lost the TIME-WAIT may be of the next connection, of which nothing else tells.
@@ -228,6 +262,31 @@ fn a_time_wait_that_began_later_is_not_left_of_who_may_have_been_reset() {
             "cookie=7 generation=0 remote_port=80 ending_evidence=time_wait",
         ]
     );
+}
+
+/// By its cookie it is that of the second, whose event comes later: the socket was held.
+#[test]
+fn a_time_wait_that_was_taken_for_that_of_the_connection_before_stays_so_after_a_restart() {
+    let first = a().opened_at(1_640).fin_acked().fin_received();
+    let second = FakeSocket { cookie: 7, ..first.opened_at(1_650) };
+    let time_wait = second.time_wait_since(1_660);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[first.destroyed().ago(350)]).shows(&[&time_wait]);
+    world.tells(&[second.destroyed()]).shows(&[&time_wait]);
+    world.record();
+    world.goes_on_after(SECOND / 10);
+    for _ in 0..4 {
+        world.shows(&[&time_wait]);
+    }
+    world.record();
+    assert_eq!(
+        lives(&world, WHO),
+        [
+            "cookie=1 generation=0 remote_port=80 ending_evidence=time_wait",
+            "cookie=7 generation=0 remote_port=80 ending_evidence=both_fins",
+        ]
+    );
+    crate::harness::assert_recording_is_whole(&world.path());
 }
 
 /// A socket that was bound, and is held, as dumps show it, and the event of one that had its addresses and ports next.

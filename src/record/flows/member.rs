@@ -26,8 +26,8 @@ pub(in crate::record) struct Dead {
     pub(in crate::record) has_left: bool,
     /// It was waiting for an answer when it ended.
     pub(in crate::record) is_stalled: bool,
-    /// It may be this end that sent the RST, if one was sent.
-    pub(in crate::record) has_unread_data: bool,
+    /// Its other end may be one that is told in full, if it was reset.
+    pub(in crate::record) may_face_whole: bool,
 }
 
 impl Dead {
@@ -58,6 +58,16 @@ pub(in crate::record) struct There {
     pub(in crate::record) traffic: Option<Box<Traffic>>,
 }
 
+impl There {
+    /// Whether a dump showed both so soon one after the other that no other connection had their addresses and ports in
+    /// between. A dump of a machine in trouble takes long.
+    pub(in crate::record) fn was_shown_with(&self, other: &Self) -> bool {
+        let shown = self.alive_ns.zip(other.alive_ns);
+        let slack_ns = self.open_slack_ns.max(other.open_slack_ns);
+        shown.is_some_and(|(one, other)| (one - other).abs() + slack_ns <= SAME_MOMENT_NS)
+    }
+}
+
 /// A socket with a flow. There is one for each connection: what few have is boxed.
 #[derive(Clone, Debug)]
 pub(in crate::record) struct Member {
@@ -80,6 +90,11 @@ impl Member {
     /// Whether it has been seen in this capture, and not seen to end.
     pub(in crate::record) fn is_there(&self) -> bool {
         self.dead.is_none() && self.there.alive_ns.is_some()
+    }
+
+    /// Whether its event was read.
+    pub(in crate::record) fn is_told(&self) -> bool {
+        self.dead.as_ref().is_some_and(|dead| dead.destroyed_ns.is_some())
     }
 
     /// Whether its TIME-WAIT was seen, and its event not read.
@@ -109,9 +124,26 @@ impl Member {
         self.there.traffic.as_deref().is_none_or(Traffic::is_sharp)
     }
 
-    /// The same, or its event came in order.
+    /// The same, and it was not told of by half.
     pub(in crate::record) fn is_clear(&self) -> bool {
-        self.there.traffic.as_deref().is_none_or(Traffic::is_clear)
+        self.is_sharp() && (!self.is_told() || self.there.traffic.is_some())
+    }
+
+    /// Whether the other was active at about the same time, for all that is known.
+    pub(in crate::record) fn was_about_then(&self, other: &Self) -> bool {
+        let is_after = |a: &Self, b: &Self| {
+            a.there
+                .alive_ns
+                .zip(b.there.over_ns)
+                .is_some_and(|(alive_ns, over_ns)| alive_ns > over_ns + SAME_MOMENT_NS)
+        };
+        !is_after(self, other) && !is_after(other, self)
+    }
+
+    /// Whether it has sent payload for sure.
+    pub(in crate::record) fn has_sent(&self) -> bool {
+        let traffic = self.there.traffic.as_deref();
+        traffic.is_some_and(|traffic| traffic.sent_bytes.is_some_and(|bytes| bytes > 0))
     }
 
     /// Whether hardly any payload went over its connection, or none: it looks like any other that sent none.

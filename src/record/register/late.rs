@@ -108,7 +108,7 @@ impl Register {
         if let Some(flow) = held.flow {
             self.flows.hear(&flow, held.socket, words, traffic, ending);
             // What was not known of it may have kept it from its other end.
-            self.pair_told(flow, held.socket, out);
+            self.doubtful.push((flow, held.socket));
         }
         Some(held.socket)
     }

@@ -96,22 +96,21 @@ impl Register {
             }
         }
         let Some(member) = latest else { return LeftOf::Nobody };
-        let (socket, peer, over_ns) = (member.socket, member.peer, member.there.over_ns);
+        let (socket, over_ns) = (member.socket, member.there.over_ns);
         let active_ns = member.dead.as_ref().and_then(|dead| dead.active_ns);
         let may_be_of_others = self.may_be_of_others(flow, active_ns);
         let is_told_apart = member.is_sharp() || !may_be_of_others;
-        let peer_gone_ns = match self.flows.get(&flow.reversed()) {
-            Some(other) if Some(other.socket) == peer => {
-                other.dead.as_ref().map(|d| d.destroyed_ns)
-            }
+        let other = self.flows.other_end(flow, member);
+        let peer_gone_ns = match (other, self.flows.get(&flow.reversed())) {
+            (Some(other), _) => other.dead.as_ref().map(|dead| dead.destroyed_ns),
             // Another connection has its addresses and ports.
-            Some(other) if member.was_before(other) => Some(None),
+            (None, Some(latest)) if member.was_before(latest) => Some(None),
             _ => None,
         };
-        let other = self.flows.other_end(flow, member);
         let may_wait = other.is_some() || !may_be_of_others;
         let may_be_left = other.is_none_or(|other| mini.may_be_left_by_peer_of(other));
-        let remnant = self.remnant_of_this_tick(flow, socket);
+        let other = other.map(|other| other.socket);
+        let remnant = self.remnant_of_this_tick(flow, socket, other);
         // A FIN that comes again, as its acknowledgement was lost, starts the timer anew
         // (`tcp_timewait_state_process`).
         let may_restart = self.listens && self.is_all_told && !flow.is_within_host();
@@ -155,11 +154,15 @@ impl Register {
     }
 
     /// What may be left of a connection that died in this tick, by the listeners seen since.
-    fn remnant_of_this_tick(&self, flow: &Flow, socket: SocketId) -> Option<Remnant> {
+    fn remnant_of_this_tick(
+        &self,
+        flow: &Flow,
+        socket: SocketId,
+        other: Option<SocketId>,
+    ) -> Option<Remnant> {
         let death = &self.deaths[*self.death_of.get(&socket)?];
         let told_by = |death: &Death| death.origin.or(death.life?.last_words?.origin());
-        let peer = self.flows.get(flow).filter(|m| m.socket == socket).and_then(|m| m.peer);
-        let of_peer = || Some(&self.deaths[*self.death_of.get(&peer?)?]);
+        let of_peer = || Some(&self.deaths[*self.death_of.get(&other?)?]);
         let origin = told_by(death).or_else(|| Some(told_by(of_peer()?)?.of_peer()));
         let direction = origin.map(Origin::direction);
         let direction =

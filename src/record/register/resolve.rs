@@ -22,8 +22,7 @@ impl Register {
         flush: &mut impl FnMut(&mut Box<Batch>),
     ) {
         self.weigh_wholes(out);
-        self.pair_stragglers(out);
-        self.settle_doubts(live, out);
+        self.pair_ends(live, out);
         self.complete_half_told(out);
         self.find_waiting_halves(out);
         self.ask_counters(out);

@@ -35,7 +35,9 @@ impl Tracker {
             false => left_of(register, seen, told_ns, has_waited),
         };
         let gone = if let LeftOf::Socket(gone) = left_of { Some(gone) } else { None };
-        let is_ghost = gone.is_none() && register.gone(seen.message.cookie()).is_some();
+        // What an earlier capture took for left of another goes on as that.
+        let is_ghost =
+            gone.is_none() && !is_former && register.gone(seen.message.cookie()).is_some();
         if is_ghost {
             return; // its destroy event has been read
         }

@@ -113,6 +113,20 @@ impl Meeting<'_> {
     }
 }
 
+impl Side {
+    /// Sends what nobody reads any more, and is answered with a RST; when it was sent, and when that was seen.
+    pub(crate) fn write_to_nobody(&mut self, bytes: u32) -> [Span; 2] {
+        let (written, began) = Span::of(|| {
+            let mut socket = self.socket();
+            socket.write_all(&vec![b'x'; bytes as usize])
+        });
+        written.expect("it is not known yet that nobody reads it");
+        self.end.sent += u64::from(bytes);
+        let ((), seen) = Span::of(|| is_over(self));
+        [began, seen]
+    }
+}
+
 /// The ends of one connection.
 pub(crate) fn both(one: Side, other: Side) -> Vec<End> {
     vec![End { peer: Some(1), ..one.end }, End { peer: Some(0), ..other.end }]
@@ -328,13 +342,7 @@ fn closes_and_is_written_to(m: &mut Meeting<'_>) {
     m.one.close();
     m.other.await_fin();
     m.hold();
-    let (written, began) = Span::of(|| {
-        let mut socket = m.other.socket();
-        socket.write_all(&[b'x'; 500])
-    });
-    written.expect("it is not known yet that nobody reads it");
-    m.other.end.sent += 500;
-    let ((), seen) = Span::of(|| is_over(&m.other));
+    let [began, seen] = m.other.write_to_nobody(500);
     m.over();
     m.ended_as_seen(Ending::Reset, began, seen);
     m.hold();
