@@ -271,6 +271,7 @@ CREATE TABLE sockets (
     mark                      INTEGER,
     first_snapshot_id         INTEGER REFERENCES snapshots,
     opened_after_snapshot_id  INTEGER REFERENCES snapshots,
+    open_ms                   INTEGER,
     origin                    INTEGER REFERENCES origins,
     peer_socket_id            INTEGER REFERENCES sockets (socket_id)
 ) STRICT;

@@ -61,6 +61,10 @@ WITH
             e.destroyed_boottime_ns - coalesce(e.open_ms, 0) * 1000000 AS there_boottime_ns,
             first.ended_at_ns AS first_at_ns,
             first.ended_boottime_ns AS first_boottime_ns,
+            -- Its first row may tell that it had been there for long.
+            coalesce(first.started_at_ns - k.open_ms * 1000000, first.ended_at_ns) AS shown_at_ns,
+            coalesce(first.started_boottime_ns - k.open_ms * 1000000, first.ended_boottime_ns)
+                AS shown_boottime_ns,
             coalesce(first.capture_id, told.capture_id) AS capture_id,
             fs.is_cut_before,
             os.is_cut_after,
@@ -185,7 +189,7 @@ WITH
     choices AS (
         SELECT
             x.*,
-            first_boottime_ns IS NULL OR there_boottime_ns < first_boottime_ns AS is_opening_by_event,
+            shown_boottime_ns IS NULL OR there_boottime_ns < shown_boottime_ns AS is_opening_by_event,
             active_boottime_ns > coalesce(last_boottime_ns, active_boottime_ns - 1)
                 AS is_active_by_event,
             CASE WHEN is_peer_by_dump THEN peer_gone_at_ns ELSE peer_destroyed_at_ns END
@@ -203,8 +207,8 @@ WITH
     bounds AS (
         SELECT
             x.*,
-            CASE WHEN is_opening_by_event THEN there_at_ns ELSE first_at_ns END AS there_by_at_ns,
-            CASE WHEN is_opening_by_event THEN there_boottime_ns ELSE first_boottime_ns END
+            CASE WHEN is_opening_by_event THEN there_at_ns ELSE shown_at_ns END AS there_by_at_ns,
+            CASE WHEN is_opening_by_event THEN there_boottime_ns ELSE shown_boottime_ns END
                 AS there_by_boottime_ns,
             coalesce(CASE WHEN is_active_by_event THEN active_at_ns ELSE last_started_at_ns END,
                 before_at_ns) AS closed_after_ns,

@@ -62,6 +62,8 @@ pub struct NewSocket {
     /// The last complete dump that would have shown it and did not. `None` if there is none: in the
     /// first dump of a capture, or where not all states are asked for.
     pub opened_after: Option<SnapshotId>,
+    /// For how long its connection had been there when that first snapshot began, at least.
+    pub open_ms: Option<i64>,
     /// What of [`NewSocket::tuple`] the kernel said.
     pub told: TupleTold,
     /// Who opened it.

@@ -255,7 +255,7 @@ pub const COLUMNS: &[Column] = &[
     c("first_seen_at", Kind::Time, "End of the first snapshot that showed the socket; NULL: only its destroy event told of it"),
     c("last_seen_at", Kind::Time, "End of the last snapshot that showed the socket alive"),
     c("opened_after", Kind::Time, "Not opened before this; NULL: not known"),
-    c("opened_before", Kind::Time, "Opened before this"),
+    c("opened_before", Kind::Time, "Opened before this: by then the first snapshot showed it, or it had been active by what that, or its destroy event, told"),
     c("opened_evidence", Kind::Text, "What the opening rests on: syn_sent or syn_recv (it was seen while it opened), snapshot (a complete dump lacked it before, perhaps one of an earlier capture), event (only its destroy event tells of it), recording_start (it was there already), extract_start (the same of an extract: the recording that it was taken from may tell more); NULL where neither is known, as for a capture of some states only"),
     c("closed_after", Kind::Time, "Not closed before this"),
     c("closed_before", Kind::Time, "Closed before this; NULL: not known to have closed"),

@@ -17,7 +17,7 @@ pub(super) const TICK_LAG_NS: Nanos = TICK_LAG_MS * 1_000_000;
 /// A tick of the kernel is at most so long.
 pub(super) const JIFFY_NS: Nanos = 10_000_000;
 /// What began at such a time is claimed with more care still.
-const OPENING_LAG_MS: i64 = 50;
+pub(super) const OPENING_LAG_MS: i64 = 50;
 
 /// A destroy event, decoded.
 pub(super) struct LastWords {

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use super::batch::Batch;
 use super::ending::{Evidence, Life, origin_of_state};
 use super::flows::Flow;
-use super::last_words::TICK_LAG_NS;
+use super::last_words::{OPENING_LAG_MS, TICK_LAG_NS};
 use super::packed::{Packed, Times};
 use super::register::{Death, Gone, Rows};
 use super::traffic::Moment;
@@ -129,6 +129,21 @@ impl Sighting<'_> {
             return self.remains_began().to_ns;
         }
         (self.made_at.by_ms - i64::from(self.ago.established_ms().unwrap_or(0))) * 1_000_000
+    }
+
+    /// For how long the connection had been there when the snapshot began, at least.
+    pub(super) fn open_ms(&self) -> Option<i64> {
+        let ago_ms = self.ago.established_ms().filter(|_| self.is_established())?;
+        let began_by_ms = self.made_at.by_ms - i64::from(ago_ms) + OPENING_LAG_MS;
+        let open_ms = self.tick_started_ns.div_euclid(1_000_000) - began_by_ms;
+        (open_ms >= 0).then_some(open_ms)
+    }
+
+    /// Whether all times in it are of this connection. Before the handshake is done, and of a connection that failed, they
+    /// may be of one that the socket had before; MPTCP counts from when the socket was made.
+    fn is_established(&self) -> bool {
+        let is_opening = matches!(self.message.state(), TcpState::SYN_SENT | TcpState::SYN_RECV);
+        self.protocol == Protocol::Tcp && !is_opening && self.message.state() != TcpState::CLOSE
     }
 
     /// Of a timewait mini-socket: since when it is one.

@@ -53,10 +53,16 @@ SELECT k.socket_id, k.netns_id, k.cookie, k.generation, k.family, k.protocol, k.
     k.local_port, k.remote_address, k.remote_port, k.addresses_inferred, k.interface, k.inode, k.uid,
     k.cgroup_id, k.mark, t.first_id,
     CASE WHEN k.opened_after_snapshot_id >= x.first_id THEN k.opened_after_snapshot_id END,
+    -- What was there before the span had been so for longer when it began.
+    CASE WHEN t.first_id = k.first_snapshot_id THEN k.open_ms
+        ELSE (n.started_boottime_ns - coalesce(f.started_boottime_ns - k.open_ms * 1000000,
+            f.ended_boottime_ns)) / 1000000 END,
     k.origin,
     CASE WHEN k.peer_socket_id IN (SELECT socket_id FROM kept) THEN k.peer_socket_id END
 FROM kept AS t, span AS x
-JOIN src.sockets AS k ON k.socket_id = t.socket_id;
+JOIN src.sockets AS k ON k.socket_id = t.socket_id
+LEFT JOIN src.snapshots AS f ON f.snapshot_id = k.first_snapshot_id
+LEFT JOIN src.snapshots AS n ON n.snapshot_id = t.first_id;
 
 INSERT OR IGNORE INTO namespaces
 SELECT * FROM src.namespaces WHERE netns_id IN (

@@ -134,12 +134,12 @@ impl TickWriter<'_> {
             "INSERT INTO sockets (socket_id, netns_id, cookie, generation, family, protocol,
                  local_address, local_port, remote_address, remote_port, addresses_inferred,
                  interface, inode, uid, cgroup_id, mark, first_snapshot_id,
-                 opened_after_snapshot_id, origin, peer_socket_id)
+                 opened_after_snapshot_id, open_ms, origin, peer_socket_id)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                 (SELECT n.snapshot_id FROM snapshots AS n WHERE n.snapshot_id = ?18), ?19,
+                 (SELECT n.snapshot_id FROM snapshots AS n WHERE n.snapshot_id = ?18), ?19, ?20,
                  -- One that is known from before may have been dropped, see `retention`.
-                 CASE WHEN ?20 >= ?1 THEN ?20
-                     ELSE (SELECT k.socket_id FROM sockets AS k WHERE k.socket_id = ?20) END)",
+                 CASE WHEN ?21 >= ?1 THEN ?21
+                     ELSE (SELECT k.socket_id FROM sockets AS k WHERE k.socket_id = ?21) END)",
             params![
                 socket.id.0,
                 socket.netns.0,
@@ -159,6 +159,7 @@ impl TickWriter<'_> {
                 socket.owner.mark,
                 socket.first_snapshot.map(|s| s.0),
                 socket.opened_after.map(|s| s.0),
+                socket.open_ms,
                 socket.origin.map(Origin::number),
                 socket.peer.map(|s| s.0),
             ],

@@ -41,16 +41,16 @@ fn a_row_names_its_host_where_there_are_several() {
     exit 0
     stdout:
     ID  HOST   NET  LOCAL           REMOTE        DIR  PROCESS  OPENED (UTC)  DURATION  END     SENT  RECEIVED  RETR
-     1  quiet  tcp  127.0.0.1:1001  127.0.0.2:80  out  -           <12:00:00    >999ms  ESTAB    100         0     0
+     1  quiet  tcp  127.0.0.1:1001  127.0.0.2:80  out  -           <11:59:54     >6.4s  ESTAB    100         0     0
      2  quiet  tcp  127.0.0.2:80    0.0.0.0:*     -    -            12:00:01      >0ms  LISTEN     -         -     -
-     3  noisy  tcp  127.0.0.1:1002  127.0.0.2:80  out  -           <12:00:00     >1.9s  ESTAB    107         0     0
+     3  noisy  tcp  127.0.0.1:1002  127.0.0.2:80  out  -           <11:59:54     >7.4s  ESTAB    107         0     0
     stderr:
     ");
     assert_snapshot!(told(&dir, "query connections --utc --host quiet"), @"
     exit 0
     stdout:
     ID  NET  LOCAL           REMOTE        DIR  PROCESS  OPENED (UTC)  DURATION  END     SENT  RECEIVED  RETR
-     1  tcp  127.0.0.1:1001  127.0.0.2:80  out  -           <12:00:00    >999ms  ESTAB    100         0     0
+     1  tcp  127.0.0.1:1001  127.0.0.2:80  out  -           <11:59:54     >6.4s  ESTAB    100         0     0
      2  tcp  127.0.0.2:80    0.0.0.0:*     -    -            12:00:01      >0ms  LISTEN     -         -     -
     stderr:
     ");

@@ -139,8 +139,9 @@ fn a_span_in_the_middle_begins_with_what_was_there() {
 /// retransmitting once each; 2 is opened to the same peer, sends 5,000 and ends; 3 comes from afar.
 fn traffic() -> World {
     let mut a = FakeSocket::established(1, 1_001, 80).to_afar();
-    let b = FakeSocket::established(2, 1_002, 80).to_afar();
-    let c = FakeSocket { rtt_us: 90_000, ..FakeSocket::established(3, 1_003, 443) };
+    let b = FakeSocket::established(2, 1_002, 80).to_afar().opened_at(1_500);
+    let c = FakeSocket::established(3, 1_003, 443).opened_at(7_500);
+    let c = FakeSocket { rtt_us: 90_000, ..c };
     let mut world = World::default();
     for tick in 0..10 {
         let b = b.sent(if tick > 3 { 5_000 } else { 0 });

@@ -11,7 +11,7 @@ use crate::world::{World, failed};
 /// Connection 1 is opened after the first dump, sends at two rates with a rest between, retransmits
 /// nothing, is half closed, goes into TIME-WAIT and is gone; a dump fails meanwhile.
 fn world() -> World {
-    let a = FakeSocket::established(1, 1_001, 80);
+    let a = FakeSocket::established(1, 1_001, 80).opened_at(500);
     let mut world = World::default();
     let mut now = a.clone();
     world.shows(&[]).shows(&[&now]);
@@ -47,7 +47,7 @@ fn a_story_is_told_from_the_opening_to_the_end() {
       none was found
 
     Opening
-      between 2026-11-21 12:00:00.000 Z and 2026-11-21 12:00:01.001 Z
+      between 2026-11-21 12:00:00.000 Z and 2026-11-21 12:00:00.550 Z
         snapshot: a complete dump lacked it before, the next one showed it
       outbound
         syn_counted: the acknowledged bytes count a SYN of this end
@@ -78,7 +78,7 @@ fn a_story_is_told_from_the_opening_to_the_end() {
         time_wait: a dump showed it in TIME-WAIT
       orderly
         time_wait: a dump showed it in TIME-WAIT
-      lasted 16.999s to 19.001s
+      lasted 17.450s to 19.001s
       TIME-WAIT after that for 999ms to 4.001s
 
     Gaps that its life may overlap
@@ -117,7 +117,7 @@ fn owners_that_were_not_looked_for_are_told_from_those_not_found() {
 fn what_happened_is_a_row_each() {
     assert_snapshot!(told(&world(), "--format csv"), @"
     not_before,at,kind,detail,sent_delta_bytes,received_delta_bytes,retrans_delta,rtt_us,snd_cwnd
-    2026-11-21T12:00:00.000000000Z,2026-11-21T12:00:01.001000000Z,opened,snapshot,,,,,
+    2026-11-21T12:00:00.000000000Z,2026-11-21T12:00:00.550000000Z,opened,snapshot,,,,,
     2026-11-21T12:00:00.000000000Z,2026-11-21T12:00:01.001000000Z,state,ESTAB,,,,,
     2026-11-21T12:00:01.001000000Z,2026-11-21T12:00:02.001000000Z,traffic,,1000,0,0,250,0
     2026-11-21T12:00:02.001000000Z,2026-11-21T12:00:03.001000000Z,traffic,,1000,0,0,250,0

@@ -196,6 +196,7 @@ fn new_socket(
         },
         first_snapshot: Some(first_snapshot),
         opened_after: None,
+        open_ms: None,
         told: TupleTold::Whole,
         origin: None,
         peer: None,

@@ -40,7 +40,8 @@ fn exceptions(dir: &Dir) -> Vec<String> {
 
 #[test]
 fn a_connection_lives_from_the_dump_before_it_to_the_two_that_lack_it() {
-    let (a, b) = (socket(1), socket(2));
+    // Of `b` its first row tells no more than that it was there.
+    let (a, b) = (socket(1), socket(2).opened_at(1_000));
     let mut traffic = Traffic::default();
     let shown: [&[&FakeSocket]; 5] = [&[&a], &[&a, &b], &[&a, &b], &[&a], &[&a]];
     for (tick, sockets) in (0..).zip(shown) {
@@ -51,9 +52,10 @@ fn a_connection_lives_from_the_dump_before_it_to_the_two_that_lack_it() {
     assert_eq!(code, Some(0));
     assert_eq!(ends(&dir), ["1 - - -", "2 absence 3 5"]);
     let starts = |tick: i64| (START + tick * SECOND).to_string();
+    let active = (START - 5_450_000_000).to_string();
     let ended = |tick: i64| (START + tick * SECOND + 2_000).to_string();
     assert_eq!(column(&dir, "query connections", "opened_after"), ["".to_owned(), starts(0)]);
-    assert_eq!(column(&dir, "query connections", "opened_before"), [ended(0), ended(1)]);
+    assert_eq!(column(&dir, "query connections", "opened_before"), [active, ended(1)]);
     assert_eq!(column(&dir, "query connections", "closed_after"), [starts(4), starts(2)]);
     assert_eq!(column(&dir, "query connections", "closed_before"), ["".to_owned(), ended(4)]);
     let lengths = column(&dir, "query connections", "duration_max_ns");
@@ -362,7 +364,8 @@ fn a_clock_that_was_set_back_is_a_step_and_no_time_passes_twice() {
     let path = dir.path("x.db");
     assert_eq!(rows(&path, "SELECT snapshot_id, kind FROM clock_changes"), ["3 step"]);
     let lengths = column(&dir, "query connections", "duration_min_ns");
-    assert_eq!(lengths, [(2 * SECOND).to_string()]);
+    // From 5,450 ms before the first dump.
+    assert_eq!(lengths, [(7_450_002_000_i64).to_string()]);
 }
 
 #[test]

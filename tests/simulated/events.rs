@@ -106,7 +106,7 @@ fn an_event_read_while_its_dump_went_on_ends_what_the_dump_still_showed() {
     );
     assert_eq!(
         lives(&world, OPENING),
-        ["opened_after=0 opened_before=1001 opened_evidence=snapshot"]
+        ["opened_after=0 opened_before=550 opened_evidence=snapshot"]
     );
 }
 
@@ -162,7 +162,7 @@ fn each_connection_of_a_tuple_that_is_used_again_has_its_row() {
             &["cookie", "opened_after", "opened_before", "closed_after", "closed_before"]
         ),
         [
-            "cookie=1 opened_after=- opened_before=1 closed_after=1079 closed_before=1150",
+            "cookie=1 opened_after=- opened_before=-5450 closed_after=1079 closed_before=1150",
             "cookie=2 opened_after=1000 opened_before=1250 closed_after=1179 closed_before=1400",
             "cookie=3 opened_after=1000 opened_before=1550 closed_after=1479 closed_before=1700",
         ]

@@ -19,6 +19,7 @@ mod machine;
 mod merges;
 mod mishaps;
 mod namespaces;
+mod openings;
 mod restarts;
 mod retention;
 mod socket;
@@ -116,6 +117,7 @@ fn one_complete_dump_that_lacks_a_socket_closes_nothing() {
 #[test]
 fn openings_and_closings_are_bounded_by_the_dumps_that_lacked_them() {
     let (a, b) = (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 80));
+    let (a, b) = (a.opened_at(0), b.opened_at(1_000));
     let mut world = World::default();
     world.shows(&[&a]).shows(&[&a, &b]).shows(&[&a, &b]).shows(&[&a]).shows(&[&a]);
     world.record();
@@ -355,7 +357,7 @@ fn a_late_tick_counts_those_it_missed_and_keeps_to_the_grid() {
 
 #[test]
 fn steps_of_the_clock_and_suspends_are_recorded_and_lengths_stay_true() {
-    let a = FakeSocket::established(1, 1_001, 80);
+    let a = FakeSocket::established(1, 1_001, 80).opened_at(0);
     let mut world = World::default();
     world.shows(&[&a]).jumps(Jump { utc_ns: -3_600 * SECOND, ..Jump::default() });
     world.shows(&[&a]).jumps(Jump { suspended_ns: 50 * SECOND, ..Jump::default() });

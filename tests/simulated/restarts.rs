@@ -177,6 +177,7 @@ fn what_had_ended_without_a_bound_is_over_with_its_boot() {
 #[test]
 fn what_a_new_boot_ended_has_no_greatest_length() {
     let (a, b) = (FakeSocket::established(1, 1_001, 80), FakeSocket::established(2, 1_002, 80));
+    let (a, b) = (a.opened_at(1_000), b.opened_at(1_000));
     let mut world = World::default();
     world.shows(&[]).shows(&[&a, &b]).shows(&[&a, &b.time_wait()]);
     world.record();

@@ -337,6 +337,7 @@ impl Tracker {
                 },
                 first_snapshot: None,
                 opened_after,
+                open_ms: None,
                 told: if words.is_half_wiped { TupleTold::Half } else { TupleTold::Whole },
                 origin: None,
                 peer: None,

@@ -67,6 +67,7 @@ pub(super) fn announce(
             owner: live.known(),
             first_snapshot: Some(seen.snapshot),
             opened_after: first.opened_after,
+            open_ms: seen.open_ms(),
             told: TupleTold::Whole,
             origin: live.origin,
             peer: None,

@@ -34,7 +34,9 @@ CREATE UNIQUE INDEX temp.lives_by_id ON lives (socket_id);
 
 -- What only its event tells of has no first sight, though what is left of it may show.
 UPDATE sockets SET
-    first_snapshot_id = CASE WHEN l.only_told_id <= l.first_id THEN NULL ELSE l.first_id END
+    first_snapshot_id = CASE WHEN l.only_told_id <= l.first_id THEN NULL ELSE l.first_id END,
+    open_ms = CASE WHEN l.only_told_id <= l.first_id THEN NULL
+        WHEN first_snapshot_id = l.first_id THEN open_ms END
 FROM lives AS l WHERE l.socket_id = sockets.socket_id;
 UPDATE sockets SET opened_after_snapshot_id = NULL
 WHERE opened_after_snapshot_id >= first_snapshot_id

@@ -138,7 +138,7 @@ JOIN snaps AS x ON x.old_id = o.snapshot_id AND x.is_taken;
 INSERT INTO main.sockets
 SELECT m.new_id, w.new_id, k.cookie, k.generation, k.family, k.protocol, k.local_address, k.local_port,
     k.remote_address, k.remote_port, k.addresses_inferred, k.interface, k.inode, k.uid, k.cgroup_id,
-    k.mark, f.new_id, o.new_id, k.origin, p.new_id
+    k.mark, f.new_id, o.new_id, k.open_ms, k.origin, p.new_id
 FROM src.sockets AS k
 JOIN names AS m ON m.old_id = k.socket_id
 JOIN netns_names AS w ON w.old_id = k.netns_id
@@ -155,6 +155,10 @@ WHERE true ON CONFLICT (socket_id) DO UPDATE SET
         min(first_snapshot_id, excluded.first_snapshot_id), first_snapshot_id,
         excluded.first_snapshot_id),
     opened_after_snapshot_id = coalesce(opened_after_snapshot_id, excluded.opened_after_snapshot_id),
+    -- It is told of the first of them.
+    open_ms = CASE
+        WHEN first_snapshot_id <= coalesce(excluded.first_snapshot_id, first_snapshot_id) THEN open_ms
+        ELSE excluded.open_ms END,
     origin = coalesce(origin, excluded.origin),
     peer_socket_id = coalesce(peer_socket_id, excluded.peer_socket_id);
 
