@@ -16,6 +16,9 @@ pub(super) const TICK_LAG_MS: i64 = 20;
 pub(super) const TICK_LAG_NS: Nanos = TICK_LAG_MS * 1_000_000;
 /// A tick of the kernel is at most so long.
 pub(super) const JIFFY_NS: Nanos = 10_000_000;
+/// The kernel may be so late in telling that it has freed a socket, where processors are short (a second was
+/// measured).
+const TOLD_LATE_NS: Nanos = 2_000_000_000;
 /// What began at such a time is claimed with more care still.
 pub(super) const OPENING_LAG_MS: i64 = 50;
 
@@ -222,7 +225,13 @@ impl LastWords {
             Remnant::HalfClosed => self.destroyed.at.monotonic_ns + FIN_WAIT2_MAX_NS,
         };
         let apart_ns = Moment { from_ns: self.active_ns, to_ns: until_ns }.apart_ns(&began);
-        (apart_ns <= JIFFY_NS).then_some(apart_ns)
+        (apart_ns <= JIFFY_NS && !self.was_held_and_silent_at(began)).then_some(apart_ns)
+    }
+
+    /// Whether the socket was there at this moment and nothing came to it then, not even a FIN.
+    fn was_held_and_silent_at(&self, moment: Moment) -> bool {
+        moment.from_ns > self.silent_ns + JIFFY_NS
+            && moment.to_ns + TOLD_LATE_NS < self.sent_after_ns
     }
 
     /// The connection had begun by this moment of `CLOCK_MONOTONIC`, or by one that is as much later as

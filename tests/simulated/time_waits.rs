@@ -182,3 +182,24 @@ fn a_time_wait_whose_timer_was_started_anew_is_one_with_its_connection() {
     );
     assert_eq!(world.sql("SELECT cookie FROM remains"), ["7"]);
 }
+
+/// Two dumps show it, but the events of that time are unread: one of them may tell whose it is.
+#[test]
+fn a_time_wait_is_not_left_of_an_earlier_one_before_the_events_since_it_began_are_read() {
+    let a = a().to_afar().opened_at(1_400);
+    let bytes_acked = a.bytes_sent + 2;
+    let a = FakeSocket { bytes_acked, bytes_received: 1, data_segs_in: 0, ..a };
+    let next = FakeSocket { cookie: 2, ..a.opened_at(3_200) };
+    let rest = FakeSocket { cookie: 7, ..next.time_wait_since(3_200) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[a.destroyed()]).shows(&[]);
+    world.shows(&[]).reads_no_events_for(900).shows(&[&rest]);
+    world.reads_no_events_for(1_900).shows(&[&rest]);
+    world.tells(&[next.destroyed().ago(10).unread_for(2_490)]).shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "ending_evidence"]),
+        ["cookie=1 ending_evidence=both_fins", "cookie=2 ending_evidence=time_wait"]
+    );
+    assert_eq!(world.sql("SELECT cookie FROM remains"), ["7"]);
+}

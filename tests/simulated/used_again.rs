@@ -309,3 +309,52 @@ fn who_is_closed_and_held_is_not_told_of_by_the_event_of_another() {
         ]
     );
 }
+
+/// One that has closed after its other end, which is held, and then another with its addresses and ports of which one end
+/// has closed.
+#[test]
+fn who_is_half_closed_is_not_one_whose_other_end_was_over_before() {
+    let client = FakeSocket { bytes_received: 2, data_segs_in: 1, ..a().opened_at(1_400) };
+    let client = FakeSocket { bytes_acked: client.bytes_sent + 2, ..client };
+    let server = FakeSocket { bytes_sent: 1, bytes_acked: 2, ..client.peer(2) };
+    let server = FakeSocket { bytes_received: client.bytes_sent + 1, ..server };
+    let of_server = FakeSocket { cookie: 7, ..server.time_wait_since(1_400) };
+    let next = FakeSocket { cookie: 3, ..client.opened_at(3_880) };
+    let half = next.time_wait_since(3_900);
+    let half = FakeSocket { cookie: 8, state: TcpState::FIN_WAIT2, ..half };
+    let next_server = client.opened_at(3_880).peer(4).in_state(TcpState::CLOSE_WAIT);
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[client.destroyed().looked_up_after(None)]);
+    world.shows(&[&of_server]);
+    world.shows(&[&of_server]).tells(&[server.destroyed().ago(110)]).shows(&[&half, &next_server]);
+    world.shows(&[&half, &next_server]);
+    world.record();
+    let columns = ["cookie", "peer_socket_id", "closed_before", "closed_evidence"];
+    assert_eq!(
+        lives(&world, &columns),
+        [
+            "cookie=1 peer_socket_id=2 closed_before=2001 closed_evidence=peer_dump",
+            "cookie=2 peer_socket_id=1 closed_before=1420 closed_evidence=time_wait",
+            "cookie=8 peer_socket_id=4 closed_before=- closed_evidence=recording_end",
+            "cookie=4 peer_socket_id=3 closed_before=- closed_evidence=recording_end",
+        ]
+    );
+}
+
+/// One that was reset and held for long. Its event does not tell that it was not orderly, and the look-up finds what
+/// another has left that has had its addresses and ports meanwhile.
+#[test]
+fn a_time_wait_that_began_while_a_socket_was_silent_and_held_is_left_of_another() {
+    let held = a().to_afar().opened_at(300);
+    let held = FakeSocket { bytes_sent: 0, bytes_acked: 1, bytes_received: 0, ..held };
+    let held = FakeSocket { data_segs_out: 0, data_segs_in: 0, ..held };
+    let rest = FakeSocket { cookie: 7, ..held.time_wait_since(600) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&rest]).shows(&[&rest]).shows(&[&rest]);
+    world.tells(&[held.destroyed()]).shows(&[&rest]).shows(&[&rest]);
+    world.record();
+    assert_eq!(
+        lives(&world, &["cookie", "ending", "destroyed_at"]),
+        ["cookie=7 ending=orderly destroyed_at=-", "cookie=1 ending=- destroyed_at=3700"]
+    );
+}

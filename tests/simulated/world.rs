@@ -69,6 +69,8 @@ pub struct Told {
     while_dumping: Vec<FakeEvent>,
     /// Since the tick before some were lost, so many if that is known.
     losses: Vec<Option<u64>>,
+    /// For so long none was read.
+    unread_ms: i64,
 }
 
 /// A scripted machine.
@@ -176,6 +178,12 @@ impl World {
     /// Between the tick before and the next one events are lost.
     pub fn loses_events(&mut self, count: Option<u64>) -> &mut Self {
         self.of_next_tick().losses.push(count);
+        self
+    }
+
+    /// In the next tick no event has been read for so long.
+    pub fn reads_no_events_for(&mut self, ms: i64) -> &mut Self {
+        self.of_next_tick().unread_ms = ms;
         self
     }
 
@@ -417,8 +425,10 @@ impl Kernel for FakeKernel<'_> {
         let before = self.last_taken.map_or(self.world.begins, |(at, _)| at);
         let tick = self.tick - usize::from(is_after_dumps);
         self.last_taken = Some((now, self.tick));
-        batch.read_until_ns = Some(now.monotonic_ns);
-        let Some(told) = self.world.told.get(&tick) else { return };
+        let told = self.world.told.get(&tick);
+        let unread_ms = told.map_or(0, |told| told.unread_ms);
+        batch.read_until_ns = Some(now.monotonic_ns - unread_ms * 1_000_000);
+        let Some(told) = told else { return };
         let events = if is_after_dumps { &told.while_dumping } else { &told.before_dumps };
         for event in events {
             let received = later(now, -event.ago_ms * 1_000_000);

@@ -100,9 +100,13 @@ impl Register {
         let active_ns = member.dead.as_ref().and_then(|dead| dead.active_ns);
         let may_be_of_others = self.may_be_of_others(flow, active_ns);
         let is_told_apart = member.is_sharp() || !may_be_of_others;
-        let other = self.flows.other_end(flow, member);
-        let peer_gone_ns = match (other, self.flows.get(&flow.reversed())) {
-            (Some(other), _) => other.dead.as_ref().map(|dead| dead.destroyed_ns),
+        let latest_other = self.flows.get(&flow.reversed());
+        // The TIME-WAIT of the other end may have been seen, and its event is still to come.
+        let in_time_wait = latest_other.filter(|o| o.was_in_time_wait() && o.fits(member));
+        let other = self.flows.other_end(flow, member).or(in_time_wait);
+        let peer_over_ns = match (other, latest_other) {
+            // Its program may hold the socket long after that.
+            (Some(other), _) => other.dead.as_ref().map(|_| other.there.over_ns),
             // Another connection has its addresses and ports.
             (None, Some(latest)) if member.was_before(latest) => Some(None),
             _ => None,
@@ -119,15 +123,15 @@ impl Register {
         };
         let Some(destroyed_ns) = dead.destroyed_ns else { return LeftOf::Nobody };
         let remnant = remnant.filter(|_| dead.remnant != Remnant::None).unwrap_or(dead.remnant);
-        let began_by_ns = match (remnant, peer_gone_ns) {
+        let began_by_ns = match (remnant, peer_over_ns) {
             (Remnant::None, _) => return LeftOf::Nobody,
             _ if !may_be_left || !is_told_apart => return LeftOf::Nobody,
             (Remnant::TimeWait, _) => over_ns.unwrap_or(destroyed_ns),
             // Of an other end that is not known it is not known either whether it has sent a RST.
             (Remnant::FinWait2, _) if !may_wait => over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
-            (Remnant::FinWait2 | Remnant::HalfClosed, Some(gone_ns)) => {
-                gone_ns.unwrap_or(destroyed_ns).max(destroyed_ns)
+            (Remnant::FinWait2 | Remnant::HalfClosed, Some(by_ns)) => {
+                by_ns.unwrap_or(destroyed_ns).max(destroyed_ns)
             }
             (Remnant::FinWait2, None) => told_ns.max(destroyed_ns),
             // It keeps its addresses and ports from others.
@@ -137,14 +141,14 @@ impl Register {
             dead.leave();
             LeftOf::unseen(socket)
         } else if remnant == Remnant::TimeWait && may_restart {
-            // The latest that told of its end; whoever has not told yet may hold its socket.
-            if has_waited || began_ns + REUSE_MIN_NS <= told_ns {
+            // The latest that told of its end; whoever has not told yet may hold its socket, or its event is unread.
+            if (has_waited && mini.began.to_ns <= told_ns) || began_ns + REUSE_MIN_NS <= told_ns {
                 dead.leave();
                 return LeftOf::unseen(socket);
             }
             LeftOf::NotToldYet
         } else if remnant != Remnant::TimeWait
-            && !matches!(peer_gone_ns, Some(Some(_)))
+            && !matches!(peer_over_ns, Some(Some(_)))
             && began_ns > told_ns
         {
             LeftOf::NotToldYet
