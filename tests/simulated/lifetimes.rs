@@ -262,6 +262,8 @@ fn check(end: &End, machine: &Machine<'_>, rows: &[Row], faults: &mut String) {
     match own.len() {
         // Its TIME-WAIT is taken for that of the connection before it, whose other end is afar.
         0 if end.is_held_in_time_wait() && c.place != Place::WithinHost => return,
+        // What is still to be read may tell whose the TIME-WAIT is that the last dump shows first.
+        0 if c.place != Place::WithinHost && machine.is_shown_last_only(end) => return,
         0 if was_seen => return fault("missed"),
         0 => return,
         1 if !was_seen => return fault("made up"),
@@ -272,6 +274,10 @@ fn check(end: &End, machine: &Machine<'_>, rows: &[Row], faults: &mut String) {
             && !end.was_shown
             && (c.place == Place::WithinHost || !c.is_looked_up) =>
         {
+            return;
+        }
+        // Where events were lost it may be left of another, of which none will tell, unless a FIN was acknowledged for sure.
+        2 if machine.listener.is_none() && !end.is_opener && machine.has_just_lost_events(end) => {
             return;
         }
         _ => return fault("doubled"),

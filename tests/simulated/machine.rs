@@ -16,6 +16,8 @@ use crate::world::{START_MONOTONIC, failed, interrupted, later};
 
 /// `TCP_TIMEWAIT_LEN`
 const TIME_WAIT_MS: i64 = 60_000;
+/// Where events are lost the kernel may be as late in telling of one.
+const LATE_MS: i64 = 2_000;
 pub const SERVER_PORT: u16 = 80;
 
 /// How a connection ends. `by_opener`: the end that opened it is the first to act.
@@ -304,6 +306,8 @@ pub struct Machine<'c> {
     pub clock: &'c Cell<Clocks>,
     /// The dumps so far: when they were made, and what to add to `CLOCK_MONOTONIC` for UTC.
     pub dumps: Vec<(i64, i64)>,
+    /// When events had been lost.
+    losses_ms: Vec<i64>,
     taken: Clocks,
     listens_since_ms: i64,
     tick: usize,
@@ -338,6 +342,7 @@ impl<'c> Machine<'c> {
             listens: true,
             clock,
             dumps: Vec::new(),
+            losses_ms: Vec::new(),
             taken: clock.get(),
             listens_since_ms: ms(clock.get()),
             tick: 0,
@@ -348,6 +353,20 @@ impl<'c> Machine<'c> {
     pub fn restart(&mut self) {
         self.taken = self.clock.get();
         self.listens_since_ms = ms(self.taken);
+    }
+
+    /// Whether events had been lost just before that of this end was read.
+    pub fn has_just_lost_events(&self, end: &End) -> bool {
+        let lost_before = |at_ms: i64, lost_ms: i64| (lost_ms..=lost_ms + LATE_MS).contains(&at_ms);
+        end.event_read_ms()
+            .is_some_and(|at| self.losses_ms.iter().any(|&lost| lost_before(at, lost)))
+    }
+
+    /// Whether nothing of this end was shown but what is left of it, by the last dump.
+    pub fn is_shown_last_only(&self, end: &End) -> bool {
+        let before = self.dumps.iter().rev().nth(1);
+        let acted_ms = end.connection.finish_ms;
+        !end.was_shown && !end.was_told && before.is_some_and(|(at_ms, _)| *at_ms < acted_ms)
     }
 
     /// This moment in UTC nanoseconds. A suspend came right after the dump before.
@@ -420,6 +439,7 @@ impl Kernel for Machine<'_> {
         read.sort_by_key(|(read_ms, _)| *read_ms);
         if is_lost {
             batch.losses.push(LostSpan { from, to: now, count: None });
+            self.losses_ms.push(ms(now));
             return;
         }
         for (read_ms, end) in read {

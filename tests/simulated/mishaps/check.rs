@@ -87,6 +87,7 @@ pub fn complaints(world: &World, truth: &Truth, time: &Timeline, ended_us: i64) 
             None => wrong.push(format!("nothing was like this: {}", lines[number])),
             Some(end) => match row_of[end] {
                 None => row_of[end] = Some(number),
+                Some(_) if truth.may_have_gone_on_alone(end) => {}
                 Some(other) => wrong.push(format!(
                     "{} has two rows:\n  {}\n  {}",
                     truth.ends[end].name, lines[other], lines[number]

@@ -313,6 +313,15 @@ impl Truth {
             || self.rest_cookies[number].get() == Some(cookie)
     }
 
+    /// Whether this end was half-closed without its socket, and the event of its other end was lost, which tells that
+    /// there was no RST and when it was over. What is left of it is not known to be its own then.
+    pub fn may_have_gone_on_alone(&self, number: usize) -> bool {
+        let end = &self.ends[number];
+        let is_half_closed = end.freed.zip(end.over_us).is_some_and(|(f, over)| f.at_us < over);
+        let peer = end.peer.map(|peer| &self.ends[peer]);
+        is_half_closed && peer.is_some_and(|peer| peer.shown.told_us.get().is_none())
+    }
+
     fn add_slot(&mut self, number: u16, slot: &Slot) {
         let (here, mut there) = match slot.place {
             Place::Within => (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)),
