@@ -291,6 +291,7 @@ CREATE TABLE socket_ends (
     idle_ms                    INTEGER,
     open_ms                    INTEGER,
     over_ns                    INTEGER,
+    has_final_counters         INTEGER,
     rtt_us                     INTEGER,
     rttvar_us                  INTEGER,
     min_rtt_us                 INTEGER,

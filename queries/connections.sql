@@ -362,6 +362,8 @@ SELECT
     CASE WHEN k.is_ended THEN e.data_segs_out ELSE q.data_segs_out END AS data_segs_out,
     CASE WHEN k.is_ended THEN e.data_segs_in ELSE q.data_segs_in END AS data_segs_in,
     CASE WHEN k.is_ended THEN e.total_retrans ELSE c.total_retrans END AS total_retrans,
+    CASE WHEN coalesce(e.rtt_us, e.bytes_acked, e.segs_out) IS NULL THEN NULL
+        WHEN e.has_final_counters THEN 'destroy_event' ELSE 'snapshot' END AS counters_evidence,
     k.samples,
     (
         SELECT group_concat(DISTINCT b.kind) FROM blind AS b

@@ -17,11 +17,14 @@ SELECT
     sum(retrans_delta) AS retrans_delta,
     1.0 * sum(retrans_delta) / nullif(sum(data_segs_delta), 0) AS retrans_share,
     max(worst_rtt_us) AS max_rtt_us,
-    count(sent_delta_bytes) AS counted
+    sum(is_counted) AS counted
 -- The limit, which is none, keeps SQLite from sorting all that each figure is worked out of.
 FROM (
     SELECT {of}, is_opened, is_ended, ending, sent_delta_bytes, received_delta_bytes, retrans_delta,
-        data_segs_delta, worst_rtt_us
+        data_segs_delta, worst_rtt_us,
+        -- After the last snapshot that showed it more may have gone.
+        sent_delta_bytes IS NOT NULL AND (NOT is_last_known OR counters_evidence IS NOT 'snapshot')
+            AS is_counted
     FROM traffic LIMIT -1
 ) AS t
 GROUP BY {keys}

@@ -72,7 +72,7 @@ WITH
                 direction, pid, comm, exe, command_line, user, uid, cgroup, unit, container, owners,
                 owner_count, state, ending, opened_after_ns, opened_before_ns, opened_evidence,
                 closed_before_ns, destroyed_at_ns, rtt_us, min_rtt_us, bytes_sent, bytes_received,
-                data_segs_out, total_retrans, gaps
+                data_segs_out, total_retrans, counters_evidence, gaps
             FROM chosen LIMIT -1
         ) AS k
         -- One that is freed and goes on half-closed has told its last counters.

@@ -285,6 +285,8 @@ pub struct SocketEnd {
     pub destroyed: Option<Destroyed>,
     /// The last counters that are known.
     pub counters: FinalCounters,
+    /// Whether they are those of its destroy event.
+    pub has_final_counters: bool,
 }
 
 impl SocketEnd {

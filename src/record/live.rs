@@ -404,6 +404,7 @@ impl Live {
                     (None, Some(observation)) => FinalCounters::of(observation),
                     (None, None) => FinalCounters::default(),
                 },
+                has_final_counters: false,
             },
             cookie: self.cookie(),
             generation: self.generation,

@@ -449,7 +449,7 @@ impl Death {
         self.active_ns = Some(words.active_ns);
         self.last_received = words.last_received;
         if let Some(counters) = words.counters {
-            self.end.counters = counters;
+            (self.end.counters, self.end.has_final_counters) = (counters, true);
         }
         if let Some(life) = &mut self.life {
             life.last_words = words.said;

@@ -59,6 +59,7 @@ const JUDGED: &[(&str, Judgement)] = &[
     ("closed_evidence", Judgement::Kept),
     ("ending", Judgement::Kept),
     ("ending_evidence", Judgement::Kept),
+    ("counters_evidence", Judgement::Kept),
     ("gaps", Judgement::Kept),
     ("exceptions", Judgement::Kept),
 ];

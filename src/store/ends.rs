@@ -17,11 +17,11 @@ impl TickWriter<'_> {
         self.run(
             "INSERT INTO socket_ends (socket_id, last_snapshot_id, closed_before_snapshot_id,
                  last_sample_snapshot_id, evidence, samples, state, ending, destroyed_snapshot_id,
-                 destroyed_at_ns, destroyed_boottime_ns, idle_ms, open_ms, over_ns, rtt_us,
-                 rttvar_us, min_rtt_us, bytes_sent, bytes_retrans, bytes_acked, bytes_received, segs_out,
-                 segs_in, data_segs_out, data_segs_in, total_retrans)
+                 destroyed_at_ns, destroyed_boottime_ns, idle_ms, open_ms, over_ns,
+                 has_final_counters, rtt_us, rttvar_us, min_rtt_us, bytes_sent, bytes_retrans,
+                 bytes_acked, bytes_received, segs_out, segs_in, data_segs_out, data_segs_in, total_retrans)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
+                 ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
             params![
                 end.socket.0,
                 end.last_snapshot.map(|s| s.0),
@@ -38,6 +38,7 @@ impl TickWriter<'_> {
                 // How long it was there matters where no dump tells.
                 destroyed.filter(|_| end.last_snapshot.is_none()).and_then(|d| d.open_ms),
                 destroyed.and_then(|d| d.over_ns),
+                end.has_final_counters.then_some(true),
                 c.rtt_us,
                 c.rttvar_us,
                 c.min_rtt_us,
@@ -99,7 +100,7 @@ impl TickWriter<'_> {
         }
         if let Some(c) = &update.counters {
             self.run(
-                "UPDATE socket_ends SET rtt_us = ?2, rttvar_us = ?3, min_rtt_us = ?4,
+                "UPDATE socket_ends SET has_final_counters = 1, rtt_us = ?2, rttvar_us = ?3, min_rtt_us = ?4,
                      bytes_sent = ?5, bytes_retrans = ?6, bytes_acked = ?7, bytes_received = ?8,
                      segs_out = ?9, segs_in = ?10, data_segs_out = ?11, data_segs_in = ?12,
                      total_retrans = ?13

@@ -103,6 +103,7 @@ SELECT e.socket_id,
     CASE WHEN d.is_told THEN e.idle_ms END,
     CASE WHEN d.is_told THEN e.open_ms END,
     CASE WHEN d.is_told THEN e.over_ns END,
+    e.has_final_counters,
     e.rtt_us, e.rttvar_us, e.min_rtt_us, e.bytes_sent, e.bytes_retrans, e.bytes_acked,
     e.bytes_received, e.segs_out, e.segs_in, e.data_segs_out, e.data_segs_in, e.total_retrans
 FROM kept AS t, span AS x

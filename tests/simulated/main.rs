@@ -5,6 +5,7 @@ mod harness;
 
 mod alone;
 mod budget;
+mod counters;
 mod directions;
 mod ends;
 mod events;

@@ -364,6 +364,7 @@ impl Tracker {
                 ending: None,
                 destroyed: None,
                 counters: words.counters.unwrap_or_default(),
+                has_final_counters: words.counters.is_some(),
             },
             cookie: words.cookie,
             generation,
@@ -427,7 +428,7 @@ fn take_last_words(death: &mut Death, words: &LastWords, traffic: Option<Traffic
     death.traffic = traffic;
     death.over_ns = Some(words.silent_ns);
     if let Some(counters) = words.counters {
-        death.end.counters = counters;
+        (death.end.counters, death.end.has_final_counters) = (counters, true);
     }
     if let Some(life) = &mut death.life {
         life.last_words = words.said;

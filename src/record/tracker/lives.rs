@@ -217,6 +217,7 @@ pub(super) fn death_of_former(
             ending: None,
             destroyed: None,
             counters: former.counters,
+            has_final_counters: false,
         },
         cookie: former.cookie,
         generation: former.generation,

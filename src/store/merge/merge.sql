@@ -164,8 +164,8 @@ WHERE true ON CONFLICT (socket_id) DO UPDATE SET
 
 INSERT INTO main.socket_ends
 SELECT m.new_id, l.new_id, c.new_id, s.new_id, e.evidence, e.samples, e.state, e.ending, d.new_id,
-    e.destroyed_at_ns, e.destroyed_boottime_ns, e.idle_ms, e.open_ms, e.over_ns, e.rtt_us,
-    e.rttvar_us, e.min_rtt_us, e.bytes_sent, e.bytes_retrans, e.bytes_acked, e.bytes_received, e.segs_out, e.segs_in,
+    e.destroyed_at_ns, e.destroyed_boottime_ns, e.idle_ms, e.open_ms, e.over_ns,
+    e.has_final_counters, e.rtt_us, e.rttvar_us, e.min_rtt_us, e.bytes_sent, e.bytes_retrans, e.bytes_acked, e.bytes_received, e.segs_out, e.segs_in,
     e.data_segs_out, e.data_segs_in, e.total_retrans
 FROM src.socket_ends AS e
 JOIN names AS m ON m.old_id = e.socket_id
@@ -191,6 +191,8 @@ WHERE true ON CONFLICT (socket_id) DO UPDATE SET
     idle_ms = coalesce(idle_ms, excluded.idle_ms),
     open_ms = coalesce(open_ms, excluded.open_ms),
     over_ns = coalesce(over_ns, excluded.over_ns),
+    has_final_counters = CASE WHEN coalesce(rtt_us, bytes_acked, segs_out) IS NULL
+        THEN excluded.has_final_counters ELSE has_final_counters END,
     rtt_us = coalesce(rtt_us, excluded.rtt_us),
     rttvar_us = coalesce(rttvar_us, excluded.rttvar_us),
     min_rtt_us = coalesce(min_rtt_us, excluded.min_rtt_us),
