@@ -358,3 +358,17 @@ fn a_time_wait_that_began_while_a_socket_was_silent_and_held_is_left_of_another(
         ["cookie=7 ending=orderly destroyed_at=-", "cookie=1 ending=- destroyed_at=3700"]
     );
 }
+
+/// Of the next connection nothing was read yet.
+#[test]
+fn a_fin_wait_2_that_began_after_a_socket_was_freed_is_left_of_another() {
+    let first = FakeSocket { bytes_received: 2, data_segs_in: 1, ..a().to_afar().opened_at(1_400) };
+    let first = FakeSocket { bytes_acked: first.bytes_sent + 2, ..first };
+    let half = first.time_wait_since(2_980);
+    let half = FakeSocket { cookie: 8, state: TcpState::FIN_WAIT2, ..half };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[]).tells(&[first.destroyed().looked_up_after(None)]).shows(&[]);
+    world.shows(&[&half]).shows(&[&half]);
+    world.record();
+    assert_eq!(lives(&world, &["cookie"]), ["cookie=1", "cookie=8"]);
+}

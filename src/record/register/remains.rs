@@ -127,6 +127,8 @@ impl Register {
             (Remnant::None, _) => return LeftOf::Nobody,
             _ if !may_be_left || !is_told_apart => return LeftOf::Nobody,
             (Remnant::TimeWait, _) => over_ns.unwrap_or(destroyed_ns),
+            // In FIN-WAIT-2 it is since the socket was freed.
+            _ if !mini.is_time_wait => destroyed_ns,
             // Of an other end that is not known it is not known either whether it has sent a RST.
             (Remnant::FinWait2, _) if !may_wait => over_ns.unwrap_or(destroyed_ns),
             // It goes on half-closed as long as the other end is there.
