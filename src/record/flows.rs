@@ -135,9 +135,15 @@ impl Flows {
         self.replaced.get(flow).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether others are known to have had these addresses and ports before those who have them.
-    pub(super) fn were_used_again(&self, flow: &Flow) -> bool {
-        [*flow, flow.reversed()].iter().any(|flow| !self.replaced(flow).is_empty())
+    /// Whether others are known to have had these addresses and ports before those who have them: so soon before one that
+    /// was there since this moment that a bound port was used again, and no ephemeral one.
+    pub(super) fn were_used_again(&self, flow: &Flow, since_ns: Option<Nanos>) -> bool {
+        let until_ns = |member: &Member| member.there.over_ns.or(member.there.alive_ns);
+        let was_then = |member: &Member| {
+            let ended = until_ns(member).zip(since_ns);
+            ended.is_none_or(|(until_ns, since_ns)| until_ns + REUSE_MIN_NS >= since_ns)
+        };
+        [*flow, flow.reversed()].iter().any(|flow| self.replaced(flow).iter().any(was_then))
     }
 
     /// Whether others than these two are known to have had these addresses and ports about when these had them.

@@ -397,8 +397,9 @@ impl Register {
     /// Whether a half is told apart from others that had the addresses and ports of its other end: by when something was
     /// sent.
     fn tells_half_apart(&self, half: &Half, flow: &Flow, last_received: Option<Moment>) -> bool {
-        let moments = [half.last_sent, last_received].into_iter().flatten();
-        !self.flows.were_used_again(flow) || moments.into_iter().all(Moment::is_sharp)
+        let since_ns = last_received.map(|received| received.from_ns);
+        let mut moments = [half.last_sent, last_received].into_iter().flatten();
+        !self.flows.were_used_again(flow, since_ns) || moments.all(Moment::is_sharp)
     }
 
     /// Whether it may have closed as its other end did, which tells so in full if it is not held.

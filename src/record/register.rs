@@ -330,7 +330,8 @@ impl Register {
     fn may_be_of_others(&self, flow: &Flow, active_ns: Option<Nanos>) -> bool {
         let tells_both = self.records_both_ends && self.listens && self.is_all_told;
         let may_have_told = active_ns.is_some_and(|ns| ns < self.half_told.since_ns());
-        tells_both && flow.is_within_host() && (may_have_told || self.flows.were_used_again(flow))
+        let were_used_again = || self.flows.were_used_again(flow, active_ns);
+        tells_both && flow.is_within_host() && (may_have_told || were_used_again())
     }
 
     /// Whether it is to be asked for subflows of MPTCP; says so once.

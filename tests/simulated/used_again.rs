@@ -372,3 +372,18 @@ fn a_fin_wait_2_that_began_after_a_socket_was_freed_is_left_of_another() {
     world.record();
     assert_eq!(lives(&world, &["cookie"]), ["cookie=1", "cookie=8"]);
 }
+
+/// An ephemeral port is used again after a second, and what others left of theirs has gone by then.
+#[test]
+fn a_time_wait_is_left_of_who_was_read_late_though_others_had_its_tuple_a_second_ago() {
+    let first = a().opened_at(2_600).fin_acked().fin_received();
+    let time_wait = FakeSocket { cookie: 7, ..first.time_wait_since(2_610) };
+    let before = FakeSocket { cookie: 3, ..first.opened_at(1_100) };
+    let mut world = World::with_events();
+    world.families.push(Family::Inet6);
+    world.shows(&[]).tells(&[before.destroyed().ago(890)]).shows(&[]);
+    world.tells(&[first.destroyed().ago(10).unread_for(330)]);
+    world.shows(&[&time_wait]).shows(&[&time_wait]);
+    world.record();
+    assert_eq!(lives(&world, &["cookie"]), ["cookie=3", "cookie=1"]);
+}
