@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
 use super::ending::Remnant;
 use super::last_words::LastWords;
@@ -79,7 +78,8 @@ impl Flow {
     }
 }
 
-fn only_one<T>(mut of: impl Iterator<Item = T>) -> Option<T> {
+/// The only one of these.
+pub(super) fn only_one<T>(mut of: impl Iterator<Item = T>) -> Option<T> {
     of.next().filter(|_| of.next().is_none())
 }
 
@@ -173,12 +173,7 @@ impl Flows {
 
     /// Adds a socket of an earlier capture that may still be there.
     pub(super) fn expect(&mut self, flow: Flow, member: Member) {
-        match self.members.entry(flow) {
-            Entry::Vacant(free) => {
-                free.insert(member);
-            }
-            Entry::Occupied(_) => self.replaced.entry(flow).or_default().push(member),
-        }
+        self.members.entry(flow).or_insert(member);
     }
 
     /// Adds a socket; gives the other end of its connection, if what is there now is it for sure. A socket that
@@ -188,7 +183,7 @@ impl Flows {
         &mut self,
         flow: Flow,
         mut member: Member,
-        is_there_now: impl FnOnce(&Member) -> bool,
+        is_there_now: impl FnOnce(&Member, &Member) -> bool,
     ) -> Added {
         // What a dump shows over was before who is there.
         let is_over = member.there.over_ns.is_some();
@@ -200,7 +195,7 @@ impl Flows {
         let other = self.members.get_mut(&reversed).filter(|other| other.fits(&member));
         let added = match other {
             _ if reversed == flow => Added::WithPeer(member.socket),
-            Some(other) if !is_late && is_there_now(other) => {
+            Some(other) if !is_late && is_there_now(&member, other) => {
                 other.peer = Some(member.socket);
                 Added::WithPeer(other.socket)
             }
@@ -212,9 +207,13 @@ impl Flows {
             member.peer = Some(peer);
         }
         let socket = member.socket;
+        // Of one that was only expected nothing is known.
+        let is_kept = |before: &Member| {
+            before.socket != socket && (before.dead.is_some() || before.is_there())
+        };
         let replaced = match is_late {
             true => Some(member),
-            false => self.members.insert(flow, member).filter(|before| before.socket != socket),
+            false => self.members.insert(flow, member).filter(is_kept),
         };
         if let Some(replaced) = replaced {
             self.replaced.entry(flow).or_default().push(replaced);

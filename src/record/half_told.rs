@@ -11,8 +11,8 @@ use hashbrown::HashMap;
 
 use super::batch::Batch;
 use super::ending::Life;
-use super::flows::{Dead, Flow, Member, There};
-use super::last_words::LastWords;
+use super::flows::{Dead, Flow, Member, There, only_one};
+use super::last_words::{LastWords, TOLD_LATE_NS};
 use super::register::Register;
 use super::traffic::Moment;
 use crate::model::{Nanos, Origin, SnapshotId, SocketId, SocketNews, TupleTold};
@@ -26,9 +26,6 @@ const NARROW_NS: Nanos = 35_000_000;
 /// A RST that frees one socket is told of, by that, before the socket that sent it: by some microseconds. And where few
 /// come the second of two was read up to 4 ms before the first (measured).
 const SOON_NS: Nanos = 10_000_000;
-/// Where so many events come that some are lost, the kernel may be as late in telling of one end (a second was
-/// measured).
-const STARVED_NS: Nanos = 2_000_000_000;
 /// As many are waited for at most, but for those of the last tick.
 const WAITED_MAX: usize = 10_000;
 
@@ -82,7 +79,7 @@ impl HalfTold {
     /// Events were lost: the other ends may be among them, and whoever seems to fit be another's.
     pub(super) fn lose(&mut self, until_ns: Nanos) {
         let Self { haste, since_ns, .. } = *self;
-        *self = Self { haste, since_ns, lost_until_ns: until_ns + STARVED_NS, ..Self::default() };
+        *self = Self { haste, since_ns, lost_until_ns: until_ns + TOLD_LATE_NS, ..Self::default() };
     }
 
     /// Whether events may have been lost that were to be read by then.
@@ -195,7 +192,7 @@ impl HalfTold {
     /// Whether every event has come that was to come before one that was read then, be the kernel as late as it is where
     /// processors are short.
     fn has_waited_for(&self, read_ns: Nanos) -> bool {
-        self.haste.is_read_until(read_ns + STARVED_NS)
+        self.haste.is_read_until(read_ns + TOLD_LATE_NS)
     }
 
     /// Whether one that waits may have been the other end of this one.
@@ -443,10 +440,6 @@ impl Register {
         self.note_peer(socket, peer, out);
         true
     }
-}
-
-fn only_one<T>(mut of: impl Iterator<Item = T>) -> Option<T> {
-    of.next().filter(|_| of.next().is_none())
 }
 
 fn is_narrow(moment: Option<Moment>) -> bool {

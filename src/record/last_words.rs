@@ -18,7 +18,7 @@ pub(super) const TICK_LAG_NS: Nanos = TICK_LAG_MS * 1_000_000;
 pub(super) const JIFFY_NS: Nanos = 10_000_000;
 /// The kernel may be so late in telling that it has freed a socket, where processors are short (a second was
 /// measured).
-const TOLD_LATE_NS: Nanos = 2_000_000_000;
+pub(super) const TOLD_LATE_NS: Nanos = 2_000_000_000;
 /// What began at such a time is claimed with more care still.
 pub(super) const OPENING_LAG_MS: i64 = 50;
 

@@ -252,14 +252,13 @@ impl Register {
     fn enter(&mut self, flow: Flow, member: Member, out: &mut Batch) -> Option<SocketId> {
         let socket = member.socket;
         let first_birth = self.births.first().map(|birth| birth.id);
-        let there = member.there.clone();
-        let is_there_now = |other: &Member| {
+        let is_there_now = |member: &Member, other: &Member| {
             let is_new = first_birth.is_some_and(|first| other.socket >= first);
             flow.protocol() == Protocol::Mptcp
-                || (there.over_ns.is_none()
+                || (member.there.over_ns.is_none()
                     && other.dead.is_none()
                     && is_new
-                    && there.was_shown_with(&other.there))
+                    && member.there.was_shown_with(&other.there))
         };
         match self.flows.add(flow, member, is_there_now) {
             Added::WithPeer(peer) => {

@@ -387,3 +387,23 @@ fn a_time_wait_is_left_of_who_was_read_late_though_others_had_its_tuple_a_second
     world.record();
     assert_eq!(lives(&world, &["cookie"]), ["cookie=3", "cookie=1"]);
 }
+
+/// Of the one before a dump had shown nothing any more as the capture ended, and it is never seen again.
+#[test]
+fn who_is_not_seen_again_after_a_restart_keeps_nobody_from_the_other_end() {
+    let before = a();
+    let next = FakeSocket { cookie: 3, ..a().opened_at(1_400) };
+    let mut world = World::with_events();
+    world.shows(&[]).shows(&[&before]).shows(&[&next]);
+    world.record();
+    world.goes_on_after(SECOND / 10);
+    let server = next.peer(4);
+    for _ in 0..3 {
+        world.shows(&[&next, &server]);
+    }
+    world.record();
+    crate::harness::assert_recording_is_whole(&world.path());
+    let mut paired = pairs(&world);
+    paired.retain(|pair| pair.contains('3'));
+    assert_eq!(paired.len(), 2, "{:?}", pairs(&world));
+}
